@@ -1,0 +1,148 @@
+"""NodeInventory (gpu-dra.dev/v1alpha1): what one node has and whether its plugin is there to serve it.
+
+Cluster-scoped, named after the node, owned by the Node. ``status`` is the plugin's, ``spec`` the controller's. Facts
+that all GPUs of a product share (MIG tables above all) are stored once per product, so that an 8-GPU node stays under
+10 KB and 5,000 of them are cheap to list. ``dra_driver.hardware.inventory`` converts a Machine to a status and back.
+
+Challenge and answer: the kubelet deletes a node's ResourceSlices to keep pods off a node whose plugin is gone. Before
+the controller creates slices that are not there, it writes ``spec.challenge``; the plugin copies it to
+``status.answer`` only while a kubelet connection is alive.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import Field, computed_field
+
+from api.base import LenientModel
+
+API_VERSION: Final = "gpu-dra.dev/v1alpha1"
+KIND: Final = "NodeInventory"
+
+
+class PlacementRange(LenientModel):
+    """Placements of one profile: they differ only in their start."""
+
+    size: int
+    starts: list[int]
+
+
+class MigProfileEntry(LenientModel):
+    """One GPU instance profile, as NVML reports it. Engines: copy, decoder, encoder, JPEG, OFA counts."""
+
+    name: str
+    id: int
+    enum_index: int
+    slices: int
+    instances: int
+    memory_mib: int = Field(alias="memoryMiB")
+    multiprocessors: int
+    engines: list[int] = Field(min_length=5, max_length=5)
+    p2p: bool | None = Field(default=None, alias="p2p")
+    placements: PlacementRange
+
+
+class Product(LenientModel):
+    """What all GPUs of one product on this node share."""
+
+    name: str
+    brand: str
+    architecture: str
+    cuda_compute_capability: str
+    memory_bytes: int | None = None
+    addressing_mode: str | None = None
+    mig_profiles: list[MigProfileEntry] | None = None
+
+
+class MigInstanceEntry(LenientModel):
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+    profile: int
+    profile_name: str
+    start: int
+    size: int
+
+
+class GpuEntry(LenientModel):
+    """One GPU; ``product`` is an index into ``machine.products``. ``mig`` is None where the product has none."""
+
+    index: int
+    minor: int
+    uuid: str
+    product: int
+    pci_bus_id: str = Field(alias="pciBusID")
+    pcie_root: str | None = None
+    numa_node: int | None = None
+    mig: Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"] | None = None
+    mig_instances: list[MigInstanceEntry] | None = None
+
+
+class MachineStatus(LenientModel):
+    """``gpuCount`` is written for people only (printer columns cannot count) and passed over when read."""
+
+    driver_version: str
+    cuda_driver_version: int
+    products: list[Product] = Field(default_factory=list)
+    gpus: list[GpuEntry] = Field(default_factory=list)
+
+    @computed_field(description="Number of GPUs, for printer columns.")  # type: ignore[prop-decorator]
+    @property
+    def gpu_count(self) -> int:
+        return len(self.gpus)
+
+
+class Registration(LenientModel):
+    """Who serves this node now. ``registrations`` counts kubelet notifications seen by this plugin instance."""
+
+    boot_id: str = Field(default="", alias="bootID")
+    plugin_instance: str = ""
+    plugin_version: str = ""
+    registered: bool = False
+    registrations: int = 0
+
+
+class DeviceHealth(LenientModel):
+    """Health of one GPU that is not simply healthy; a GPU without an entry is healthy."""
+
+    uuid: str
+    state: Literal["Unhealthy", "Unknown"]
+    reason: str
+    message: str = ""
+
+
+class Condition(LenientModel):
+    """metav1.Condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    last_transition_time: str = ""
+    observed_generation: int | None = None
+
+
+class NodeInventorySpec(LenientModel):
+    challenge: str | None = Field(default=None, max_length=64)
+
+
+class NodeInventoryStatus(LenientModel):
+    """``machine`` is absent while the hardware could not be read yet; condition ``HardwareReady`` says why."""
+
+    machine: MachineStatus | None = None
+    registration: Registration = Registration()
+    health: list[DeviceHealth] = Field(default_factory=list)
+    features: dict[str, bool] = Field(default_factory=dict)
+    answer: str | None = Field(default=None, max_length=64)
+    conditions: list[Condition] = Field(default_factory=list)
+
+
+class NodeInventory(LenientModel):
+    """The whole object. ``metadata`` is kept as it is."""
+
+    api_version: Literal["gpu-dra.dev/v1alpha1"] = API_VERSION
+    kind: Literal["NodeInventory"] = KIND
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: NodeInventorySpec = NodeInventorySpec()
+    status: NodeInventoryStatus = NodeInventoryStatus()

@@ -1,0 +1,140 @@
+"""``gpu-dra machine list`` and ``gpu-dra machine show``: the machines that can be simulated.
+
+Tables for people at a terminal; when the output is piped, plain columns without colours or borders, or JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dra_driver.hardware.simulated.description import (
+    MachineDescription,
+    MachineFileError,
+    ProductDescription,
+    ProfileDescription,
+    format_machine,
+    load_machine,
+    recorded_machines,
+)
+
+app = typer.Typer(help="Machines that can be simulated.", no_args_is_help=True)
+
+Row = Sequence[str]
+
+
+@app.command("list")
+def list_machines() -> None:
+    """List the recorded machines."""
+    headings = ("NAME", "GPUS", "PRODUCT", "MEMORY", "MIG PROFILES", "WHAT IT IS")
+    _print_table(headings, [_summary(load_machine(name)) for name in recorded_machines()])
+
+
+@app.command("show")
+def show_machine(
+    machine: Annotated[str, typer.Argument(metavar="NAME", help="A recorded machine, or the path of a machine file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the machine file.")] = False,
+) -> None:
+    """Show one machine: its GPUs, its MIG profiles, and where the numbers come from."""
+    try:
+        description = load_machine(machine)
+    except MachineFileError as error:
+        typer.echo(f"gpu-dra machine show: {error}", err=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        typer.echo(format_machine(description), nl=False)
+        return
+    hardware = description.hardware
+    typer.echo(f"{description.name}: {description.title}")
+    typer.echo(f"driver {hardware.driver_version}, CUDA driver {hardware.cuda_driver_version}\n")
+    _print_table(
+        ("GPU", "PRODUCT", "PCI BUS ID", "PCIE ROOT", "NUMA", "MIG"),
+        [
+            (
+                str(gpu.minor),
+                hardware.products[gpu.product].name,
+                gpu.pci_bus_id,
+                gpu.pcie_root or "-",
+                "-" if gpu.numa_node is None else str(gpu.numa_node),
+                _mig_word(hardware.products[gpu.product], enabled=gpu.mig is not None and gpu.mig.enabled),
+            )
+            for gpu in hardware.gpus
+        ],
+    )
+    for product in hardware.products:
+        if product.mig_profiles:
+            typer.echo(f"\nMIG profiles of {product.name}")
+            _print_table(
+                ("PROFILE", "ID", "MAX", "MEMORY", "SM", "CE", "DEC", "ENC", "JPEG", "OFA", "PLACEMENTS"),
+                [_profile_row(profile) for profile in product.mig_profiles],
+            )
+    _print_notes("Sources", description.sources)
+    _print_notes("Not from a listing", (f"{', '.join(each.paths)}: {each.reason}" for each in description.interpolated))
+
+
+def _summary(description: MachineDescription) -> Row:
+    hardware = description.hardware
+    products = hardware.products
+    return (
+        description.name,
+        str(len(hardware.gpus)),
+        ", ".join(product.name for product in products),
+        ", ".join(_gibibytes(product.memory_bytes) for product in products),
+        ", ".join(str(len(product.mig_profiles)) if product.mig_profiles else "none" for product in products),
+        description.title,
+    )
+
+
+def _profile_row(profile: ProfileDescription) -> Row:
+    starts = ",".join(str(start) for start in profile.placements.starts)
+    numbers = (
+        profile.multiprocessors,
+        profile.copy_engines,
+        profile.decoders,
+        profile.encoders,
+        profile.jpeg_engines,
+        profile.ofa_engines,
+    )
+    return (
+        profile.name,
+        str(profile.id),
+        str(profile.instances),
+        f"{profile.memory_mib} MiB",
+        *(str(number) for number in numbers),
+        f"{{{starts}}}:{profile.placements.size}",
+    )
+
+
+def _mig_word(product: ProductDescription, *, enabled: bool) -> str:
+    if product.mig_profiles is None:
+        return "not supported"
+    return "enabled" if enabled else "disabled"
+
+
+def _gibibytes(memory: int | None) -> str:
+    return "unified" if memory is None else f"{memory / 2**30:.0f} GiB"
+
+
+def _print_notes(title: str, notes: Iterable[str]) -> None:
+    lines = list(notes)
+    if lines:
+        typer.echo(f"\n{title}")
+        for line in lines:
+            typer.echo(f"  - {line}")
+
+
+def _print_table(headings: Row, rows: Sequence[Row]) -> None:
+    if sys.stdout.isatty():
+        table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
+    for row in (headings, *rows):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

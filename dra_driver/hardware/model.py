@@ -1,0 +1,94 @@
+"""What a GPU node is made of, as frozen values: the one vocabulary between hardware and everything above it.
+
+A :class:`Machine` is a snapshot. Nothing here does I/O; the NVML adapter makes snapshots, ``devices`` reads them, and
+``inventory`` turns them into the NodeInventory status and back. Units are in the field names: bytes, MiB (2**20).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MigPlacement:
+    """A run of memory slices that a GPU instance may occupy (nvmlGpuInstancePlacement_t)."""
+
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MigProfile:
+    """One GPU instance profile of a product (nvmlGpuInstanceProfileInfo_v2_t) and where it may be placed.
+
+    ``id`` is the hardware id that ``nvidia-smi mig -lgip`` prints; ``enum_index`` is NVML's own constant, the argument
+    of nvmlDeviceGetGpuInstanceProfileInfo. They are different numbers.
+    """
+
+    name: str  # "1g.10gb+me", without NVML's leading "MIG "
+    id: int
+    enum_index: int
+    slice_count: int  # compute slices (G)
+    instance_count: int  # how many fit on one GPU
+    memory_mib: int
+    multiprocessors: int
+    copy_engines: int
+    decoders: int
+    encoders: int
+    jpeg_engines: int
+    ofa_engines: int
+    placements: tuple[MigPlacement, ...]
+    p2p_supported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MigInstance:
+    """An existing GPU instance with its compute instance, as found on the hardware."""
+
+    uuid: str  # "MIG-..."
+    gpu_instance_id: int
+    compute_instance_id: int
+    profile_id: int
+    profile_name: str
+    placement: MigPlacement
+
+
+@dataclass(frozen=True, slots=True)
+class MigState:
+    """MIG of one GPU. ``None`` in :attr:`Gpu.mig` means the product has no MIG."""
+
+    enabled: bool
+    pending: bool  # mode after the next reset
+    profiles: tuple[MigProfile, ...] = ()
+    instances: tuple[MigInstance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One physical GPU. ``minor`` names it (``/dev/nvidia<minor>``, device ``gpu-<minor>``).
+
+    NVML's index is not stable: it changes with the GPUs that answer.
+    """
+
+    index: int
+    minor: int
+    uuid: str  # "GPU-..."
+    product_name: str  # "NVIDIA H100 80GB HBM3"
+    brand: str  # NVIDIA's DRA names: "Nvidia", "Tesla", ...
+    architecture: str  # "Hopper", "Ada Lovelace", ...
+    cuda_compute_capability: str  # "9.0"
+    pci_bus_id: str  # "0000:1a:00.0", lower case, four-digit domain
+    memory_bytes: int | None = None  # None on unified-memory GPUs, where NVML gives no total
+    addressing_mode: str | None = None  # "ATS", "HMM", "None"; None when NVML lacks the query
+    pcie_root: str | None = None  # "pci0000:15", from sysfs
+    numa_node: int | None = None  # from sysfs; None when negative or unknown
+    mig: MigState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One node's GPUs, ordered by PCI bus id, and the driver they run with. No GPUs is a valid machine."""
+
+    driver_version: str  # as NVML says it: "580.105.08"
+    cuda_driver_version: int  # as NVML says it: 13000
+    gpus: tuple[Gpu, ...] = field(default=())

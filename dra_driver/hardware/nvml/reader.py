@@ -1,0 +1,124 @@
+"""NVML's life in this process, and the snapshot of all GPUs.
+
+One initialisation for the life of the process: repeated init/shutdown cycles trip driver problems. NVML is
+thread-safe, so readings need no lock of ours; ``start`` and ``stop`` do. A GPU that fails does not hide the others: it
+is left out of the Machine and described as a :class:`GpuProblem`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from dra_driver.errors import HardwareError, HardwareUnavailable
+from dra_driver.hardware.model import Gpu, Machine
+from dra_driver.hardware.nvml.binding import INIT_FLAG_NO_GPUS, call, query
+from dra_driver.hardware.nvml.board import Board, read_board
+from dra_driver.hardware.nvml.errors import NvmlCallError
+from dra_driver.hardware.nvml.gpu import PciTopology, read_gpu
+from dra_driver.hardware.nvml.library import load_driver_library
+from dra_driver.hardware.sysfs import Sysfs
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProblem:
+    """A GPU that NVML counts but that could not be read. UUID and bus id are known if it was read before."""
+
+    index: int
+    uuid: str | None
+    pci_bus_id: str | None
+    gone: bool  # NVML says that the GPU is lost
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at the hardware: what works, and what does not."""
+
+    machine: Machine
+    problems: tuple[GpuProblem, ...] = ()
+
+
+class NvmlHardware:
+    """The node's GPUs.
+
+    ``driver_root``: folder that holds the driver's libraries; None for the process's own ("by soname").
+    ``topology``: PCIe root and NUMA node of a bus id; the node's own sysfs by default.
+    """
+
+    def __init__(self, *, driver_root: Path | None = None, topology: PciTopology | None = None) -> None:
+        self._driver_root = driver_root
+        self._topology = topology or Sysfs(Path("/"))
+        self._lock = threading.Lock()
+        self._started = False
+        self._seen: dict[int, Gpu] = {}  # by NVML index: names a GPU that stopped answering
+
+    def start(self) -> None:
+        """Load the library and initialise NVML. A second start does nothing; a failed one may be tried again.
+
+        HardwareUnavailable says which paths were looked for and what to do.
+        """
+        with self._lock:
+            if self._started:
+                return
+            load_driver_library(self._driver_root)
+            try:
+                call("nvmlInitWithFlags", INIT_FLAG_NO_GPUS)
+            except HardwareUnavailable:
+                raise
+            except HardwareError as error:
+                raise HardwareUnavailable(f"NVML does not start: {error.message}", hint=error.hint) from error
+            self._started = True
+
+    def stop(self) -> None:
+        """Shut NVML down. Stopping twice, or without a start, does nothing."""
+        with self._lock:
+            if not self._started:
+                return
+            self._started = False
+            call("nvmlShutdown")
+
+    def read_machine(self) -> Machine:
+        """The GPUs that can be read; the others are logged. See :meth:`read` for the whole answer."""
+        reading = self.read()
+        for problem in reading.problems:
+            logger.warning("left out a GPU that cannot be read: %s", problem.message, extra={"gpu": problem.index})
+        return reading.machine
+
+    def read(self) -> Reading:
+        """Read everything anew. HardwareError when not even the list of GPUs can be had."""
+        gpus: list[Gpu] = []
+        problems: list[GpuProblem] = []
+        driver_version = str(call("nvmlSystemGetDriverVersion"))
+        cuda_driver_version = int(query("nvmlSystemGetCudaDriverVersion_v2") or 0)
+        for index in range(int(call("nvmlDeviceGetCount"))):
+            try:
+                handle = call("nvmlDeviceGetHandleByIndex", index, device=f"GPU {index}")
+                gpu = read_gpu(index, handle, self._topology)
+            except HardwareUnavailable:
+                raise
+            except HardwareError as error:
+                problems.append(self._problem(index, error))
+            else:
+                self._seen[index] = gpu
+                gpus.append(gpu)
+        gpus.sort(key=lambda gpu: gpu.pci_bus_id)
+        return Reading(Machine(driver_version, cuda_driver_version, tuple(gpus)), tuple(problems))
+
+    def read_board(self, gpu: Gpu) -> Board:
+        """What only a machine description wants to know about a GPU that was read before."""
+        return read_board(call("nvmlDeviceGetHandleByUUID", gpu.uuid, device=gpu.uuid), gpu.uuid)
+
+    def _problem(self, index: int, error: HardwareError) -> GpuProblem:
+        seen = self._seen.get(index)
+        return GpuProblem(
+            index=index,
+            uuid=seen.uuid if seen else None,
+            pci_bus_id=seen.pci_bus_id if seen else None,
+            gone=isinstance(error, NvmlCallError) and error.gpu_is_gone,
+            message=str(error),
+        )

@@ -1,0 +1,77 @@
+"""nvidia-smi of a simulated node: ``python -m dra_driver.hardware.simulated.smi STATE [-L | --version]``.
+
+It reads through NVML like the real one, so faults show here too. What it cannot do it refuses; exit codes: 0 done,
+2 not understood, 9 no driver (as nvidia-smi), 15 a GPU was lost.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from dra_driver.errors import HardwareError
+from dra_driver.hardware.nvml import NvmlHardware, Reading
+from dra_driver.hardware.simulated import install, uninstall
+
+_NO_DRIVER = 9
+_GPU_LOST = 15
+_NOT_UNDERSTOOD = 2
+
+
+def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
+    """``arguments`` without the program's name: the state file, then nvidia-smi's own."""
+    if not arguments:
+        err.write("usage: python -m dra_driver.hardware.simulated.smi STATE [-L | --version]\n")
+        return _NOT_UNDERSTOOD
+    state_file, options = Path(arguments[0]), tuple(arguments[1:])
+    if options not in (("-L",), ("--list-gpus",), ("--version",)):
+        err.write(
+            f"simulated nvidia-smi cannot do {' '.join(options) or 'a call without options'}; try -L or --version\n"
+        )
+        return _NOT_UNDERSTOOD
+    hardware = NvmlHardware()
+    try:
+        install(state_file)
+        hardware.start()
+        reading = hardware.read()
+    except HardwareError as error:
+        err.write(f"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver: {error}\n")
+        return _NO_DRIVER
+    finally:
+        hardware.stop()
+        uninstall()
+    if options == ("--version",):
+        out.write(_version(reading))
+        return 0
+    out.write(_list(reading))
+    for problem in reading.problems:
+        err.write(f"Unable to determine the device handle for GPU {problem.index}: {problem.message}\n")
+    return _GPU_LOST if reading.problems else 0
+
+
+def _version(reading: Reading) -> str:
+    machine = reading.machine
+    cuda = f"{machine.cuda_driver_version // 1000}.{machine.cuda_driver_version % 1000 // 10}"
+    return (
+        f"NVIDIA-SMI version  : {machine.driver_version}\n"
+        f"DRIVER version      : {machine.driver_version}\n"
+        f"CUDA Version        : {cuda}\n"
+    )
+
+
+def _list(reading: Reading) -> str:
+    lines: list[str] = []
+    for gpu in reading.machine.gpus:
+        lines.append(f"GPU {gpu.index}: {gpu.product_name} (UUID: {gpu.uuid})")
+        instances = gpu.mig.instances if gpu.mig else ()
+        lines += [
+            f"  MIG {instance.profile_name:<12}Device {number:>2}: (UUID: {instance.uuid})"
+            for number, instance in enumerate(instances)
+        ]
+    return "".join(f"{line}\n" for line in lines) or "No devices found.\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], sys.stdout, sys.stderr))
