@@ -1,0 +1,71 @@
+"""Slices of every machine that is shipped as simulated hardware, from its C interface up, pass the server's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dra_driver.devices.allocatable import allocatable_devices
+from dra_driver.devices.policy import DevicePolicy
+from dra_driver.hardware import simulated
+from dra_driver.hardware.inventory import machine_from_status, machine_to_status
+from dra_driver.hardware.model import Machine
+from dra_driver.hardware.nvml import NvmlHardware
+from dra_driver.kube.interface import RESOURCE_SLICES
+from dra_driver.kube.validation import unknown_fields, validate_create
+from dra_driver.slices.diff import plan_writes
+from dra_driver.slices.features import ApiFeatures
+from dra_driver.slices.layout import PoolOwner, desired_slices
+
+OWNER = PoolOwner("gpu.nvidia.com", "node-0", "11111111-2222-3333-4444-555555555555")
+EXPECTED_ATTRIBUTES = {
+    "architecture",
+    "brand",
+    "cudaComputeCapability",
+    "cudaDriverVersion",
+    "driverVersion",
+    "productName",
+    "resource.kubernetes.io/pciBusID",
+    "type",
+    "uuid",
+}
+
+
+@pytest.fixture(params=simulated.recorded_machines())
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    state_file = tmp_path / "state.json"
+    simulated.create_state(request.param, state_file)
+    simulated.install(state_file)
+    hardware = NvmlHardware()
+    hardware.start()
+    try:
+        yield hardware.read_machine()
+    finally:
+        hardware.stop()
+        simulated.uninstall()
+
+
+def test_slices_of_a_recorded_machine_pass_the_servers_rules(machine: Machine) -> None:
+    assert machine.gpus
+    for policy in (DevicePolicy(), DevicePolicy(additional_attributes=True)):
+        desired = desired_slices(allocatable_devices(machine, policy), OWNER, ApiFeatures())
+        creates = plan_writes(desired, [], owner=OWNER).creates
+        assert len(creates) == 1
+        for item in creates:
+            assert validate_create(RESOURCE_SLICES, item) == []
+            assert unknown_fields(RESOURCE_SLICES, item) == []
+            assert len(item["spec"]["devices"]) == len(machine.gpus)
+
+
+def test_devices_of_a_recorded_machine_are_fully_described(machine: Machine) -> None:
+    for device in allocatable_devices(machine, DevicePolicy()).devices:
+        assert device.attributes.keys() >= EXPECTED_ATTRIBUTES
+        assert "memory" in device.capacity
+
+
+def test_the_inventory_between_plugin_and_controller_loses_nothing(machine: Machine) -> None:
+    travelled = machine_from_status(machine_to_status(machine))
+    policy = DevicePolicy(additional_attributes=True)
+    assert allocatable_devices(travelled, policy) == allocatable_devices(machine, policy)

@@ -1,0 +1,56 @@
+"""Device names: NVIDIA's, as recorded, and back."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dra_driver.devices.naming import GpuName, MigName, gpu_name, mig_name, parse_name
+
+# Recorded from NVIDIA's driver (H100 and A100 with dynamic MIG).
+RECORDED = [
+    (("1g.10gb", 19, 0), "gpu-0-mig-1g10gb-19-0"),
+    (("1g.10gb+me", 20, 6), "gpu-0-mig-1g10gb-me-20-6"),
+    (("7g.80gb", 0, 0), "gpu-0-mig-7g80gb-0-0"),
+    (("1g.20gb", 15, 0), "gpu-0-mig-1g20gb-15-0"),
+    (("3g.40gb", 9, 4), "gpu-0-mig-3g40gb-9-4"),
+    (("1g.24gb", 19, 0), "gpu-0-mig-1g24gb-19-0"),
+    (("1g.12gb+me.all", 33, 2), "gpu-0-mig-1g12gb-meall-33-2"),
+]
+
+
+@pytest.mark.parametrize(("placement", "name"), RECORDED)
+def test_mig_names_are_nvidias(placement: tuple[str, int, int], name: str) -> None:
+    assert mig_name(0, *placement) == name
+
+
+def test_whole_gpus_are_named_by_minor() -> None:
+    assert gpu_name(12) == "gpu-12"
+    assert parse_name("gpu-12") == GpuName(12)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gpu", "gpu-", "gpu-01", "gpu-0-mig", "gpu-0-mig-19-0", "gpu-vfio-0", "GPU-0", "gpu-0 ", "gpu-١", "a-gpu-0"],
+)
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
+        parse_name(name)
+
+
+profiles = st.from_regex(r"\A[1-8](c\.[1-8])?g\.[0-9]{1,3}gb([+-](me|me\.all|gfx))?\Z")
+small = st.integers(0, 300)
+
+
+@given(small, profiles, small, small)
+def test_names_are_read_back_and_are_labels(minor: int, profile: str, profile_id: int, start: int) -> None:
+    name = mig_name(minor, profile, profile_id, start)
+    parsed = parse_name(name)
+    assert isinstance(parsed, MigName)
+    assert (parsed.minor, parsed.profile_id, parsed.start) == (minor, profile_id, start)
+    assert str(parsed) == name
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)
+    assert len(name) <= 63

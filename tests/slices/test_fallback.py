@@ -1,0 +1,59 @@
+"""What is still offered when the API server drops fields: never two devices that overlap."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dra_driver.devices.model import DeviceSet
+from dra_driver.slices.fallback import reduce_to
+from dra_driver.slices.features import ApiFeatures
+from tests.slices.builders import FEATURES, partition, partitioned_set, shareable, taint, whole
+
+
+def test_nothing_changes_when_the_server_holds_everything() -> None:
+    device_set = partitioned_set(2, 3)
+    assert reduce_to(device_set, FEATURES).device_set == device_set
+    assert reduce_to(device_set, FEATURES).withheld == ()
+
+
+def test_without_counters_partitions_are_withheld_and_whole_gpus_stay() -> None:
+    reduction = reduce_to(partitioned_set(2, 2), ApiFeatures(partitionable=False))
+    assert [(device.name, device.consumes) for device in reduction.device_set.devices] == [("gpu-0", ()), ("gpu-1", ())]
+    assert reduction.device_set.counter_sets == ()
+    assert reduction.withheld == (
+        "gpu-0-mig-1g10gb-19-0",
+        "gpu-0-mig-1g10gb-19-1",
+        "gpu-1-mig-1g10gb-19-0",
+        "gpu-1-mig-1g10gb-19-1",
+    )
+
+
+def test_without_counters_existing_partitions_that_need_none_stay() -> None:
+    static = replace(partition(0, 0), consumes=())
+    assert reduce_to(DeviceSet((static,)), ApiFeatures(partitionable=False)).device_set.devices == (static,)
+
+
+def test_without_taints_guarded_devices_are_withheld() -> None:
+    information = replace(whole(1), taints=(taint(effect="None"),))
+    devices = (whole(0), information, whole(2, taint()), whole(3, taint(effect="NoExecute")))
+    reduction = reduce_to(DeviceSet(devices), ApiFeatures(taints=False))
+    assert reduction.device_set.devices == (whole(0), whole(1))
+    assert reduction.withheld == ("gpu-2", "gpu-3")
+
+
+def test_without_consumable_capacity_devices_become_exclusive() -> None:
+    reduction = reduce_to(DeviceSet((shareable(0),)), ApiFeatures(consumable=False))
+    assert reduction.device_set.devices == (whole(0),)
+    assert reduction.withheld == ()
+
+
+def test_dropped_fields_switch_features_off() -> None:
+    paths = ["spec.devices[0].capacity[memory].requestPolicy", "spec.devices[0].allowMultipleAllocations"]
+    assert FEATURES.without(paths) == ApiFeatures(consumable=False)
+    assert FEATURES.without(["spec.sharedCounters"]) == ApiFeatures(partitionable=False)
+    assert FEATURES.without(["spec.devices[3].consumesCounters[0].counters[taints]"]) == ApiFeatures(
+        partitionable=False
+    )
+    assert FEATURES.without(["spec.devices[12].taints"]) == ApiFeatures(taints=False)
+    assert FEATURES.without(["spec.devices[0].attributes[taints].string"]) == FEATURES
+    assert FEATURES.without([]) == FEATURES
