@@ -1,0 +1,1 @@
+"""What others exchange with us: configuration, custom resources, the kubelet's protocols. Imports nothing of ours."""
