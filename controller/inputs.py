@@ -1,0 +1,149 @@
+"""What the controller watches: NodeInventories, Nodes, the driver's ResourceSlices, the claims that hold its devices.
+
+Objects are cut down to what is read (of Nodes and claims very little), so that thousands stay small in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
+from dra_driver.kube.reflector import Reflector
+
+_POOL = "pool"
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Called on the reflectors' threads, with a pool's (and so a node's) name."""
+
+    changed: Callable[[str], None]
+    slice_changed: Callable[[str, Obj | None, Obj | None], None]
+
+
+class Inputs:
+    """The local copies, between start and stop. Objects handed out are shared: never change them."""
+
+    def __init__(self, api: KubeApi, driver: str, listeners: Listeners) -> None:
+        self._driver = driver
+        self._listeners = listeners
+        self._inventories = Reflector(api, NODE_INVENTORIES, self._on_named, transform=without_managed_fields)
+        self._nodes = Reflector(api, NODES, self._on_node, transform=trim_node)
+        self._slices = Reflector(
+            api,
+            RESOURCE_SLICES,
+            self._on_slice,
+            field_selector=f"spec.driver={driver}",
+            transform=without_managed_fields,
+            indexes={_POOL: lambda obj: [pool_of(obj)]},
+        )
+        self._claims = Reflector(
+            api,
+            RESOURCE_CLAIMS,
+            self._on_claim,
+            transform=self._trim_claim,
+            indexes={_POOL: lambda obj: {result["pool"] for result in held(obj)}},
+        )
+        self.reflectors = (self._inventories, self._nodes, self._slices, self._claims)
+
+    def start(self) -> None:
+        for reflector in self.reflectors:
+            reflector.start()
+
+    def stop(self) -> None:
+        for reflector in self.reflectors:
+            reflector.stop()
+
+    def wait_for_sync(self, timeout: float | None = None) -> bool:
+        give_up = None if timeout is None else time.monotonic() + timeout
+        return all(
+            reflector.wait_for_sync(None if give_up is None else max(0.0, give_up - time.monotonic()))
+            for reflector in self.reflectors
+        )
+
+    def not_synced(self) -> list[str]:
+        return [reflector.name for reflector in self.reflectors if not reflector.has_synced.is_set()]
+
+    def inventory(self, name: str) -> Obj | None:
+        return self._inventories.store.get(name)
+
+    def node(self, name: str) -> Obj | None:
+        return self._nodes.store.get(name)
+
+    def slices(self, pool: str) -> list[Obj]:
+        return self._slices.store.by_index(_POOL, pool)
+
+    def in_use(self, pool: str) -> frozenset[str]:
+        """Names of the pool's devices that allocated claims hold."""
+        return in_use(self._claims.store.by_index(_POOL, pool), pool)
+
+    def pools(self) -> list[str]:
+        """Names of all pools that there is anything to say about."""
+        names = {obj["metadata"]["name"] for obj in self._inventories.store.objects()}
+        return sorted(names.union(self._slices.store.index_values(_POOL)))
+
+    def inventory_count(self) -> int:
+        return len(self._inventories)
+
+    def _on_named(self, old: Obj | None, new: Obj | None) -> None:
+        self._listeners.changed((new or old or {})["metadata"]["name"])
+
+    def _on_node(self, old: Obj | None, new: Obj | None) -> None:
+        # A node is written every few minutes by its kubelet; only its identity matters here.
+        if old is None or new is None or old["metadata"]["uid"] != new["metadata"]["uid"]:
+            self._on_named(old, new)
+
+    def _on_slice(self, old: Obj | None, new: Obj | None) -> None:
+        self._listeners.slice_changed(pool_of(new or old or {}), old, new)
+
+    def _on_claim(self, old: Obj | None, new: Obj | None) -> None:
+        before, after = list(held(old)), list(held(new))
+        if before != after:
+            for pool in {result["pool"] for result in (*before, *after)}:
+                self._listeners.changed(pool)
+
+    def _trim_claim(self, claim: Obj) -> Obj:
+        return trim_claim(claim, self._driver)
+
+
+def pool_of(slice_obj: Obj) -> str:
+    """The pool that a slice belongs to; empty when it says none."""
+    return str(((slice_obj.get("spec") or {}).get("pool") or {}).get("name") or "")
+
+
+def without_managed_fields(obj: Obj) -> Obj:
+    """``obj`` less the bookkeeping of server-side apply, which may be as large as the rest; changes it."""
+    obj["metadata"].pop("managedFields", None)
+    return obj
+
+
+def trim_node(node: Obj) -> Obj:
+    """A Node's identity."""
+    metadata = node["metadata"]
+    return {"metadata": {key: metadata[key] for key in ("name", "uid", "resourceVersion") if key in metadata}}
+
+
+def trim_claim(claim: Obj, driver: str) -> Obj:
+    """A claim's identity and which devices of ``driver`` it holds. Admin access holds nothing: it keeps nobody away."""
+    metadata = claim["metadata"]
+    results = (((claim.get("status") or {}).get("allocation") or {}).get("devices") or {}).get("results") or []
+    return {
+        "metadata": {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in metadata},
+        "held": [
+            {"pool": result["pool"], "device": result["device"]}
+            for result in results
+            if result.get("driver") == driver and not result.get("adminAccess")
+        ],
+    }
+
+
+def held(trimmed_claim: Obj | None) -> Iterator[Obj]:
+    """The ``pool`` and ``device`` pairs of a claim that :func:`trim_claim` made."""
+    yield from (trimmed_claim or {}).get("held", [])
+
+
+def in_use(trimmed_claims: Iterable[Obj], pool: str) -> frozenset[str]:
+    """Names of the devices of ``pool`` that these claims hold."""
+    return frozenset(result["device"] for claim in trimmed_claims for result in held(claim) if result["pool"] == pool)

@@ -1,0 +1,67 @@
+"""From what a node offers to the writes that its pool needs, as one pure step; the publisher and --dry-run share it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from controller.pool import Problem, is_degraded, retain, retention_problem
+from controller.published import published_devices
+from dra_driver.devices.model import DeviceSet
+from dra_driver.kube.interface import Obj
+from dra_driver.slices.diff import WritePlan, plan_writes
+from dra_driver.slices.features import ApiFeatures
+from dra_driver.slices.layout import LayoutError, PoolOwner, desired_slices
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """``devices`` is what the pool will hold, ``degraded`` what the API server makes us leave out. ``writes`` is None
+    when the devices do not fit into slices; the problem says why."""
+
+    devices: DeviceSet
+    degraded: Problem | None
+    problems: tuple[Problem, ...]
+    writes: WritePlan | None = field(hash=False)
+
+
+def plan_pool(
+    owner: PoolOwner,
+    offered: DeviceSet,
+    *,
+    existing: Sequence[Obj],
+    known: DeviceSet,
+    in_use: frozenset[str],
+    features: ApiFeatures,
+    generation_floor: int = 0,
+) -> PoolPlan:
+    """``known``: devices that are, or lately were, published; see :func:`controller.pool.retain`."""
+    degraded = is_degraded(offered, features)
+    retention = retain(offered, known, in_use, owner.driver, features)
+    problems = [problem for problem in (degraded, retention_problem(retention)) if problem]
+    writes = None
+    try:
+        desired = desired_slices(retention.device_set, owner, features)
+        writes = plan_writes(desired, existing, owner=owner, generation_floor=generation_floor)
+    except LayoutError as error:
+        problems.append(Problem(error.reason, str(error)))
+    return PoolPlan(retention.device_set, degraded, tuple(problems), writes)
+
+
+def devices_of(slices: Sequence[Obj]) -> DeviceSet:
+    """The published devices, as far as they can be read back."""
+    try:
+        return published_devices(slices)
+    except (KeyError, ValueError, TypeError) as error:
+        # Another driver's way of writing; nothing can be retained from it, but the pool can still be written.
+        logger.warning("published devices cannot be read back: %r", error)
+        return DeviceSet()
+
+
+def is_of_another_node(inventory: Obj, node: Obj) -> bool:
+    """Whether the inventory belongs to an earlier Node object of this name, with which it will be deleted."""
+    owners = [owner for owner in inventory["metadata"].get("ownerReferences") or [] if owner.get("kind") == "Node"]
+    return bool(owners) and all(owner.get("uid") != node["metadata"]["uid"] for owner in owners)

@@ -1,0 +1,104 @@
+"""Published devices read back from ResourceSlices, for the devices that must stay as they are while a claim holds them.
+
+Reads what this driver and NVIDIA's write. A value that the model cannot hold (list attributes, say) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dra_driver.devices.model import (
+    AllocatableDevice,
+    AttributeValue,
+    Capacity,
+    CounterConsumption,
+    CounterSet,
+    DeviceKind,
+    DeviceSet,
+    RequestPolicy,
+    Taint,
+    Version,
+)
+from dra_driver.kube.interface import Obj
+from dra_driver.quantity import Quantity
+
+
+def published_devices(slices: Iterable[Obj]) -> DeviceSet:
+    """The devices and counter sets of one pool's newest generation, in the order in which the scheduler reads them."""
+    specs = sorted(((obj["metadata"]["name"], obj["spec"]) for obj in slices), key=lambda pair: pair[0])
+    newest = max((generation(spec) for _, spec in specs), default=0)
+    devices: dict[str, AllocatableDevice] = {}
+    counter_sets: dict[str, CounterSet] = {}
+    for _, spec in specs:
+        if generation(spec) != newest:
+            continue
+        for raw in spec.get("devices") or []:
+            devices.setdefault(raw["name"], decode_device(raw))
+        for raw in spec.get("sharedCounters") or []:
+            counter_sets.setdefault(raw["name"], CounterSet(raw["name"], _counters(raw)))
+    return DeviceSet(tuple(devices.values()), tuple(counter_sets.values()))
+
+
+def generation(spec: Obj) -> int:
+    """The pool generation in a slice's spec."""
+    return int((spec.get("pool") or {}).get("generation") or 0)
+
+
+def decode_device(raw: Obj) -> AllocatableDevice:
+    """One entry of ``spec.devices``. Raises ValueError for a quantity that the server would not have stored."""
+    attributes = {
+        name: value
+        for name, wire in (raw.get("attributes") or {}).items()
+        if (value := _attribute(wire or {})) is not None
+    }
+    return AllocatableDevice(
+        name=raw["name"],
+        kind=_kind(attributes.get("type")),
+        gpu_uuid=str(attributes.get("parentUUID") or attributes.get("uuid") or ""),
+        attributes=attributes,
+        capacity={name: _capacity(wire) for name, wire in (raw.get("capacity") or {}).items()},
+        consumes=tuple(
+            CounterConsumption(wire["counterSet"], _counters(wire)) for wire in raw.get("consumesCounters") or []
+        ),
+        taints=tuple(
+            Taint(wire["key"], wire.get("value") or "", wire["effect"], wire.get("timeAdded"))
+            for wire in raw.get("taints") or []
+        ),
+        allow_multiple_allocations=bool(raw.get("allowMultipleAllocations")),
+    )
+
+
+def _kind(value: AttributeValue | None) -> DeviceKind:
+    try:
+        return DeviceKind(str(value))
+    except ValueError:
+        return DeviceKind.GPU
+
+
+def _attribute(wire: Obj) -> AttributeValue | None:
+    for field in ("string", "bool", "int"):
+        if wire.get(field) is not None:
+            value: AttributeValue = wire[field]
+            return value
+    return Version(wire["version"]) if wire.get("version") is not None else None
+
+
+def _capacity(wire: Obj) -> Capacity:
+    policy: Any = wire.get("requestPolicy") or {}
+    valid = policy.get("validRange") or {}
+    if not {"min", "max", "step"} <= valid.keys() or policy.get("default") is None:
+        return Capacity(Quantity.parse(wire["value"]))
+    return Capacity(
+        Quantity.parse(wire["value"]),
+        RequestPolicy(
+            default=Quantity.parse(policy["default"]),
+            minimum=Quantity.parse(valid["min"]),
+            maximum=Quantity.parse(valid["max"]),
+            step=Quantity.parse(valid["step"]),
+        ),
+    )
+
+
+def _counters(wire: Obj) -> dict[str, Quantity]:
+    return {name: Quantity.parse(counter["value"]) for name, counter in (wire.get("counters") or {}).items()}
