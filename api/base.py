@@ -12,7 +12,12 @@ class ApiModel(BaseModel):
     """Base of every model. ``to_wire`` leaves out what is unset (None) so that objects stay small and diffs quiet."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", protected_namespaces=()
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        defer_build=True,
     )
 
     def to_wire(self) -> dict[str, Any]:

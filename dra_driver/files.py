@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")  # mkstemp's eight characters
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -30,6 +33,15 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def target_of_temporary(name: str) -> str | None:
+    """The file that a temporary file named ``name`` was meant to become; None when it is no temporary file of ours.
+
+    A process that is killed while it writes leaves one; whoever owns the folder removes it.
+    """
+    match = _TEMPORARY.fullmatch(name)
+    return match[1] if match else None
 
 
 def remove_durably(path: Path) -> bool:

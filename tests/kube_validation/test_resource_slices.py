@@ -45,7 +45,7 @@ def test_a_good_slice_passes() -> None:
         ("metadata.namespace", "default", "metadata.namespace", "Forbidden"),
         ("metadata.labels", {"a b": "c"}, "metadata.labels", "Invalid"),
         ("metadata.finalizers", [None], "metadata.finalizers[0]", "Invalid"),
-        ("metadata.ownerReferences.0.uid", "", "metadata.ownerReferences[0].uid", "Invalid"),
+        ("metadata.ownerReferences.0.uid", "", "metadata.ownerReferences[0].uid", "Required"),
         ("spec.driver", "", "spec.driver", "Required"),
         ("spec.driver", "under_score", "spec.driver", "Invalid"),
         ("spec.driver", "a" * 64, "spec.driver", "TooLong"),

@@ -13,7 +13,7 @@ from typing import Any
 from dra_driver.hardware.nvml.codes import Return
 
 
-class Refused(Exception):  # noqa: N818  # a return code on its way out, not an error of ours
+class Refused(Exception):  # a return code on its way out, not an error of ours
     """Ends the simulated call with ``code``."""
 
     def __init__(self, code: int) -> None:

@@ -149,7 +149,8 @@ def _device(device: Fields, path: str, allocated: set[DeviceKey]) -> list[Cause]
 def _condition(path: str, condition: Fields) -> list[Cause]:
     """metav1.Condition (apimachinery: pkg/apis/meta/v1/validation, ValidateCondition)."""
     state, reason = text(condition, "status"), text(condition, "reason")
-    causes = names.label_key(f"{path}.type", text(condition, "type"))
+    kind = text(condition, "type")
+    causes = names.label_key(f"{path}.type", kind) if kind else [required(f"{path}.type", "is required")]
     if state not in _CONDITION_STATES:
         causes.append(not_supported(f"{path}.status", state, _CONDITION_STATES))
     if not condition.get("lastTransitionTime"):

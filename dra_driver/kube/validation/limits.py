@@ -32,7 +32,6 @@ CONFIGS: Final = 32  # DeviceConfigMaxSize; an allocation holds twice as many
 SELECTORS: Final = 32  # DeviceSelectorsMaxSize
 EXPRESSION_BYTES: Final = 10 * 1024  # CELSelectorExpressionMaxLength
 ALTERNATIVES: Final = 8  # FirstAvailableDeviceRequestMaxSize
-TOLERATIONS: Final = 16  # DeviceTolerationsMaxLength
 OPAQUE_BYTES: Final = 10 * 1024  # OpaqueParametersMaxLength, AllocatedDeviceStatusDataMaxLength
 RESULTS: Final = 32  # AllocationResultsMaxSize
 CONSUMERS: Final = 256  # ResourceClaimReservedForMaxSize

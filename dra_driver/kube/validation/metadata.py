@@ -50,7 +50,7 @@ def _owners(metadata: Fields) -> list[Cause]:
     owners = items(metadata, "ownerReferences")
     for index, owner in enumerate(owners):
         path = f"metadata.ownerReferences[{index}]"
-        causes += [invalid(f"{path}.{name}", "", "must not be empty") for name in _OWNER_FIELDS if not owner.get(name)]
+        causes += [required(f"{path}.{name}", "must not be empty") for name in _OWNER_FIELDS if not owner.get(name)]
     if sum(bool(owner.get("controller")) for owner in owners) > 1:
         causes.append(invalid("metadata.ownerReferences", owners, "only one reference can have controller set to true"))
     return causes

@@ -51,7 +51,7 @@ def _values(values: list[Quantity], default: Quantity, capacity: Quantity, path:
         return [invalid(item_path, str(value), f"option is larger than capacity value: {capacity}")]
 
     causes += each(values, path, limits.POLICY_VALUES, within_capacity, key=str)
-    if default not in values:
+    if default not in values or len(values) > limits.POLICY_VALUES:  # a list too long is not searched
         causes.append(invalid(path, str(default), "default value is not valid according to the requestPolicy"))
     return causes
 
