@@ -1,0 +1,257 @@
+"""What of the driver belongs into a container: libraries, programs, firmware and data, found under the driver root.
+
+Responsible for knowing the driver's file names and for finding them; ``edits`` decides how they get into the container.
+The lists are those of nvidia-container-toolkit (pkg/nvcdi: driver-nvml.go; internal/discover: graphics.go, ipc.go).
+Everything is named by the driver version: ``lib*.so.<version>``. A root without a driver is an error that says what was
+looked for and where, never an empty answer: an empty one would start containers without their libraries.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dra_driver.cdi.elf import read_soname
+from dra_driver.cdi.roots import Root
+from dra_driver.errors import HardwareUnavailable
+
+logger = logging.getLogger(__name__)
+
+# internal/lookup/library.go of nvidia-container-toolkit; .../nvidia/current is where Debian keeps the driver.
+LIBRARY_FOLDERS = (
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu/nvidia/current",
+    "/usr/lib/aarch64-linux-gnu/nvidia/current",
+    "/usr/lib",
+    "/lib64",
+    "/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+)
+BINARY_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/opt/bin")
+BINARIES = (
+    "nvidia-cuda-mps-control",
+    "nvidia-cuda-mps-server",
+    "nvidia-debugdump",
+    "nvidia-imex",
+    "nvidia-imex-ctl",
+    "nvidia-persistenced",
+    "nvidia-smi",
+)
+# Looked for in each of DATA_FOLDERS; mounted at the same place.
+DATA_FOLDERS = ("/etc", "/usr/share")
+DATA_FILES = (
+    "egl/egl_external_platform.d/09_nvidia_wayland2.json",
+    "egl/egl_external_platform.d/10_nvidia_wayland.json",
+    "egl/egl_external_platform.d/15_nvidia_gbm.json",
+    "egl/egl_external_platform.d/20_nvidia_xcb.json",
+    "egl/egl_external_platform.d/20_nvidia_xlib.json",
+    "glvnd/egl_vendor.d/10_nvidia.json",
+    "nvidia/nvoptix.bin",
+    "OpenCL/vendors/nvidia.icd",
+    "X11/xorg.conf.d/10-nvidia.conf",
+    "X11/xorg.conf.d/nvidia-drm-outputclass.conf",
+)
+# Mounted under /etc whatever folder they are in: Vulkan loaders in images always look there.
+VULKAN_FILES = (
+    "vulkan/icd.d/nvidia_icd.json",
+    "vulkan/icd.d/nvidia_layers.json",
+    "vulkan/implicit_layer.d/nvidia_layers.json",
+)
+FIRMWARE_FOLDERS = ("/lib/firmware", "/usr/lib/firmware")
+SOCKETS = ("/run/nvidia-fabricmanager/socket", "/run/nvidia-persistenced/socket", "/tmp/nvidia-mps")  # noqa: S108
+
+_VERSIONED = re.compile(r"(libcuda|libnvidia-ml)\.so\.(\d+\.\d+(?:\.\d+)?)")
+# Driver libraries with a version of their own.
+_OWN_VERSION = re.compile(
+    r"libnvidia-egl-(?:gbm|wayland|wayland2|xcb|xlib)\.so\.\d+\.\d+(?:\.\d+)?|libnvidia-nvvm70\.so\.\d+|libnvidia-api\.so\.1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library file and the links to it in its own folder, as (name, what the link says), direct links first."""
+
+    folder: str
+    name: str
+    source: str  # the real file, inside the root
+    links: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.name}"
+
+    @property
+    def stem(self) -> str:
+        """``libcuda`` of ``libcuda.so.580.105.08``."""
+        return self.name.partition(".so")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFile:
+    """A file to mount at ``path``; ``source`` is the real file inside the root."""
+
+    path: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFiles:
+    """What was found of one driver version."""
+
+    version: str
+    library_folder: str  # where libcuda is
+    libraries: tuple[Library, ...]  # sorted by path
+    files: tuple[DriverFile, ...]  # programs, data, firmware
+    sockets: tuple[str, ...]
+
+
+def find_driver_files(root: Root, driver_version: str) -> DriverFiles:
+    """The files of ``driver_version`` (NVML's form, ``580.105.08``) under ``root``.
+
+    Raises :class:`HardwareUnavailable`, retryable, when its libraries are not there (yet).
+    """
+    folder, names = _library_folder(root, driver_version)
+    libraries = list(_libraries(root, folder, names, driver_version))
+    vdpau = f"{folder}/vdpau"
+    libraries += _libraries(root, vdpau, _names(root, vdpau), driver_version)
+    files = [*_binaries(root), *_data(root), *_firmware(root, driver_version)]
+    sockets = tuple(path for path in SOCKETS if root.visible_path(path).exists())
+    return DriverFiles(driver_version, folder, tuple(sorted(libraries, key=_by_path)), tuple(files), sockets)
+
+
+def watched_paths(files: DriverFiles) -> Iterator[str]:
+    """Every path whose appearing, vanishing or change may change the answer: files found, folders looked into."""
+    yield from LIBRARY_FOLDERS
+    yield from BINARY_FOLDERS
+    yield from SOCKETS
+    yield f"{files.library_folder}/vdpau"
+    for base in DATA_FOLDERS:
+        yield from (f"{base}/{name}" for name in (*DATA_FILES, *VULKAN_FILES))
+    yield from (f"{base}/nvidia/{files.version}" for base in FIRMWARE_FOLDERS)
+    yield from (library.source for library in files.libraries)
+    yield from (file.source for file in files.files)
+
+
+def _by_path(library: Library) -> str:
+    return library.path
+
+
+def _library_folder(root: Root, driver_version: str) -> tuple[str, Sequence[str]]:
+    other_versions: dict[str, str] = {}
+    for folder in LIBRARY_FOLDERS:
+        names = _names(root, folder)
+        for name in names:
+            match = _VERSIONED.fullmatch(name)
+            if match and match[2] == driver_version:
+                return folder, names
+            if match:
+                other_versions[match[2]] = folder
+    place = f"{root.host} (seen here as {root.visible})"
+    if other_versions:
+        found = ", ".join(f"{version} in {folder}" for version, folder in sorted(other_versions.items()))
+        raise HardwareUnavailable(
+            f"the running NVIDIA driver is {driver_version}, but driver root {place} has libraries of {found}",
+            hint="a driver update is probably under way: wait for it to end, or reload the kernel modules",
+        )
+    raise HardwareUnavailable(
+        f"no NVIDIA driver libraries in driver root {place}: looked for libcuda.so.{driver_version} and "
+        f"libnvidia-ml.so.{driver_version} in {', '.join(LIBRARY_FOLDERS)}",
+        hint="wait for the driver to be installed, or set the driver root to where it is",
+    )
+
+
+def _names(root: Root, folder: str) -> Sequence[str]:
+    try:
+        return os.listdir(root.visible_path(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+
+
+def _libraries(root: Root, folder: str, names: Sequence[str], driver_version: str) -> Iterator[Library]:
+    suffix = f".so.{driver_version}"
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        stem, dot_so, _ = name.partition(".so")
+        if dot_so:
+            by_stem.setdefault(stem, []).append(name)
+    for name in sorted(names):
+        if not name.endswith(suffix) and not _OWN_VERSION.fullmatch(name):
+            continue
+        source = root.resolve(f"{folder}/{name}")
+        if source is None:
+            logger.warning("driver library %s is a broken link", f"{folder}/{name}")
+            continue
+        neighbours = by_stem[name.partition(".so")[0]]
+        yield Library(folder, name, source, _links(root, folder, name, neighbours))
+
+
+def _links(root: Root, folder: str, name: str, neighbours: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    targets: dict[str, str] = {}
+    for neighbour in neighbours:
+        try:
+            target = os.readlink(root.visible_path(f"{folder}/{neighbour}"))
+        except OSError:
+            continue  # EINVAL: a file, not a link
+        targets[neighbour] = os.path.basename(target)
+    soname = _soname(root, folder, name)
+    if soname and soname != name and soname not in targets:
+        targets[soname] = name
+    return tuple(sorted(_chain(targets, name), key=lambda link: (link[1] != name, link[0])))
+
+
+def _chain(targets: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
+    """The links that lead to ``name``, through other links or not."""
+    for link, target in targets.items():
+        seen, at = {link}, target
+        while at != name and at in targets and at not in seen:
+            seen.add(at)
+            at = targets[at]
+        if at == name and link != name:
+            yield link, target
+
+
+def _soname(root: Root, folder: str, name: str) -> str | None:
+    try:
+        return read_soname(root.visible_path(f"{folder}/{name}"))
+    except OSError as error:
+        logger.warning("cannot read driver library %s: %s", f"{folder}/{name}", error)
+        return None
+
+
+def _binaries(root: Root) -> Iterator[DriverFile]:
+    for name in BINARIES:
+        for folder in BINARY_FOLDERS:
+            source = root.resolve(f"{folder}/{name}")
+            if source is not None:
+                yield DriverFile(f"{folder}/{name}", source)
+                break
+
+
+def _data(root: Root) -> Iterator[DriverFile]:
+    for name in DATA_FILES:
+        for folder in DATA_FOLDERS:
+            source = root.resolve(f"{folder}/{name}")
+            if source is not None:
+                yield DriverFile(f"{folder}/{name}", source)
+                break
+    for name in VULKAN_FILES:
+        for folder in DATA_FOLDERS:
+            source = root.resolve(f"{folder}/{name}")
+            if source is not None:
+                yield DriverFile(f"/etc/{name}", source)
+                break
+
+
+def _firmware(root: Root, driver_version: str) -> Iterator[DriverFile]:
+    for base in FIRMWARE_FOLDERS:
+        folder = f"{base}/nvidia/{driver_version}"
+        names = sorted(name for name in _names(root, folder) if name.startswith("gsp") and name.endswith(".bin"))
+        if names:
+            for name in names:
+                yield DriverFile(f"{folder}/{name}", root.resolve(f"{folder}/{name}") or f"{folder}/{name}")
+            return

@@ -1,0 +1,185 @@
+"""The plugin process, put together: which part exists once, what it is given, in which order parts start and stop.
+
+    hardware watch --> inventory publisher --> NodeInventory
+          |                   ^
+          v                   |
+    prepare engine      kubelet connection
+          ^                   ^
+          |                   |
+     DRA service        registration service     (two unix sockets)
+
+Nothing is decided here; each part's module says what it is responsible for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from prometheus_client import CollectorRegistry
+
+from api.driver_config import DriverConfiguration, Identity
+from api.driver_spec import ObservabilitySettings
+from dra_driver.cdi.store import CdiStore
+from dra_driver.devices.naming import GpuName, parse_name
+from dra_driver.errors import StateError
+from dra_driver.kube.connect import connect
+from dra_driver.kube.interface import KubeApi
+from dra_driver.observability.endpoint import HttpEndpoint
+from dra_driver.observability.events import EventRecorder, ObjectRef
+from dra_driver.observability.metrics import ReflectorCollector, new_registry
+from dra_driver.version import __version__
+from kubelet_plugin.connection import KubeletConnection
+from kubelet_plugin.dra_service import SUPPORTED_VERSIONS, DraService
+from kubelet_plugin.engine_listener import EngineListener
+from kubelet_plugin.failure_events import FailureEvents
+from kubelet_plugin.hardware_setup import build_edits, build_hardware, read_boot_id
+from kubelet_plugin.hardware_watch import HardwareWatch
+from kubelet_plugin.inventory_publisher import InventoryPublisher
+from kubelet_plugin.inventory_status import PluginInstance
+from kubelet_plugin.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
+from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.registration import RegistrationService
+from kubelet_plugin.self_check import SocketCheck, hardware_check, registration_check
+from kubelet_plugin.servers import PluginServers
+from kubelet_plugin.sockets import socket_paths
+
+logger = logging.getLogger(__name__)
+
+COMPONENT = "gpu-dra-kubelet-plugin"
+REFUSALS_BEFORE_EXIT = 8  # the kubelet asks with doubling pauses: about a minute of refusals
+
+_FIRST_READING_SECONDS = 5.0
+_CALLS_GRACE_SECONDS = 15.0  # of the 30 s that a pod has to end
+
+
+class PluginApp:
+    """One plugin on one node. ``give_up`` is called, from any thread, with the reason to end the process."""
+
+    def __init__(
+        self,
+        config: DriverConfiguration,
+        who: Identity,
+        give_up: Callable[[str], None],
+        *,
+        api: KubeApi | None = None,
+    ) -> None:
+        """``api``: in place of the configured cluster. Raises ``DriverError`` when something configured cannot be."""
+        spec = config.spec
+        driver, node = spec.driver_name, who.node_name
+        self._give_up = give_up
+        self._stack = ExitStack()
+        self._paths = socket_paths(
+            driver, spec.kubelet.plugins_directory, spec.kubelet.registrar_directory, who.pod_uid
+        )
+        api = api or connect(spec.kubernetes.kubeconfig, timeout=spec.kubernetes.request_timeout)
+        boot_id = read_boot_id(spec)
+        registry = new_registry(COMPONENT)
+
+        self._events = EventRecorder(api, COMPONENT, node)
+        self._failure_events = FailureEvents(api, self._events)
+        self._hardware = HardwareWatch(build_hardware(spec), spec.hardware.rescan_interval)
+        # Our own health check connects too, and must not pass for the kubelet.
+        self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
+        self._publisher = InventoryPublisher(
+            api,
+            node,
+            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
+            self._hardware,
+            self._connection,
+            registry=str(spec.kubelet.registrar_directory),
+        )
+        self._engine = PrepareEngine(
+            api=api,
+            driver_name=driver,
+            node_name=node,
+            machine=self._hardware.machine,
+            cdi=CdiStore(spec.cdi.root),
+            edits=build_edits(spec),
+            state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
+            boot_id=boot_id,
+            listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
+        )
+        service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events))
+        registration = RegistrationService(driver, self._paths.dra, SUPPORTED_VERSIONS, self._connection)
+        self._servers = PluginServers(driver, self._paths, service.handlers(), registration.handler())
+        self._connection.on_change(self._check_refusals)
+
+        registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
+        registry.register(ReflectorCollector([self._publisher.reflector]))
+        self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths))
+
+    def start(self) -> None:
+        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. Sockets. 6. HTTP.
+
+        Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
+        not answer is no reason: the node's pods must be unprepared all the same.
+        """
+        with ExitStack() as stack:
+            self._events.start()
+            stack.callback(self._events.stop)
+            self._failure_events.start()
+            stack.callback(self._failure_events.stop)
+            self._hardware.start()
+            stack.callback(self._hardware.stop)
+            self._publisher.start()
+            stack.callback(self._publisher.stop)
+            self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
+            recovered = self._engine.start()
+            stack.callback(self._engine.stop)
+            logger.info("state of earlier processes", extra={"recovered": recovered})
+            self._servers.start()
+            stack.callback(self._servers.stop, _CALLS_GRACE_SECONDS)
+            if self._endpoint is not None:
+                self._endpoint.start()
+                stack.callback(self._endpoint.stop)
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. Engine. 4. Inventory. 5. Hardware. 6. Events."""
+        self._stack.close()
+
+    def wait_until_published(self, timeout: float) -> bool:
+        """Wait until the NodeInventory on the server is ours; False after ``timeout`` seconds."""
+        return self._publisher.published.wait(timeout)
+
+    def _build_endpoint(
+        self, settings: ObservabilitySettings, registry: CollectorRegistry, sockets: SocketCheck
+    ) -> HttpEndpoint | None:
+        if settings.http_endpoint is None:
+            return None
+        return HttpEndpoint(
+            settings.http_endpoint,
+            registry,
+            {
+                "registration": lambda: registration_check(self._connection),
+                "hardware": lambda: hardware_check(self._hardware),
+            },
+            liveness={"sockets": sockets},
+            metrics_path=settings.metrics_path,
+        )
+
+    def _check_refusals(self) -> None:
+        state = self._connection.state
+        if state.refusals >= REFUSALS_BEFORE_EXIT:
+            self._give_up(f"the kubelet refused this plugin {state.refusals} times: {state.refusal}")
+
+    def _prepared_devices(self) -> Mapping[str, int]:
+        try:
+            entries = self._engine.entries()
+        except StateError as error:
+            logger.warning("no count of prepared devices: %s", error)
+            return {}
+        return Counter(_device_type(answer.device_name) for entry in entries.values() for answer in entry.answers)
+
+
+def _device_type(name: str) -> str:
+    try:
+        return "gpu" if isinstance(parse_name(name), GpuName) else "mig"
+    except ValueError:
+        return "unknown"

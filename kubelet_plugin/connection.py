@@ -1,0 +1,115 @@
+"""Is the kubelet there? Two facts together say so: it accepted our registration, and it holds a connection.
+
+Kubelets from 1.34 on keep one connection to the DRA socket open and treat its loss as loss of the plugin (cm/dra/plugin
+dra_plugin_manager.go), so an open connection of a registered kubelet means that it can prepare claims here. Only then
+may the plugin answer the controller's challenge, by which withdrawn ResourceSlices come back.
+
+Connections are found among this process's own file descriptors. The list in /proc/self/net/unix would not do: an
+accepted unix socket belongs to the network namespace of the side that connected, so a plugin with a network
+namespace of its own does not see the kubelet's connection there. Where descriptors cannot be listed (no /proc), the
+registration alone has to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTORS = Path("/proc/self/fd")
+_PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationState:
+    """What the kubelet said so far. ``refusals`` counts refusals in a row."""
+
+    registrations: int = 0
+    registered: bool = False
+    refusals: int = 0
+    refusal: str = ""
+
+
+def open_connections(path: Path, *, ignored_pid: int | None = None) -> int | None:
+    """How many accepted connections this process has on the unix socket ``path``; None when that cannot be found out.
+
+    Peers with process id ``ignored_pid`` do not count (our own health check). A peer outside our process id namespace
+    shows as 0, as the kubelet does.
+    """
+    try:
+        descriptors = [int(name) for name in os.listdir(_DESCRIPTORS)]
+    except (FileNotFoundError, PermissionError):
+        return None
+    return sum(_is_connection(descriptor, str(path), ignored_pid) for descriptor in descriptors)
+
+
+class KubeletConnection:
+    """Remembers the kubelet's notifications and looks for its connection. Thread-safe; nothing in it blocks."""
+
+    def __init__(self, dra_socket: Path, *, ignored_pid: int | None = None) -> None:
+        self._dra_socket = dra_socket
+        self._ignored_pid = ignored_pid
+        self._lock = threading.Lock()
+        self._state = RegistrationState()
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """``listener`` is called, on a gRPC thread, after each notification. It must not block."""
+        self._listeners.append(listener)
+
+    @property
+    def state(self) -> RegistrationState:
+        return self._state
+
+    def accepted(self) -> None:
+        """The kubelet registered this plugin (again, after each of its restarts)."""
+        with self._lock:
+            self._state = RegistrationState(self._state.registrations + 1, registered=True)
+        self._tell()
+
+    def refused(self, reason: str) -> None:
+        """The kubelet will not have this plugin. It asks again with growing pauses as long as the socket is there."""
+        with self._lock:
+            state = self._state
+            self._state = RegistrationState(state.registrations, False, state.refusals + 1, reason)
+        self._tell()
+
+    def alive(self) -> bool:
+        """True while the kubelet can reach us: registered, and connected as far as that can be seen."""
+        if not self._state.registered:
+            return False
+        connections = open_connections(self._dra_socket, ignored_pid=self._ignored_pid)
+        return connections is None or connections > 0
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+def _is_connection(descriptor: int, path: str, ignored_pid: int | None) -> bool:
+    try:
+        # The descriptor stays gRPC's: it is looked at by number, never duplicated, and given back by detach().
+        peek = socket.socket(fileno=descriptor)
+    except OSError:
+        return False  # not a socket, or closed since it was listed
+    try:
+        if peek.family != socket.AF_UNIX or peek.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return False
+        if peek.getsockname() != path:
+            return False
+        peek.getpeername()  # raises when the other side is gone
+        if ignored_pid is None:
+            return True
+        pid, _, _ = _PEER.unpack(peek.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        return bool(pid != ignored_pid)
+    except OSError:
+        return False
+    finally:
+        peek.detach()

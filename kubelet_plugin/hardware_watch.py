@@ -1,0 +1,181 @@
+"""Reads the hardware again and again, on a thread of its own, and remembers the last answer.
+
+Whoever needs the machine takes it from here and never waits for NVML, which can hang for minutes on a sick GPU. A
+failing reading is reported at once; the machine read before it is kept for two more tries, because withdrawing a
+node's devices for one hiccup of the driver would wake every pod that waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from dra_driver.errors import HardwareError, HardwareUnavailable
+from dra_driver.hardware.model import Machine
+from dra_driver.hardware.nvml import GpuProblem, Reading
+from dra_driver.kube.backoff import Backoff
+
+logger = logging.getLogger(__name__)
+
+FAILURES_BEFORE_WITHDRAWAL = 3
+_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 30.0
+
+
+class Hardware(Protocol):
+    """What is read (``dra_driver.hardware.nvml.NvmlHardware``). ``start`` may be tried again after it failed."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def read(self) -> Reading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareState:
+    """The last answer. ``machine`` is None when there is none to offer; ``problem`` is empty when all went well.
+
+    ``read`` is False until the first reading has ended, well or not.
+    """
+
+    read: bool = False
+    machine: Machine | None = None
+    problem: str = ""
+    gpu_problems: tuple[GpuProblem, ...] = ()
+
+
+class HardwareWatch:
+    """One thread, ``hardware-watch``, between start and stop."""
+
+    def __init__(
+        self,
+        hardware: Hardware,
+        interval: float,
+        *,
+        retry: float = _RETRY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``interval``: seconds between two readings, 0: none after the first good one. ``retry``: after a failure."""
+        self._hardware = hardware
+        self._interval = interval
+        self._backoff = Backoff(retry, max(retry, min(_LONGEST_RETRY_SECONDS, interval or _LONGEST_RETRY_SECONDS)))
+        self._clock = clock
+        self._listeners: list[Callable[[], None]] = []
+        self._state = HardwareState()
+        self._failures = 0
+        self._reading_since: float | None = None
+        self._first = threading.Event()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def state(self) -> HardwareState:
+        return self._state
+
+    def machine(self) -> Machine:
+        """The machine as last read. Raises :class:`HardwareUnavailable` saying why there is none."""
+        state = self._state
+        if state.machine is None:
+            self.request_scan()
+            raise HardwareUnavailable(state.problem or "the hardware was not read yet", hint="the kubelet tries again")
+        return state.machine
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """``listener`` is called on the watch's thread when the state changed. It must not block."""
+        self._listeners.append(listener)
+
+    def request_scan(self) -> None:
+        """Read again now. Returns at once."""
+        self._wake.set()
+
+    def wait_for_first_reading(self, timeout: float) -> bool:
+        """Wait until the first reading has ended, well or not; False when ``timeout`` seconds were not enough."""
+        return self._first.wait(timeout)
+
+    def hanging_for(self) -> float:
+        """Seconds that the reading now in progress has taken; 0 when none is."""
+        since = self._reading_since
+        return 0.0 if since is None else self._clock() - since
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="hardware-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """1. End the thread; a reading that hangs is left behind. 2. Shut the hardware library down."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is None:
+            return
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            logger.warning("a hardware reading still hangs at stop", extra={"seconds": round(self.hanging_for(), 1)})
+            return
+        self._thread = None
+        try:
+            self._hardware.stop()
+        except HardwareError as error:
+            logger.warning("shutting the hardware library down failed: %s", error)
+
+    def scan(self) -> None:
+        """One reading, on the calling thread."""
+        self._reading_since = self._clock()
+        try:
+            state = self._read()
+        finally:
+            self._reading_since = None
+        if state != self._state:
+            self._log_change(state)
+            self._state = state
+            for listener in self._listeners:
+                listener()
+        self._first.set()
+
+    def _read(self) -> HardwareState:
+        try:
+            self._hardware.start()
+            reading = self._hardware.read()
+        except HardwareError as error:
+            return self._failed(str(error))
+        except Exception as error:
+            # Thread boundary: an answer that NVML or the binding should not give must not end the watch.
+            logger.exception("the hardware reading broke")
+            return self._failed(f"the hardware reading broke: {error!r}; see the plugin's log")
+        self._failures = 0
+        return HardwareState(True, reading.machine, "", reading.problems)
+
+    def _failed(self, problem: str) -> HardwareState:
+        self._failures += 1
+        try:
+            self._hardware.stop()  # the next try begins from nothing: a driver may have been installed or replaced
+        except HardwareError as error:
+            logger.debug("shutting the hardware library down failed: %s", error)
+        keep = self._failures < FAILURES_BEFORE_WITHDRAWAL
+        kept = self._state if keep else HardwareState()
+        return replace(kept, read=True, problem=problem)
+
+    def _log_change(self, state: HardwareState) -> None:
+        if state.problem:
+            logger.error("hardware cannot be read: %s", state.problem)
+        elif state.machine is not None:
+            logger.info(
+                "hardware read",
+                extra={"gpus": len(state.machine.gpus), "driver": state.machine.driver_version},
+            )
+        for problem in state.gpu_problems:
+            logger.error("GPU %d cannot be read and is left out: %s", problem.index, problem.message)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            self.scan()
+            if self._state.problem:
+                pause: float | None = self._backoff.next_delay()
+            else:
+                self._backoff.reset()
+                pause = self._interval or None
+            self._wake.wait(pause)

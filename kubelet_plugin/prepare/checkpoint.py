@@ -1,0 +1,241 @@
+"""The checkpoint file: which claims are prepared here, durable before anything is acknowledged.
+
+Responsible for reading and writing the file safely: whole-file replacement with fsync, changes of several threads in
+one write, two plugin processes on one file (each change re-reads it under a lock when another process has written it).
+A file that is damaged, missing or of a newer version never stops the plugin: what verifies is kept, the rest is set
+aside beside it, and claims that have a CDI file but no record any more are recorded as such, so that their devices stay
+theirs until the kubelet unprepares them (also the way from NVIDIA's driver, which names its CDI files alike).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+
+from dra_driver.errors import StateError
+from dra_driver.files import target_of_temporary, write_atomically
+from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.prepare.checkpoint_format import EncodedClaim, Reading, decode_file, encode_claim, encode_file
+from kubelet_plugin.prepare.entry import ClaimEntry
+
+logger = logging.getLogger(__name__)
+
+# Below the driver's folder and not in it: NVIDIA's driver keeps a checkpoint.json of another form there.
+STATE_FOLDER = "gpu-dra"
+LOCK_NAME = "checkpoint"
+FILE_NAME = "checkpoint.json"
+
+_Identity = tuple[int, int, int, int] | None  # device, inode, time of change, size; None: no file
+
+
+class DamageKind(StrEnum):
+    CORRUPT = "corrupt"  # a checksum does not match, or the file is cut short
+    NEWER = "newer"  # written by a later version of this driver
+    MISSING = "missing"  # no file, but CDI files of claims
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointDamage:
+    """What happened to the checkpoint; for an Event and a metric."""
+
+    kind: DamageKind
+    path: Path
+    set_aside: Path | None  # a copy of the file as it was found
+    problems: tuple[str, ...]
+    kept: int  # claims that go on as they were
+    record_lost: tuple[str, ...]  # UIDs known only from their CDI files now
+
+    def __str__(self) -> str:
+        parts = [f"checkpoint {self.path} is {self.kind}: {'; '.join(self.problems)}"]
+        if self.set_aside:
+            parts.append(f"it was set aside as {self.set_aside.name}")
+        if self.record_lost:
+            parts.append(f"{len(self.record_lost)} claims are known only from their CDI files")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    identity: _Identity
+    entries: Mapping[str, ClaimEntry]
+    claims: Mapping[str, EncodedClaim]
+
+
+@dataclass(slots=True)
+class _Change:
+    put: Sequence[ClaimEntry]
+    remove: Collection[str]
+    done: bool = False
+    error: StateError | None = field(default=None)
+
+
+class Checkpoint:
+    """The file ``checkpoint.json`` in ``folder``. Thread-safe, and safe beside another process's.
+
+    ``unrecorded`` makes entries for claims that have a CDI file but are not among the UIDs it is given.
+    ``on_damage`` is called after the file was repaired, with no lock of this object held by the caller's thread but the
+    checkpoint's own; it must not come back here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        boot_id: str,
+        locks: NamedLocks,
+        unrecorded: Callable[[Collection[str]], Sequence[ClaimEntry]],
+        on_damage: Callable[[CheckpointDamage], None],
+    ) -> None:
+        self.path = folder / FILE_NAME
+        self._boot_id = boot_id
+        self._locks = locks
+        self._unrecorded = unrecorded
+        self._on_damage = on_damage
+        self._guard = threading.Lock()  # of _snapshot and _waiting
+        self._writing = threading.Lock()  # held by the one thread that writes for all
+        self._snapshot: _Snapshot | None = None
+        self._waiting: list[_Change] = []
+
+    def entries(self) -> Mapping[str, ClaimEntry]:
+        """All claims by UID, as the file has them now. Raises :class:`StateError`."""
+        snapshot = self._current()
+        if snapshot is None:
+            with self._writing, self._locks.hold([LOCK_NAME]):
+                snapshot = self._current() or self._repair()
+        return snapshot.entries
+
+    def update(self, *, put: Iterable[ClaimEntry] = (), remove: Iterable[str] = ()) -> None:
+        """Record and forget claims; durable on return. Raises :class:`StateError`, then nothing has changed.
+
+        Threads that come while another one writes wait for it, and the first of them writes for all.
+        """
+        change = _Change(tuple(put), frozenset(remove))
+        if not change.put and not change.remove:
+            return
+        with self._guard:
+            self._waiting.append(change)
+        with self._writing:
+            if not change.done:
+                with self._guard:
+                    changes, self._waiting = self._waiting, []
+                self._write_for(changes)
+        if change.error:
+            raise change.error
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed have left. Raises :class:`StateError`."""
+        with self._writing, self._locks.hold([LOCK_NAME]):
+            for path in self.path.parent.iterdir():
+                if (target_of_temporary(path.name) or "").startswith(FILE_NAME):
+                    path.unlink(missing_ok=True)
+
+    def _write_for(self, changes: Sequence[_Change]) -> None:
+        error: StateError | None = StateError("the write of the checkpoint was interrupted")
+        try:
+            with self._locks.hold([LOCK_NAME]):
+                self._write(changes)
+            error = None
+        except StateError as failure:
+            error = failure
+        finally:
+            for change in changes:
+                change.error = error
+                change.done = True
+
+    def _write(self, changes: Sequence[_Change]) -> None:
+        before = self._current() or self._repair()
+        entries, claims = dict(before.entries), dict(before.claims)
+        for change in changes:
+            for uid in change.remove:
+                entries.pop(uid, None)
+                claims.pop(uid, None)
+            for entry in change.put:
+                entries[entry.ref.uid] = entry
+                claims[entry.ref.uid] = encode_claim(entry)
+        self._store(entries, claims)
+
+    def _store(self, entries: Mapping[str, ClaimEntry], claims: Mapping[str, EncodedClaim]) -> _Snapshot:
+        """Replace the file. Called with the checkpoint's lock held."""
+        try:
+            write_atomically(self.path, encode_file(self._boot_id, claims), mode=0o600)
+        except OSError as error:
+            raise StateError(
+                f"cannot write checkpoint {self.path}: {error.strerror or error}",
+                hint="check the disk and the permissions of the plugin's folder on the node",
+            ) from error
+        snapshot = _Snapshot(_identity(self.path), MappingProxyType(dict(entries)), MappingProxyType(dict(claims)))
+        with self._guard:
+            self._snapshot = snapshot
+        return snapshot
+
+    def _current(self) -> _Snapshot | None:
+        """What the file says; None when it has to be repaired first."""
+        with self._guard:
+            snapshot = self._snapshot
+        identity = _identity(self.path)
+        if snapshot is not None and snapshot.identity == identity:
+            return snapshot
+        data = self._read()
+        if data is None:
+            if self._unrecorded(()):
+                return None
+            reading = Reading({})
+        else:
+            reading = decode_file(data)
+        if reading.problems:
+            return None
+        claims = {uid: encode_claim(entry) for uid, entry in reading.entries.items()}
+        snapshot = _Snapshot(identity, MappingProxyType(dict(reading.entries)), MappingProxyType(claims))
+        with self._guard:
+            self._snapshot = snapshot
+        return snapshot
+
+    def _read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"cannot read checkpoint {self.path}: {error.strerror or error}") from error
+
+    def _repair(self) -> _Snapshot:
+        """Set the file aside and write what can be kept. Called with the checkpoint's lock held."""
+        data = self._read()
+        if data is None:
+            kind, reading, set_aside = DamageKind.MISSING, Reading({}, ("no file, but claims have CDI files",)), None
+        else:
+            reading = decode_file(data)
+            kind = DamageKind.CORRUPT if reading.newer is None else DamageKind.NEWER
+            set_aside = self._set_aside(data, kind)
+        lost = {entry.ref.uid: entry for entry in self._unrecorded(tuple(reading.entries))}
+        entries = {**lost, **reading.entries}
+        snapshot = self._store(entries, {uid: encode_claim(entry) for uid, entry in entries.items()})
+        damage = CheckpointDamage(kind, self.path, set_aside, reading.problems, len(reading.entries), tuple(lost))
+        logger.error("%s", damage)
+        self._on_damage(damage)
+        return snapshot
+
+    def _set_aside(self, data: bytes, kind: DamageKind) -> Path:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        number = 1
+        while (path := self.path.with_name(f"{FILE_NAME}.{kind}-{stamp}-{number}")).exists():
+            number += 1
+        try:
+            write_atomically(path, data, mode=0o600)
+        except OSError as error:
+            raise StateError(f"cannot set the damaged checkpoint aside as {path}: {error.strerror or error}") from error
+        return path
+
+
+def _identity(path: Path) -> _Identity:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_size

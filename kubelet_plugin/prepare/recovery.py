@@ -1,0 +1,164 @@
+"""What a new plugin process finds: claims half prepared or half unprepared, CDI files without claims, lost records.
+
+It looks at the node, not only at the journal, and leaves alone what another plugin process is working on (it holds that
+claim's lock). Nothing here stops the plugin: what cannot be put right now is logged and tried again by the next prepare
+or unprepare of that claim.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from dra_driver.cdi.store import CdiStore
+from dra_driver.devices.naming import parse_name
+from dra_driver.errors import DriverError
+from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.prepare.apply import Applier
+from kubelet_plugin.prepare.checkpoint import Checkpoint
+from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
+from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from kubelet_plugin.prepare.plan import CDI_FILE
+from kubelet_plugin.prepare.work import claim_lock, gpu_lock
+
+logger = logging.getLogger(__name__)
+
+_SHARE_ID_LENGTH = 36  # a UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was put right, as claim UIDs."""
+
+    rolled_back: tuple[str, ...] = ()  # begun prepares undone; the kubelet asks for them again
+    unprepared: tuple[str, ...] = ()  # begun unprepares finished
+    restored: tuple[str, ...] = ()  # prepared claims whose steps were done again where needed
+    orphans: tuple[str, ...] = ()  # CDI files of claims that nobody knows
+
+
+class Recovery:
+    """``restore`` does what is not done of a prepared claim (``work.ClaimWork.restore``)."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        cdi: CdiStore,
+        applier: Applier,
+        locks: NamedLocks,
+        boot_id: str,
+        restore: Callable[[ClaimEntry], None],
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._cdi = cdi
+        self._applier = applier
+        self._locks = locks
+        self._boot_id = boot_id
+        self._restore = restore
+
+    def run(self) -> Recovered:
+        """Raises ``StateError`` only when the checkpoint or the CDI folder cannot be read or written at all."""
+        undone: dict[ClaimState, list[str]] = {ClaimState.PREPARE_STARTED: [], ClaimState.UNPREPARE_STARTED: []}
+        restored: list[str] = []
+        for uid in self._checkpoint.entries():
+            with self._locks.try_hold(claim_lock(uid)) as ours:
+                entry = self._checkpoint.entries().get(uid) if ours else None
+                if entry is None:
+                    continue
+                if entry.state in undone:
+                    if self._undo(entry):
+                        undone[entry.state].append(uid)
+                elif entry.boot_id != self._boot_id:
+                    self._cdi.remove(uid)  # device numbers may have changed; the kubelet has it prepared again
+                elif entry.state is ClaimState.COMPLETED and self._do_again(entry):
+                    restored.append(uid)
+        orphans = self._remove_orphans()
+        self._remove_temporaries()
+        self._remove_old_locks()
+        return Recovered(
+            tuple(undone[ClaimState.PREPARE_STARTED]),
+            tuple(undone[ClaimState.UNPREPARE_STARTED]),
+            tuple(restored),
+            orphans,
+        )
+
+    def _undo(self, entry: ClaimEntry) -> bool:
+        try:
+            with self._locks.hold(map(gpu_lock, entry.gpu_uuids)):
+                self._applier.undo(entry, lambda _step: None)
+                self._checkpoint.update(remove=[entry.ref.uid])
+        except DriverError as error:
+            logger.warning("claim %s was left %s and cannot be undone yet: %s", entry.ref, entry.state, error)
+            return False
+        logger.info("claim %s was left %s; undone", entry.ref, entry.state)
+        return True
+
+    def _do_again(self, entry: ClaimEntry) -> bool:
+        try:
+            with self._locks.hold(map(gpu_lock, entry.gpu_uuids)):
+                self._restore(entry)
+        except DriverError as error:
+            logger.warning("prepared claim %s cannot be checked now: %s", entry.ref, error)
+            return False
+        return True
+
+    def _remove_orphans(self) -> tuple[str, ...]:
+        removed: list[str] = []
+        for uid in self._cdi.claim_uids():
+            with self._locks.try_hold(claim_lock(uid)) as ours:
+                # The record comes before the file, so a claim without one is nobody's while we hold its lock.
+                if ours and uid not in self._checkpoint.entries() and self._cdi.remove(uid):
+                    logger.info("removed CDI file of claim %s, which is not prepared", uid)
+                    removed.append(uid)
+        return tuple(removed)
+
+    def _remove_old_locks(self) -> None:
+        prefix = claim_lock("")
+        for name in self._locks.names():
+            if name.startswith(prefix):
+                with self._locks.try_hold(name) as ours:
+                    if ours:
+                        self._forget_lock(name.removeprefix(prefix))
+
+    def _forget_lock(self, uid: str) -> None:
+        """Called with the claim's lock held."""
+        if uid not in self._checkpoint.entries():
+            self._locks.forget(claim_lock(uid))
+
+    def _remove_temporaries(self) -> None:
+        self._checkpoint.tidy()
+        for path, uid in self._cdi.temporaries().items():
+            with self._locks.try_hold(claim_lock(uid)) as ours:
+                if ours:
+                    path.unlink(missing_ok=True)
+
+
+def lost_records(cdi: CdiStore, boot_id: str, known: Collection[str]) -> Sequence[ClaimEntry]:
+    """Records for claims that have a CDI file but are not in ``known``, as far as the files tell."""
+    return [_from_cdi_file(cdi, boot_id, uid) for uid in cdi.claim_uids() if uid not in known]
+
+
+def _from_cdi_file(cdi: CdiStore, boot_id: str, uid: str) -> ClaimEntry:
+    try:
+        spec = cdi.read(uid)
+    except DriverError as error:
+        logger.warning("claim %s has no record, and its CDI file does not help: %s", uid, error)
+        spec = None
+    prefix = cdi.names.device_name(uid, "")
+    names = [device.name.removeprefix(prefix) for device in spec.devices] if spec else []
+    return ClaimEntry(
+        ref=ClaimRef("", "", uid),
+        state=ClaimState.RECORD_LOST,
+        boot_id=boot_id,
+        devices=tuple(HeldDevice(_answer(cdi, uid, name), gpu_uuid="") for name in names),
+        steps=(StepRecord(CDI_FILE),),
+    )
+
+
+def _answer(cdi: CdiStore, uid: str, name: str) -> PreparedDevice:
+    device, share_id = name, None
+    try:
+        parse_name(name)
+    except ValueError:
+        device, share_id = name[: -_SHARE_ID_LENGTH - 1], name[-_SHARE_ID_LENGTH:]
+    return PreparedDevice((), "", device, (cdi.names.device_id(uid, device, share_id),), share_id)

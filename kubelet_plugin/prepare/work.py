@@ -1,0 +1,279 @@
+"""The work of one call: its claims together, under the locks of all their GPUs, with two writes of the checkpoint.
+
+Responsible for the order that makes a crash harmless:
+
+prepare    read claims; lock claims, then GPUs; check and plan; write "started"; do the steps; write "completed"
+unprepare  lock claims, then GPUs; (write "unprepare started" where a step needs it;) undo the steps; forget the claims
+
+Each claim succeeds or fails by itself; a claim that fails is rolled back. ``engine`` decides which calls become one
+batch of work and on which thread it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from dra_driver.cdi.spec import ContainerEdits
+from dra_driver.cdi.store import CdiStore
+from dra_driver.errors import DeviceNotFound, DriverError
+from dra_driver.hardware.model import Gpu, Machine
+from kubelet_plugin.claims import AllocatedClaim, AllocatedDevice, ClaimReader, ClaimReadError, read_claim
+from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.prepare.admission import AdmittedClaim, admit, find_gpu
+from kubelet_plugin.prepare.apply import Applier, Failure
+from kubelet_plugin.prepare.checkpoint import Checkpoint
+from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState
+from kubelet_plugin.prepare.flight import Flight
+from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from kubelet_plugin.prepare.plan import CdiFacts, Plan, is_prepared, plan_prepare
+
+logger = logging.getLogger(__name__)
+
+Answer = tuple[PreparedDevice, ...] | DriverError | None
+ClaimFlight = Flight[Answer]
+
+
+class EditsProvider(Protocol):
+    """What containers need of the driver (``dra_driver.cdi.edits.DriverEdits``). Both raise ``HardwareError``."""
+
+    def common(self, driver_version: str) -> ContainerEdits: ...
+
+    def gpu(self, gpu: Gpu) -> ContainerEdits: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The node as the work needs it. ``machine`` gives the current snapshot or raises ``HardwareError``."""
+
+    driver_name: str
+    pool: str
+    boot_id: str
+    api: ClaimReader
+    machine: Callable[[], Machine]
+    cdi: CdiStore
+    edits: EditsProvider
+
+
+class ClaimWork:
+    """Prepares and unprepares batches of claims; may run on several threads and in two processes at once."""
+
+    def __init__(
+        self, node: Node, checkpoint: Checkpoint, applier: Applier, locks: NamedLocks, readers: Executor
+    ) -> None:
+        self._node = node
+        self._checkpoint = checkpoint
+        self._applier = applier
+        self._locks = locks
+        self._readers = readers
+
+    # -- prepare ------------------------------------------------------------------------------------------------------
+
+    def prepare(self, flights: Sequence[ClaimFlight]) -> dict[str, Answer]:
+        """The answer for each claim, by UID. Raises ``DriverError`` when none could even be tried."""
+        claims = self._read_claims(flights)
+        with self._hold_claims(flights):
+            entries = self._checkpoint.entries()
+            claims = {uid: self._or_as_recorded(claim, entries.get(uid)) for uid, claim in claims.items()}
+            machine = self._node.machine()
+            with self._hold_gpus(flights, self._gpus_of(claims, entries, machine)):
+                answers = self._prepare_locked(flights, claims, machine)
+            self._forget_locks(flights)
+        return answers
+
+    def _read_claims(self, flights: Sequence[ClaimFlight]) -> dict[str, AllocatedClaim | DriverError]:
+        for flight in flights:
+            flight.progress("reading the claim from the API server")
+        reads = [(flight.ref.uid, self._readers.submit(self._read_claim, flight.ref)) for flight in flights[1:]]
+        claims = {flights[0].ref.uid: self._read_claim(flights[0].ref)}
+        claims.update((uid, read.result()) for uid, read in reads)
+        return claims
+
+    def _read_claim(self, ref: ClaimRef) -> AllocatedClaim | DriverError:
+        try:
+            return read_claim(self._node.api, ref, self._node.driver_name, self._node.pool)
+        except DriverError as error:
+            return error
+
+    def _or_as_recorded(
+        self, claim: AllocatedClaim | DriverError, entry: ClaimEntry | None
+    ) -> AllocatedClaim | DriverError:
+        """A prepared claim is answered from its record while the API server is away: the kubelet has just read it."""
+        if not isinstance(claim, ClaimReadError) or entry is None or not is_prepared(entry, self._node.boot_id):
+            return claim
+        logger.warning("claim %s: answering from the checkpoint: %s", entry.ref, claim)
+        return _as_recorded(entry)
+
+    def _prepare_locked(
+        self,
+        flights: Sequence[ClaimFlight],
+        claims: Mapping[str, AllocatedClaim | DriverError],
+        machine: Machine,
+    ) -> dict[str, Answer]:
+        answers: dict[str, Answer] = {}
+        plans: list[tuple[ClaimFlight, Plan]] = []
+        entries = dict(self._checkpoint.entries())
+        for flight in flights:
+            claim = claims[flight.ref.uid]
+            plan = claim if isinstance(claim, DriverError) else self._plan(flight, claim, machine, entries)
+            if isinstance(plan, DriverError):
+                answers[flight.ref.uid] = plan
+            else:
+                entries[flight.ref.uid] = plan.entry  # the next claim of this batch must not get the same device
+                plans.append((flight, plan))
+        fresh = [plan.entry for _flight, plan in plans if not plan.repeats]
+        self._checkpoint.update(put=[replace(entry, state=ClaimState.PREPARE_STARTED) for entry in fresh])
+        completed: list[ClaimEntry] = []
+        undone: list[str] = []
+        for flight, plan in plans:
+            outcome = self._applier.apply(plan, flight.progress, lambda entry: self._checkpoint.update(put=[entry]))
+            if isinstance(outcome, Failure):
+                answers[flight.ref.uid] = outcome.error
+                if outcome.entry is None:
+                    undone.append(flight.ref.uid)
+            else:
+                answers[flight.ref.uid] = outcome.answers
+                if not plan.repeats:
+                    completed.append(outcome)
+        self._checkpoint.update(put=completed, remove=undone)
+        return answers
+
+    def _plan(
+        self, flight: ClaimFlight, claim: AllocatedClaim, machine: Machine, entries: Mapping[str, ClaimEntry]
+    ) -> Plan | DriverError:
+        """The claim's plan, with what an earlier attempt left already undone."""
+        flight.progress("checking the claim")
+        try:
+            admitted = admit(claim, machine, entries, self._node.boot_id)
+            plan = plan_prepare(admitted, self._facts(admitted, machine), self._node.boot_id)
+            if plan.undo_first is not None:
+                self._applier.undo(plan.undo_first, flight.progress)
+        except DriverError as error:
+            return error
+        logger.debug("plan for claim %s: %s", claim.ref, "; ".join(plan.explain()))
+        return plan
+
+    def _facts(self, admitted: AdmittedClaim, machine: Machine) -> CdiFacts:
+        return CdiFacts(
+            names=self._node.cdi.names,
+            common=self._node.edits.common(machine.driver_version),
+            devices={device.allocated.device: self._node.edits.gpu(device.gpu) for device in admitted.devices},
+        )
+
+    # -- unprepare ----------------------------------------------------------------------------------------------------
+
+    def unprepare(self, flights: Sequence[ClaimFlight]) -> dict[str, Answer]:
+        """None or an error for each claim, by UID. Raises ``DriverError`` when none could even be tried."""
+        with self._hold_claims(flights):
+            entries = self._checkpoint.entries()
+            known = {flight.ref.uid: entries.get(flight.ref.uid) for flight in flights}
+            gpus = {gpu for entry in known.values() if entry for gpu in entry.gpu_uuids}
+            with self._hold_gpus(flights, gpus):
+                answers = self._unprepare_locked(flights, known)
+            self._forget_locks(flights)
+        return answers
+
+    def _unprepare_locked(
+        self, flights: Sequence[ClaimFlight], known: Mapping[str, ClaimEntry | None]
+    ) -> dict[str, Answer]:
+        announced = [entry for entry in known.values() if entry and self._applier.undo_needs_intent(entry)]
+        self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in announced])
+        answers: dict[str, Answer] = {}
+        for flight in flights:
+            entry = known[flight.ref.uid]
+            try:
+                if entry is None:
+                    self._node.cdi.remove(flight.ref.uid)  # a file without a record: of a crash, or of another driver
+                else:
+                    self._applier.undo(entry, flight.progress)
+                answers[flight.ref.uid] = None
+            except DriverError as error:
+                answers[flight.ref.uid] = error
+        self._checkpoint.update(remove=[uid for uid, answer in answers.items() if answer is None and known[uid]])
+        return answers
+
+    # -- recovery -----------------------------------------------------------------------------------------------------
+
+    def restore(self, entry: ClaimEntry) -> None:
+        """Do the steps of a prepared claim that are found not done. The caller holds its locks. Raises DriverError."""
+        machine = self._node.machine()
+        admitted = admit(_as_recorded(entry), machine, {entry.ref.uid: entry}, self._node.boot_id)
+        plan = plan_prepare(admitted, self._facts(admitted, machine), self._node.boot_id)
+        if plan.repeats:
+            outcome = self._applier.apply(plan, lambda _step: None, lambda _entry: None)
+            if isinstance(outcome, Failure):
+                raise outcome.error
+
+    # -- locks --------------------------------------------------------------------------------------------------------
+
+    def _hold_claims(self, flights: Sequence[ClaimFlight]) -> AbstractContextManager[None]:
+        return self._hold(flights, (claim_lock(flight.ref.uid) for flight in flights))
+
+    def _hold_gpus(self, flights: Sequence[ClaimFlight], uuids: Iterable[str]) -> AbstractContextManager[None]:
+        return self._hold(flights, map(gpu_lock, uuids))
+
+    def _hold(self, flights: Sequence[ClaimFlight], names: Iterable[str]) -> AbstractContextManager[None]:
+        def waiting(name: str) -> None:
+            for flight in flights:
+                flight.progress(f"waiting for lock {name}, which another operation holds")
+
+        return self._locks.hold(names, waiting)
+
+    def _gpus_of(
+        self,
+        claims: Mapping[str, AllocatedClaim | DriverError],
+        entries: Mapping[str, ClaimEntry],
+        machine: Machine,
+    ) -> set[str]:
+        """GPUs that the claims have or will have. Admin access changes no device, so it waits for none."""
+        uuids: set[str] = set()
+        for uid, claim in claims.items():
+            if uid in entries:
+                uuids |= entries[uid].gpu_uuids
+            if not isinstance(claim, DriverError):
+                uuids |= _gpu_uuids(claim.devices, machine)
+        return uuids
+
+    def _forget_locks(self, flights: Sequence[ClaimFlight]) -> None:
+        entries = self._checkpoint.entries()
+        for flight in flights:
+            if flight.ref.uid not in entries:
+                self._locks.forget(claim_lock(flight.ref.uid))
+
+
+def claim_lock(uid: str) -> str:
+    return f"claim-{uid}"
+
+
+def gpu_lock(uuid: str) -> str:
+    return f"device-{uuid}"
+
+
+def _gpu_uuids(devices: Iterable[AllocatedDevice], machine: Machine) -> set[str]:
+    uuids: set[str] = set()
+    for device in devices:
+        if not device.admin_access:
+            try:
+                uuids.add(find_gpu(machine, device.device).uuid)
+            except DeviceNotFound:
+                continue  # refused later, with its reason
+    return uuids
+
+
+def _as_recorded(entry: ClaimEntry) -> AllocatedClaim:
+    """The allocation that an entry was made from; its configurations were applied then."""
+    devices = tuple(
+        AllocatedDevice(
+            request=held.answer.request_names[0],
+            pool=held.answer.pool_name,
+            device=held.answer.device_name,
+            share_id=held.answer.share_id,
+            admin_access=held.admin_access,
+        )
+        for held in entry.devices
+    )
+    return AllocatedClaim(entry.ref, devices)

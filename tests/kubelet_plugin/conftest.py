@@ -1,0 +1,17 @@
+"""Fixtures of the plugin's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kubelet_plugin.fakes import short_folder
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A kubelet's root folder with a short name."""
+    with short_folder() as folder:
+        yield folder

@@ -1,0 +1,182 @@
+"""A node for tests of the prepare engine: claims in memory, a driver root, a machine, and an engine on real folders."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dra_driver.cdi.edits import DriverEdits
+from dra_driver.cdi.roots import DriverRoots, Root
+from dra_driver.cdi.store import CdiStore
+from dra_driver.errors import DriverError
+from dra_driver.hardware.model import Gpu, Machine
+from dra_driver.kube.interface import RESOURCE_CLAIMS, NotFound, Obj, Resource
+from kubelet_plugin.failures import Operation
+from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.prepare.apply import Applier, standard_runners
+from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
+from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
+from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from kubelet_plugin.prepare.recovery import lost_records
+from tests.cdi.driver_root import VERSION, small_root
+
+DRIVER, NODE, BOOT = "gpu.nvidia.com", "node-0", "boot-1"
+
+
+def gpu(minor: int) -> Gpu:
+    return Gpu(minor, minor, f"GPU-{minor}", "NVIDIA H100", "Nvidia", "Hopper", "9.0", f"0000:{minor:02x}:00.0")
+
+
+def machine(gpus: int = 4) -> Machine:
+    return Machine(VERSION, 12040, tuple(map(gpu, range(gpus))))
+
+
+def result(device: str, request: str = "gpu", **more: Any) -> Obj:
+    return {"request": request, "driver": DRIVER, "pool": NODE, "device": device, **more}
+
+
+def opaque(parameters: Any, requests: Sequence[str] = (), source: str = "FromClaim", driver: str = DRIVER) -> Obj:
+    entry: Obj = {"source": source, "opaque": {"driver": driver, "parameters": parameters}}
+    if requests:
+        entry["requests"] = list(requests)
+    return entry
+
+
+def config(kind: str = "GpuConfig", **fields: Any) -> Obj:
+    return {"apiVersion": "resource.nvidia.com/v1beta1", "kind": kind, **fields}
+
+
+def claim(uid: str, *results: Obj, configs: Sequence[Obj] = (), name: str = "") -> Obj:
+    """An allocated claim ``default/<name or uid>``."""
+    devices: Obj = {"results": list(results)}
+    if configs:
+        devices["config"] = list(configs)
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"namespace": "default", "name": name or uid, "uid": uid},
+        "status": {"allocation": {"devices": devices}},
+    }
+
+
+def ref(uid: str, name: str = "") -> ClaimRef:
+    return ClaimRef("default", name or uid, uid)
+
+
+def entry(uid: str, device: str = "gpu-0", state: ClaimState = ClaimState.COMPLETED, boot_id: str = BOOT) -> ClaimEntry:
+    """A record as the engine makes it for :func:`claim` of one whole GPU."""
+    answer = PreparedDevice(("gpu",), NODE, device, (f"k8s.gpu.nvidia.com/claim={uid}-{device}",))
+    return ClaimEntry(ref(uid), state, boot_id, (HeldDevice(answer, f"GPU-{device[4:]}"),), (StepRecord("CDIFile"),))
+
+
+class Claims:
+    """The API server's ResourceClaims, by name. ``gate``, when set, holds every read until it is opened."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Obj] = {}
+        self.reads = 0
+        self.error: Exception | None = None
+        self.gate: threading.Event | None = None
+        self._lock = threading.Lock()
+
+    def add(self, *claims: Obj) -> None:
+        for obj in claims:
+            self.by_name[obj["metadata"]["name"]] = obj
+
+    def get(self, resource: Resource, name: str, namespace: str | None = None) -> Obj:
+        assert (resource, namespace) == (RESOURCE_CLAIMS, "default")
+        with self._lock:
+            self.reads += 1
+        if self.gate is not None:
+            assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        if name not in self.by_name:
+            raise NotFound(f"resourceclaims {name!r} not found")
+        return copy.deepcopy(self.by_name[name])
+
+
+@dataclass
+class Listener:
+    damages: list[CheckpointDamage] = field(default_factory=list)
+    late: list[tuple[Operation, ClaimRef, DriverError]] = field(default_factory=list)
+    told: threading.Event = field(default_factory=threading.Event)
+
+    def checkpoint_damaged(self, damage: CheckpointDamage) -> None:
+        self.damages.append(damage)
+
+    def failed_late(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:
+        self.late.append((operation, claim, error))
+        self.told.set()
+
+
+class TestNode:
+    """Folders and collaborators of a plugin; :meth:`engine` makes as many engines over them as a test needs."""
+
+    __test__ = False
+
+    def __init__(self, folder: Path, gpus: int = 4) -> None:
+        """``folder`` may be another node's, in this or another process: then that node's files are used."""
+        self.state = folder / "state"
+        self.root = folder / "root"
+        if not self.root.exists():
+            small_root(self.root, gpus=gpus)
+        self.machine = machine(gpus)
+        self.claims = Claims()
+        self.cdi = CdiStore(folder / "cdi")
+        self.edits = DriverEdits(DriverRoots(Root(self.root), sysfs=self.root / "sys"))
+        self.listener = Listener()
+
+    def engine(self, boot_id: str = BOOT, *, start: bool = True) -> PrepareEngine:
+        engine = PrepareEngine(
+            api=self.claims,
+            driver_name=DRIVER,
+            node_name=NODE,
+            machine=lambda: self.machine,
+            cdi=self.cdi,
+            edits=self.edits,
+            state_folder=self.state,
+            boot_id=boot_id,
+            listener=self.listener,
+        )
+        if start:
+            engine.start()
+        return engine
+
+    def checkpoint(self, boot_id: str = BOOT) -> Checkpoint:
+        (self.state / "locks").mkdir(parents=True, exist_ok=True)
+        return Checkpoint(
+            self.state,
+            boot_id,
+            NamedLocks(self.state / "locks"),
+            lambda known: lost_records(self.cdi, boot_id, known),
+            self.listener.checkpoint_damaged,
+        )
+
+    def applier(self) -> Applier:
+        return Applier(standard_runners(self.cdi))
+
+    def cdi_devices(self, uid: str) -> list[str]:
+        spec = self.cdi.read(uid)
+        return [device.name for device in spec.devices] if spec else []
+
+    def left_overs(self) -> list[str]:
+        """Files that no finished claim needs, by name."""
+        known = self.checkpoint().entries()
+        files = [path.name for path in self.state.rglob("*") if path.is_file()]
+        wanted = {"checkpoint.json", "checkpoint.lock"}
+        stray = [
+            name
+            for name in files
+            if name not in wanted
+            and not name.startswith("device-")
+            and not (name.startswith("claim-") and name[6:-5] in known)
+        ]
+        stray += [uid for uid in self.cdi.claim_uids() if uid not in known]
+        stray += [path.name for path in self.cdi.root.glob(".*")] if self.cdi.root.exists() else []
+        return stray

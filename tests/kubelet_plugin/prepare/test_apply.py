@@ -1,0 +1,221 @@
+"""Steps that change hardware: order, results, roll back, and a kill between any two instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from dra_driver.errors import DriverError, HardwareError, StateError
+from kubelet_plugin.prepare.apply import Applier, Failure
+from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, StepRecord
+from kubelet_plugin.prepare.plan import Plan
+from tests.kubelet_plugin.prepare.node import TestNode, entry
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@dataclass
+class Hardware:
+    """Instances by slot; making one gives it a number that only the hardware knows. Each touch counts as a moment."""
+
+    instances: dict[str, int] = field(default_factory=dict)
+    made: int = 0
+    moments: int = 0
+    kill_at: int = 0
+    fail: set[str] = field(default_factory=set)
+
+    def moment(self) -> None:
+        self.moments += 1
+        if self.moments == self.kill_at:
+            raise Killed
+
+
+@dataclass(frozen=True)
+class MakeInstance:
+    slot: str
+
+    kind = "Instance"
+    has_result = True
+
+    def does(self) -> str:
+        return f"make instance in {self.slot}"
+
+    def undo_does(self) -> str:
+        return f"remove the instance in {self.slot}"
+
+    def done_when(self) -> str:
+        return f"{self.slot} is taken"
+
+    def record(self) -> StepRecord:
+        return StepRecord(self.kind, {"slot": self.slot})
+
+
+class InstanceRunner:
+    undo_needs_intent = True
+
+    def __init__(self, hardware: Hardware) -> None:
+        self.hardware = hardware
+
+    def observe(self, step: MakeInstance) -> Mapping[str, str] | None:
+        number = self.hardware.instances.get(step.slot)
+        return None if number is None else {"number": str(number)}
+
+    def do(self, step: MakeInstance) -> Mapping[str, str]:
+        self.hardware.moment()
+        if step.slot in self.hardware.fail:
+            raise HardwareError(f"no room in {step.slot}")
+        self.hardware.made += 1
+        self.hardware.instances[step.slot] = self.hardware.made
+        self.hardware.moment()
+        return {"number": str(self.hardware.made)}
+
+    def undo(self, claim_uid: str, record: StepRecord) -> None:
+        slot = record.arguments["slot"]
+        self.hardware.moment()
+        if f"undo {slot}" in self.hardware.fail:
+            raise HardwareError(f"{slot} is in use")
+        self.hardware.instances.pop(slot, None)
+        self.hardware.moment()
+
+
+STEPS = (MakeInstance("a"), MakeInstance("b"))
+DONE = replace(entry("u1"), steps=tuple(step.record() for step in STEPS))
+PLAN = Plan(DONE, STEPS)
+
+
+class Journal:
+    """The durable record of the claim."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self.hardware = hardware
+        self.entry: ClaimEntry | None = None
+
+    def write(self, item: ClaimEntry | None) -> None:
+        self.hardware.moment()
+        self.entry = item
+        self.hardware.moment()
+
+
+def prepare(hardware: Hardware, journal: Journal) -> ClaimEntry | Failure:
+    """What ``work`` does around ``apply``, in short."""
+    applier = Applier({"Instance": InstanceRunner(hardware)})
+    if journal.entry is not None:
+        applier.undo(journal.entry, lambda _step: None)
+    journal.write(replace(DONE, state=ClaimState.PREPARE_STARTED))
+    outcome = applier.apply(PLAN, lambda _step: None, journal.write)
+    journal.write(outcome.entry if isinstance(outcome, Failure) else outcome)
+    return outcome
+
+
+def test_results_are_recorded_step_by_step() -> None:
+    hardware = Hardware()
+    journal = Journal(hardware)
+    outcome = prepare(hardware, journal)
+    assert isinstance(outcome, ClaimEntry)
+    assert [step.result for step in outcome.steps] == [{"number": "1"}, {"number": "2"}]
+    assert outcome.state is ClaimState.COMPLETED
+    assert hardware.instances == {"a": 1, "b": 2}
+
+
+def test_a_failing_step_undoes_the_ones_before_it() -> None:
+    hardware = Hardware(fail={"b"})
+    journal = Journal(hardware)
+    outcome = prepare(hardware, journal)
+    assert isinstance(outcome, Failure)
+    assert "no room in b" in str(outcome.error)
+    assert outcome.entry is None
+    assert hardware.instances == {}
+
+
+def test_what_cannot_be_rolled_back_stays_in_the_journal() -> None:
+    hardware = Hardware(fail={"b", "undo a"})
+    journal = Journal(hardware)
+    outcome = prepare(hardware, journal)
+    assert isinstance(outcome, Failure)
+    assert "no room in b" in str(outcome.error)
+    assert journal.entry is not None
+    assert journal.entry.state is ClaimState.PREPARE_STARTED
+    assert journal.entry.steps[0].result == {"number": "1"}
+    hardware.fail.clear()
+    assert isinstance(prepare(hardware, journal), ClaimEntry)
+
+
+def test_an_unexpected_error_is_rolled_back_too() -> None:
+    hardware = Hardware()
+
+    class Broken(InstanceRunner):
+        def do(self, step: MakeInstance) -> Mapping[str, str]:
+            super().do(step)
+            if step.slot == "b":
+                raise ZeroDivisionError
+            return {}
+
+    outcome = Applier({"Instance": Broken(hardware)}).apply(PLAN, lambda _step: None, lambda _entry: None)
+    assert isinstance(outcome, Failure)
+    assert "unexpected ZeroDivisionError" in str(outcome.error)
+    assert hardware.instances == {}
+
+
+def test_a_repeat_does_only_what_is_missing_and_is_never_rolled_back() -> None:
+    hardware = Hardware(instances={"a": 7}, made=7)
+    runner = InstanceRunner(hardware)
+    repeat = replace(PLAN, repeats=True)
+    outcome = Applier({"Instance": runner}).apply(repeat, lambda _step: None, lambda _entry: None)
+    assert isinstance(outcome, ClaimEntry)
+    assert [step.result for step in outcome.steps] == [{"number": "7"}, {"number": "8"}]
+    del hardware.instances["b"]
+    hardware.fail.add("b")
+    outcome = Applier({"Instance": runner}).apply(repeat, lambda _step: None, lambda _entry: None)
+    assert isinstance(outcome, Failure)
+    assert hardware.instances == {"a": 7}
+
+
+def test_killed_at_every_moment() -> None:
+    """Whatever the moment, the journal suffices to undo everything, or to prepare the claim after all."""
+    kill_at = 0
+    while True:
+        kill_at += 1
+        for retry in (True, False):
+            hardware = Hardware(kill_at=kill_at)
+            journal = Journal(hardware)
+            try:
+                prepare(hardware, journal)
+            except Killed:
+                survived = False
+            else:
+                survived = True
+            hardware.kill_at = 0
+            if retry:
+                outcome = prepare(hardware, journal)
+                assert isinstance(outcome, ClaimEntry)
+                numbers = {step.arguments["slot"]: int(step.result["number"]) for step in outcome.steps}
+                assert numbers == hardware.instances
+            elif journal.entry is not None:
+                Applier({"Instance": InstanceRunner(hardware)}).undo(journal.entry, lambda _step: None)
+                assert hardware.instances == {}
+            else:
+                assert hardware.instances == {}
+        if survived:
+            break
+    assert kill_at > 10
+
+
+def test_a_step_of_a_later_version_cannot_be_undone(node: TestNode) -> None:
+    with pytest.raises(StateError, match="kind 'Instance'"):
+        node.applier().undo(DONE, lambda _step: None)
+
+
+def test_a_plan_explains_itself() -> None:
+    left = replace(DONE, state=ClaimState.PREPARE_STARTED)
+    assert Plan(DONE, STEPS[:1], undo_first=left).explain() == (
+        "undo what is left of an earlier prepare (PrepareStarted)",
+        "make instance in a; done when a is taken; undone by: remove the instance in a",
+    )
+
+
+def test_errors_are_driver_errors() -> None:
+    assert issubclass(HardwareError, DriverError)

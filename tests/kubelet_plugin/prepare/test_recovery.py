@@ -1,0 +1,100 @@
+"""What a new plugin process puts right, and what it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.prepare.entry import ClaimState, StepRecord
+from kubelet_plugin.prepare.recovery import Recovered
+from tests.kubelet_plugin.prepare.node import TestNode, claim, entry, ref, result
+
+
+def prepared(node: TestNode, uid: str = "u1", device: str = "gpu-1") -> PrepareEngine:
+    node.claims.add(claim(uid, result(device)))
+    engine = node.engine()
+    assert isinstance(engine.prepare([ref(uid)], timeout=10)[uid], tuple)
+    return engine
+
+
+def set_state(node: TestNode, uid: str, state: ClaimState) -> None:
+    checkpoint = node.checkpoint()
+    checkpoint.update(put=[replace(checkpoint.entries()[uid], state=state)])
+
+
+def test_nothing_to_do(node: TestNode) -> None:
+    assert node.engine(start=False).start() == Recovered()
+    assert not (node.state / "checkpoint.json").exists()
+
+
+def test_half_done_claims_are_undone(node: TestNode) -> None:
+    prepared(node, "u1", "gpu-1").stop()
+    prepared(node, "u2", "gpu-2").stop()
+    set_state(node, "u1", ClaimState.PREPARE_STARTED)
+    set_state(node, "u2", ClaimState.UNPREPARE_STARTED)
+    assert node.engine(start=False).start() == Recovered(rolled_back=("u1",), unprepared=("u2",))
+    assert node.cdi.claim_uids() == ()
+    assert node.left_overs() == []
+
+
+def test_a_prepared_claims_file_is_mended(node: TestNode) -> None:
+    prepared(node).stop()
+    content = node.cdi.path("u1").read_bytes()
+    node.cdi.remove("u1")
+    assert node.engine(start=False).start() == Recovered(restored=("u1",))
+    assert node.cdi.path("u1").read_bytes() == content
+
+
+def test_a_missing_driver_does_not_stop_the_start(node: TestNode) -> None:
+    prepared(node).stop()
+    node.cdi.remove("u1")
+    (node.root / "usr").rename(node.root / "gone")
+    engine = node.engine(start=False)
+    assert engine.start() == Recovered()
+    assert "u1" in engine.entries()
+    (node.root / "gone").rename(node.root / "usr")
+    assert isinstance(engine.prepare([ref("u1")], timeout=10)["u1"], tuple)
+    assert node.cdi.claim_uids() == ("u1",)
+
+
+def test_orphan_files_go_and_those_of_others_stay(node: TestNode) -> None:
+    prepared(node).stop()
+    stray = node.cdi.path("stray")
+    stray.write_bytes(b"---\n")
+    foreign = node.cdi.root / "nvidia.yaml"
+    foreign.write_bytes(b"---\n")
+    temporary = node.cdi.root / f".{node.cdi.path('u9').name}.abcdefgh.tmp"
+    temporary.write_bytes(b"half")
+    unfinished = node.state / ".checkpoint.json.abcdefgh.tmp"
+    unfinished.write_bytes(b"half")
+    assert node.engine(start=False).start() == Recovered(restored=("u1",), orphans=("stray",))
+    assert foreign.exists()
+    assert not any(path.exists() for path in (stray, temporary, unfinished))
+    assert node.left_overs() == []
+
+
+def test_what_another_process_works_on_is_left_alone(node: TestNode) -> None:
+    other = prepared(node)
+    set_state(node, "u1", ClaimState.PREPARE_STARTED)
+    node.cdi.path("u2").write_bytes(b"---\n")
+    with other._locks.hold(["claim-u1", "claim-u2"]):
+        assert node.engine(start=False).start() == Recovered()
+    assert node.cdi.claim_uids() == ("u1", "u2")
+    assert node.engine(start=False).start() == Recovered(rolled_back=("u1",), orphans=("u2",))
+
+
+def test_a_step_that_cannot_be_undone_stays_recorded(node: TestNode) -> None:
+    strange = replace(entry("u1"), state=ClaimState.PREPARE_STARTED, steps=(StepRecord("FromTheFuture"),))
+    node.checkpoint().update(put=[strange])
+    engine = node.engine(start=False)
+    assert engine.start() == Recovered()
+    assert engine.entries()["u1"] == strange
+    assert "FromTheFuture" in str(engine.unprepare([ref("u1")], timeout=10)["u1"])
+
+
+def test_files_of_an_earlier_boot_go_but_records_stay(node: TestNode) -> None:
+    prepared(node).stop()
+    engine = node.engine("boot-2", start=False)
+    assert engine.start() == Recovered()
+    assert node.cdi.claim_uids() == ()
+    assert engine.entries()["u1"].state is ClaimState.COMPLETED
