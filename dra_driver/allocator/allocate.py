@@ -1,0 +1,92 @@
+"""Allocates the claims of a pod on one node, or says why that cannot be: the allocator's front.
+
+Dictionaries in (:meth:`Snapshot.from_objects`), frozen results out. What it does not do yet, it refuses with a reason
+instead of allocating wrongly: devices that draw from shared counters are never given out, shareable devices are given
+whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dra_driver.allocator.eligibility import Eligibility, SelectorFailedError
+from dra_driver.allocator.model import AllocationResult, Claim, ClaimKey, DeviceClass, DeviceId
+from dra_driver.allocator.nodes import Node
+from dra_driver.allocator.parse import claim_key, parse_class
+from dra_driver.allocator.pools import Pool, pools_from_slices
+from dra_driver.allocator.reasons import Failure, diagnose, diagnose_alone, too_many_devices
+from dra_driver.allocator.search import STEP_LIMIT, Search, SearchLimitError
+from dra_driver.allocator.selectors import SelectorEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Devices, classes and use of the whole cluster at one moment."""
+
+    pools: tuple[Pool, ...] = ()
+    classes: Mapping[str, DeviceClass] = field(default_factory=dict, hash=False)
+    in_use: Mapping[DeviceId, ClaimKey] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_objects(
+        cls,
+        slices: Iterable[Mapping[str, Any]],
+        classes: Iterable[Mapping[str, Any]],
+        claims: Iterable[Mapping[str, Any]],
+    ) -> Snapshot:
+        """From ResourceSlices, DeviceClasses and all ResourceClaims (the allocated ones hold devices)."""
+        parsed = {entry["metadata"]["name"]: parse_class(entry) for entry in classes}
+        return cls(pools_from_slices(slices), parsed, devices_in_use(claims))
+
+    def pools_on(self, node: Node) -> tuple[Pool, ...]:
+        return tuple(pool for pool in (entry.on(node) for entry in self.pools) if pool is not None)
+
+
+def devices_in_use(claims: Iterable[Mapping[str, Any]]) -> dict[DeviceId, ClaimKey]:
+    """Which claim holds which device. Admin access holds nothing."""
+    used: dict[DeviceId, ClaimKey] = {}
+    for claim in claims:
+        allocation = (claim.get("status") or {}).get("allocation") or {}
+        for result in (allocation.get("devices") or {}).get("results") or ():
+            if not result.get("adminAccess"):
+                used[DeviceId(result["driver"], result["pool"], result["device"])] = claim_key(claim)
+    return used
+
+
+class Allocator:
+    """Allocates against one snapshot. Cheap to make; the engine carries the caches."""
+
+    def __init__(self, engine: SelectorEngine, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._eligibility = Eligibility(engine, snapshot.classes, snapshot.in_use)
+
+    def allocate(self, node: Node, claims: Sequence[Claim]) -> tuple[AllocationResult, ...] | Failure:
+        """One result per claim, in order, or the failure of the first thing that does not fit."""
+        hopeless = self._missing_class(claims) or too_many_devices(claims)
+        if hopeless is not None:
+            return hopeless
+        pools = self._snapshot.pools_on(node)
+        try:
+            solution = Search(self._eligibility, pools, claims).run()
+        except SelectorFailedError as error:
+            return Failure(problem=str(error), request=error.request.name, fatal=True)
+        except SearchLimitError:
+            limit = Failure(problem=f"the search for devices took more than {STEP_LIMIT} steps; ask more selectively")
+            return diagnose_alone(self._eligibility, pools, claims) or limit
+        if solution is None:
+            return diagnose(self._eligibility, pools, claims)
+        return tuple(
+            AllocationResult(claim, results, choices, self._snapshot.classes)
+            for claim, results, choices in zip(claims, solution.results, solution.choices, strict=True)
+        )
+
+    def _missing_class(self, claims: Sequence[Claim]) -> Failure | None:
+        for claim in claims:
+            for request in (alternative for entry in claim.requests for alternative in entry.alternatives):
+                if request.class_name not in self._snapshot.classes:
+                    known = ", ".join(sorted(self._snapshot.classes)) or "none"
+                    problem = f"there is no DeviceClass {request.class_name!r} (there are: {known})"
+                    return Failure(problem=problem, claim=claim.key, request=request.name, fatal=True)
+        return None

@@ -1,0 +1,181 @@
+"""Why claims do not fit: which request failed on which node, and what became of every device there, in counts.
+
+kube-scheduler says "cannot allocate all claims" whatever the cause. Here each device of a node is put under the first
+thing that rejects it, and equal findings of several nodes are added up into one sentence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dra_driver.allocator.eligibility import Eligibility, Rejection, RejectionKind, SelectorFailedError
+from dra_driver.allocator.model import MAX_DEVICES_PER_CLAIM, AllocationMode, Claim, ClaimKey, DeviceRequest
+from dra_driver.allocator.pools import Pool
+from dra_driver.allocator.search import Search, SearchLimitError
+
+_HOLDERS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinding:
+    """What one way to satisfy a request met on a node: ``devices`` seen, ``fit`` of them usable, the rest rejected."""
+
+    request: DeviceRequest
+    devices: int
+    fit: int
+    rejections: tuple[tuple[Rejection, int], ...] = ()
+    problem: str = ""  # instead of counts: an All request over a pool that is being updated
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the claims do not fit on one node.
+
+    Either ``findings`` (one per alternative of the failed request) or ``problem``. ``fatal``: other nodes cannot help.
+    """
+
+    problem: str = ""
+    claim: ClaimKey | None = None
+    request: str = ""
+    findings: tuple[RequestFinding, ...] = ()
+    fatal: bool = False
+
+
+def too_many_devices(claims: Sequence[Claim]) -> Failure | None:
+    """A claim that asks for more devices than any claim can hold, whatever the node."""
+    for claim in claims:
+        wanted = sum(min(entry.count for entry in request.alternatives) for request in claim.requests)
+        if wanted > MAX_DEVICES_PER_CLAIM:
+            problem = f"asks for {wanted} devices; a claim can hold at most {MAX_DEVICES_PER_CLAIM}"
+            return Failure(problem=problem, claim=claim.key, fatal=True)
+    return None
+
+
+def diagnose(eligibility: Eligibility, pools: Sequence[Pool], claims: Sequence[Claim]) -> Failure:
+    """The first request that cannot be met alone; else the constraints, or requests that compete for devices."""
+    return diagnose_alone(eligibility, pools, claims) or _diagnose_together(eligibility, pools, claims)
+
+
+def diagnose_alone(eligibility: Eligibility, pools: Sequence[Pool], claims: Sequence[Claim]) -> Failure | None:
+    """The first request that could not be met even if it were the only one."""
+    for claim in claims:
+        for request in claim.requests:
+            findings = tuple(_examine(eligibility, pools, entry) for entry in request.alternatives)
+            if not any(_enough(finding) for finding in findings):
+                return Failure(claim=claim.key, request=request.name, findings=findings)
+    return None
+
+
+def _diagnose_together(eligibility: Eligibility, pools: Sequence[Pool], claims: Sequence[Claim]) -> Failure:
+    """Every request could be met alone: find the claims or constraints that make them clash."""
+    for number, claim in enumerate(claims):
+        if _fits(eligibility, pools, claims[: number + 1]):
+            continue
+        if claim.constraints and _fits(eligibility, pools, [*claims[:number], replace(claim, constraints=())]):
+            listed = " and ".join(str(constraint) for constraint in claim.constraints)
+            return Failure(problem=f"devices are free, but no set of them satisfies {listed}", claim=claim.key)
+        return Failure(problem="its requests together need more devices than are free", claim=claim.key)
+    return Failure(problem="the claims do not fit together")
+
+
+def _fits(eligibility: Eligibility, pools: Sequence[Pool], claims: Sequence[Claim]) -> bool:
+    try:
+        return Search(eligibility, pools, claims).run() is not None
+    except (SearchLimitError, SelectorFailedError):
+        return False
+
+
+def _examine(eligibility: Eligibility, pools: Sequence[Pool], request: DeviceRequest) -> RequestFinding:
+    if request.mode is AllocationMode.ALL:
+        broken = next((pool for pool in pools if pool.problem), None)
+        if broken is not None:
+            problem = f"asks for all devices, but pool {broken.name} of {broken.driver} is {broken.problem}"
+            return RequestFinding(request, 0, 0, problem=problem)
+    verdicts = [eligibility.rejection(request, device) for pool in pools if not pool.problem for device in pool.devices]
+    counts = Counter(verdict for verdict in verdicts if verdict is not None)
+    fit = len(verdicts) - counts.total()
+    broken_pools = [pool for pool in pools if pool.problem]
+    problem = f"pool {broken_pools[0].name} is {broken_pools[0].problem}" if broken_pools and not verdicts else ""
+    return RequestFinding(request, len(verdicts), fit, tuple(counts.items()), problem)
+
+
+_SELECTION = (RejectionKind.CLASS_SELECTOR, RejectionKind.REQUEST_SELECTOR, RejectionKind.CAPACITY)
+
+
+def _enough(finding: RequestFinding) -> bool:
+    if finding.request.mode is AllocationMode.EXACT_COUNT:
+        return finding.fit >= finding.request.count
+    blocked = any(rejection.kind not in _SELECTION for rejection, _ in finding.rejections)
+    return finding.fit > 0 and not blocked and not finding.problem
+
+
+def explain(failures: Mapping[str, Failure]) -> str:
+    """One text for the failures of a pod by node name, equal ones added up; ends without a full stop."""
+    groups: dict[tuple[object, ...], list[Failure]] = {}
+    for failure in failures.values():
+        shape = tuple((finding.request.name, finding.problem) for finding in failure.findings)
+        groups.setdefault((failure.claim, failure.request, failure.problem, shape), []).append(failure)
+    return "; ".join(_explain_group(group) for group in groups.values())
+
+
+def _explain_group(group: Sequence[Failure]) -> str:
+    failure = group[0]
+    subject = f"claim {failure.claim}" if failure.claim else ""
+    if failure.request:
+        subject += f"{', ' if subject else ''}request {failure.request}"
+    if failure.problem:
+        return f"{subject}: {failure.problem}" if subject else failure.problem
+    where = "1 node" if len(group) == 1 else f"{len(group)} nodes"
+    texts = [_explain_finding([entry.findings[number] for entry in group]) for number in range(len(failure.findings))]
+    names = [finding.request.name for finding in failure.findings]
+    if len(texts) > 1:
+        texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+    return f"{subject}: {where}: " + "; ".join(texts)
+
+
+def _explain_finding(findings: Sequence[RequestFinding]) -> str:
+    request = findings[0].request
+    if findings[0].problem:
+        return findings[0].problem
+    devices = sum(finding.devices for finding in findings)
+    if devices == 0:
+        return "no device is published (is the driver's plugin running there?)"
+    counts: Counter[Rejection] = Counter()
+    for finding in findings:
+        counts.update(dict(finding.rejections))
+    parts = [f"{devices} device{'s exist' if devices > 1 else ' exists'}", *_reject_texts(counts)]
+    fit = sum(finding.fit for finding in findings)
+    if fit:
+        need = "all of them are asked" if request.mode is AllocationMode.ALL else f"{request.count} are asked per node"
+        parts.append(f"{fit} would fit, but {need}")
+    return ", ".join(parts)
+
+
+def _reject_texts(counts: Counter[Rejection]) -> list[str]:
+    texts = [
+        _TEXTS[rejection.kind].format(count=count, verb="fails" if count == 1 else "fail", detail=rejection.detail)
+        for rejection, count in counts.items()
+        if rejection.kind is not RejectionKind.IN_USE
+    ]
+    holders = [
+        (rejection.detail, count) for rejection, count in counts.items() if rejection.kind is RejectionKind.IN_USE
+    ]
+    if holders:
+        names = [name for name, _ in holders[:_HOLDERS_SHOWN]]
+        rest = len(holders) - len(names)
+        who = ", ".join(names) + (f" and {rest} more" if rest else "")
+        noun = "claim" if len(holders) == 1 else "claims"
+        texts.append(f"{sum(count for _, count in holders)} in use by {noun} {who}")
+    return texts
+
+
+_TEXTS = {
+    RejectionKind.CLASS_SELECTOR: "{count} {verb} the class's selector {detail}",
+    RejectionKind.REQUEST_SELECTOR: "{count} {verb} selector {detail}",
+    RejectionKind.SELECTOR_ERROR: "{count}: selector error in {detail}",
+    RejectionKind.CAPACITY: "{count} too small ({detail})",
+    RejectionKind.TAINT: "{count} tainted {detail} without a toleration",
+    RejectionKind.COUNTERS: "{count} drawn from shared counters, which this allocator does not give out",
+}

@@ -1,0 +1,125 @@
+"""Depth-first search with backtracking for devices of all claims of a pod on one node; the first solution wins.
+
+Order as in kube-scheduler (k8s.io/dynamic-resource-allocation/structured): claims in pod order, requests in spec order,
+alternatives as listed, pools, slices, devices; combinations inside one request. No scoring between solutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dra_driver.allocator.constraints import ClaimConstraints
+from dra_driver.allocator.eligibility import Eligibility
+from dra_driver.allocator.model import (
+    MAX_DEVICES_PER_CLAIM,
+    AllocationMode,
+    Claim,
+    Device,
+    DeviceId,
+    DeviceRequest,
+    DeviceResult,
+    Request,
+)
+from dra_driver.allocator.pools import Pool
+
+# The scheduler stops after 10 s per node; counting steps keeps the answer the same on every machine.
+STEP_LIMIT = 200_000
+
+
+class SearchLimitError(Exception):
+    """The search took more than :data:`STEP_LIMIT` steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Per claim: its results in request order, and the index of the alternative chosen for each request."""
+
+    results: tuple[tuple[DeviceResult, ...], ...]
+    choices: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """One request in the flat order of the search."""
+
+    claim: int
+    request: Request
+
+
+class Search:
+    """One search over one node. ``pools`` are those that reach the node; make a new one for every attempt."""
+
+    def __init__(self, eligibility: Eligibility, pools: Sequence[Pool], claims: Sequence[Claim]) -> None:
+        self._eligibility = eligibility
+        self._devices = [device for pool in pools if not pool.problem for device in pool.devices]
+        self._broken_pool = any(pool.problem for pool in pools)
+        self._slots = [_Slot(number, request) for number, claim in enumerate(claims) for request in claim.requests]
+        self._constraints = [ClaimConstraints(claim) for claim in claims]
+        self._results: list[list[DeviceResult]] = [[] for _ in claims]
+        self._choices: list[list[int]] = [[] for _ in claims]
+        self._taken: set[DeviceId] = set()
+        self._steps = 0
+
+    def run(self) -> Solution | None:
+        """None when the claims do not fit. Raises SelectorFailedError and :class:`SearchLimitError`."""
+        if not self._next_request(0):
+            return None
+        return Solution(tuple(map(tuple, self._results)), tuple(map(tuple, self._choices)))
+
+    def _next_request(self, position: int) -> bool:
+        if position == len(self._slots):
+            return True
+        slot = self._slots[position]
+        for choice, request in enumerate(slot.request.alternatives):
+            self._choices[slot.claim].append(choice)
+            if self._fill(position, request):
+                return True
+            self._choices[slot.claim].pop()
+        return False
+
+    def _fill(self, position: int, request: DeviceRequest) -> bool:
+        if request.mode is AllocationMode.EXACT_COUNT:
+            return self._pick(position, request, self._devices, 0, request.count)
+        # One broken pool is fatal: nobody can tell what "all" would be.
+        if self._broken_pool:
+            return False
+        wanted = [device for device in self._devices if self._eligibility.selects(request, device)]
+        return bool(wanted) and self._pick(position, request, wanted, 0, len(wanted))
+
+    def _pick(self, position: int, request: DeviceRequest, devices: Sequence[Device], start: int, missing: int) -> bool:
+        """Choose ``missing`` more devices from ``devices[start:]``, then go on with the next request."""
+        if missing == 0:
+            return self._next_request(position + 1)
+        claim = self._slots[position].claim
+        if len(self._results[claim]) + missing > MAX_DEVICES_PER_CLAIM:
+            return False
+        for index in range(start, len(devices) - missing + 1):
+            self._steps += 1
+            if self._steps > STEP_LIMIT:
+                raise SearchLimitError
+            device = devices[index]
+            if not self._take(claim, request, device):
+                continue
+            if self._pick(position, request, devices, index + 1, missing - 1):
+                return True
+            self._give_back(claim, request, device)
+        return False
+
+    def _take(self, claim: int, request: DeviceRequest, device: Device) -> bool:
+        if not request.admin_access and device.id in self._taken:
+            return False
+        if not self._eligibility.admits(request, device):
+            return False
+        if not self._constraints[claim].add(request.name, device):
+            return False
+        if not request.admin_access:
+            self._taken.add(device.id)
+        self._results[claim].append(DeviceResult(request, device))
+        return True
+
+    def _give_back(self, claim: int, request: DeviceRequest, device: Device) -> None:
+        self._results[claim].pop()
+        self._constraints[claim].remove(request.name)
+        if not request.admin_access:
+            self._taken.discard(device.id)

@@ -1,0 +1,70 @@
+"""The way back: deletes what the demo applied, and looks whether anything is left anywhere it could be left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dra_driver.allocator.allocate import Snapshot, devices_in_use
+from dra_driver.cli.manifests import Manifest
+from dra_driver.embedded.cluster import EmbeddedCluster
+from dra_driver.embedded.scheduler_changes import read_all
+from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, Conflict, KubeApi, NotFound
+from kubelet_plugin.prepare.checkpoint import FILE_NAME, STATE_FOLDER
+from kubelet_plugin.prepare.checkpoint_format import decode_file
+
+_POLL_SECONDS = 0.05
+
+
+def delete_all(api: KubeApi, created: Sequence[Manifest]) -> None:
+    """In reverse order: pods first, namespaces last."""
+    for manifest in reversed(created):
+        try:
+            api.delete(manifest.resource, manifest.name, manifest.namespace)
+        except (NotFound, Conflict):
+            continue  # gone with its namespace, or being deleted already
+
+
+def published_devices(api: KubeApi) -> int:
+    pools = Snapshot.from_objects(read_all(api, RESOURCE_SLICES), (), ()).pools
+    return sum(len(pool.devices) for pool in pools if not pool.problem)
+
+
+def wait_until_clean(cluster: EmbeddedCluster, devices: int, timeout: float) -> list[str]:
+    """What is still left after ``timeout`` seconds, as sentences; empty when all is as before."""
+    deadline = time.monotonic() + timeout
+    while leftovers := find_leftovers(cluster, devices):
+        cluster.check()
+        if time.monotonic() > deadline:
+            return leftovers
+        time.sleep(_POLL_SECONDS)
+    return []
+
+
+def find_leftovers(cluster: EmbeddedCluster, devices: int) -> list[str]:
+    """``devices``: how many were published before the demo's pods."""
+    found = [f"pod {_name(pod)}" for pod in read_all(cluster.api, PODS)]
+    claims = read_all(cluster.api, RESOURCE_CLAIMS)
+    found += [f"claim {_name(claim)}" for claim in claims]
+    found += [f"device {device} in use by claim {claim}" for device, claim in devices_in_use(claims).items()]
+    published = published_devices(cluster.api)
+    if published != devices:
+        found.append(f"{published} devices are published, {devices} were before")
+    for node in cluster.nodes:
+        found += [f"CDI file {path.name} on {node.name}" for path in sorted(node.cdi.glob("*claim*"))]
+        checkpoint = node.plugin_folder(cluster.driver) / STATE_FOLDER / FILE_NAME
+        found += [f"claim {uid} in the plugin's checkpoint on {node.name}" for uid in _checkpointed(checkpoint)]
+    return found
+
+
+def _checkpointed(path: Path) -> list[str]:
+    try:
+        reading = decode_file(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    return [*reading.entries, *(f"(unreadable: {problem})" for problem in reading.problems)]
+
+
+def _name(obj: dict[str, dict[str, str]]) -> str:
+    return f"{obj['metadata'].get('namespace')}/{obj['metadata']['name']}"

@@ -1,0 +1,107 @@
+"""What a pod's manifest expects of it, and whether it got there. Pure.
+
+Annotations on the pod: ``gpu-dra.dev/expect`` (Running, Succeeded or Pending; Running without it, Succeeded for pods
+that do not restart), ``gpu-dra.dev/expect-reason`` (part of the scheduler's reason, for Pending), and
+``gpu-dra.dev/needs-match: "<count> <attribute>"``: where no node has that many devices with one value of the attribute,
+the pod is expected to wait.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dra_driver.allocator.pools import Pool
+from dra_driver.kube.interface import Obj
+
+EXPECT = "gpu-dra.dev/expect"
+EXPECT_REASON = "gpu-dra.dev/expect-reason"
+NEEDS_MATCH = "gpu-dra.dev/needs-match"
+
+
+class State(StrEnum):
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    PENDING = "Pending"
+
+
+class ExpectationError(Exception):
+    """An annotation is wrong; the message names pod, annotation and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    state: State
+    reason: str = ""  # for PENDING: part of the scheduler's message
+
+    def __str__(self) -> str:
+        return self.state.value
+
+    def is_met(self, pod: Obj) -> bool:
+        if self.state is State.PENDING:
+            message = unschedulable_message(pod)
+            return bool(message) and self.reason in message
+        return phase(pod) == self.state
+
+    def is_missed(self, pod: Obj) -> bool:
+        """Whether the pod ended somewhere from which it cannot get to the expected state."""
+        now = phase(pod)
+        if self.state is State.RUNNING:
+            return now in ("Succeeded", "Failed")
+        if self.state is State.SUCCEEDED:
+            return now == "Failed"
+        return now in ("Running", "Succeeded", "Failed")
+
+
+def expectation_of(pod: Obj, pools: Iterable[Pool]) -> Expectation:
+    """Raises :class:`ExpectationError`."""
+    metadata = pod["metadata"]
+    annotations = metadata.get("annotations") or {}
+    ends = pod["spec"].get("restartPolicy", "Always") != "Always"
+    wanted = annotations.get(EXPECT, State.SUCCEEDED if ends else State.RUNNING)
+    if wanted not in tuple(State):
+        allowed = ", ".join(State)
+        raise ExpectationError(f"pod {metadata['name']}: {EXPECT} is {wanted!r}; it can be {allowed}")
+    if NEEDS_MATCH in annotations and not _has_match(metadata["name"], annotations[NEEDS_MATCH], pools):
+        return Expectation(State.PENDING)
+    return Expectation(State(wanted), annotations.get(EXPECT_REASON, "") if wanted == State.PENDING else "")
+
+
+def phase(pod: Obj) -> str:
+    return (pod.get("status") or {}).get("phase") or "Pending"
+
+
+def unschedulable_message(pod: Obj) -> str:
+    """The scheduler's reason for not placing the pod; empty when it has none."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return str(condition.get("message") or "")
+    return ""
+
+
+def waiting_message(pod: Obj) -> str:
+    """Why a pod is not (yet) running, from its condition or its containers."""
+    message = unschedulable_message(pod)
+    if message:
+        return message
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("message"):
+            return str(waiting["message"])
+    return ""
+
+
+def _has_match(name: str, text: str, pools: Iterable[Pool]) -> bool:
+    count, _, attribute = text.partition(" ")
+    if not count.isdigit() or "/" not in attribute:
+        raise ExpectationError(
+            f"pod {name}: {NEEDS_MATCH} is {text!r}; write it as '2 resource.kubernetes.io/pcieRoot'"
+        )
+    for pool in pools:
+        values = Counter(device.attribute(attribute) for device in pool.devices)
+        values.pop(None, None)
+        if any(found >= int(count) for found in values.values()):
+            return True
+    return False

@@ -1,0 +1,126 @@
+"""The command gpu-dra. Declares the commands; what they do is imported when one of them is called, so that help and
+errors in the arguments come at once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dra_driver.version import __version__
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+app = typer.Typer(
+    help="Dynamic Resource Allocation for NVIDIA GPUs: try it, look into it, simulate it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Kind(StrEnum):
+    """What ``gpu-dra get`` shows."""
+
+    SLICES = "slices"
+    CLAIMS = "claims"
+    PODS = "pods"
+    NODES = "nodes"
+    INVENTORIES = "inventories"
+    EVENTS = "events"
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gpu-dra {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    machine: Annotated[
+        str, typer.Option(help="A recorded machine (gpu-dra machine list), or a machine file.")
+    ] = "a100-sxm4-40gb",
+    nodes: Annotated[
+        int | None, typer.Option(min=1, max=50, help="How many nodes.", show_default="2, more of a small machine")
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--file", "-f", help="Manifests to apply: a file or a folder, repeatable.", show_default="the quickstart"
+        ),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster up until Ctrl-C.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the cluster's files go; kept afterwards.", show_default="a temporary one")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that pods may take.")] = 60.0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log to standard error too.")] = False,
+) -> None:
+    """Run manifests on a simulated cluster: real controller, real plugins, simulated GPUs and containers.
+
+    Exits with 0 only if every pod reached the state that its manifest expects and everything was cleaned up.
+    """
+    from dra_driver.cli.demo import DemoOptions, run
+
+    raise typer.Exit(run(DemoOptions(machine, nodes, tuple(file or ()), keep, folder, timeout, verbose)))
+
+
+@app.command()
+def get(
+    kind: Annotated[Kind, typer.Argument(help="What to show.", show_default=False)],
+    name: Annotated[str | None, typer.Argument(help="Only the object of this name.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Only this namespace.")] = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="The cluster to ask.", show_default="the demo left up with --keep")
+    ] = None,
+) -> None:
+    """Show slices, claims, pods, nodes, inventories or events, of a cluster or of the demo that was left up."""
+    from dra_driver.cli.get import run
+
+    raise typer.Exit(run(kind.value, name, namespace, output.value, kubeconfig))
+
+
+@app.command(context_settings=_PASS_ON)
+def machine(context: typer.Context) -> None:
+    """List and show the machines that can be simulated."""
+    from dra_driver.cli.machine import app as machine_app
+
+    machine_app(args=context.args, prog_name="gpu-dra machine")
+
+
+@app.command(context_settings=_PASS_ON)
+def capture(context: typer.Context) -> None:
+    """Write this node's hardware down as a machine file."""
+    from dra_driver.cli.capture import capture as run
+
+    capture_app = typer.Typer(add_completion=False)
+    capture_app.command()(run)
+    capture_app(args=context.args, prog_name="gpu-dra capture")
+
+
+def main() -> None:
+    app(prog_name="gpu-dra")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Manifests for the demo: reads YAML, turns Deployments and Jobs into pods, puts objects in the order of applying.
+
+Only what the embedded cluster can run is accepted. Errors name file, document and remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dra_driver.kube import interface as kube
+from dra_driver.kube.interface import Obj, Resource
+
+_APPLIED = (
+    kube.NAMESPACES,
+    kube.CONFIG_MAPS,
+    kube.DEVICE_CLASSES,
+    kube.RESOURCE_CLAIM_TEMPLATES,
+    kube.RESOURCE_CLAIMS,
+    kube.PODS,
+)
+_EXPANDED = ("Deployment", "Job")
+_TYPES = {(resource.api_version, resource.kind): resource for resource in _APPLIED}
+_KINDS = ", ".join([*(resource.kind for resource in _APPLIED), *_EXPANDED])
+
+
+class ManifestError(Exception):
+    """A manifest cannot be used here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One object to apply, and the file it came from."""
+
+    resource: Resource
+    object: Obj
+    source: str
+
+    @property
+    def name(self) -> str:
+        return str(self.object["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str | None:
+        namespace: str | None = self.object["metadata"].get("namespace")
+        return namespace
+
+    def __str__(self) -> str:
+        return (
+            f"{self.resource.kind} {self.namespace}/{self.name}"
+            if self.namespace
+            else f"{self.resource.kind} {self.name}"
+        )
+
+
+def load(paths: Sequence[Path]) -> list[Manifest]:
+    """The objects of files and folders (their ``*.yaml``), in file order. Raises :class:`ManifestError`."""
+    manifests = [manifest for path in _files(paths) for manifest in _read(path)]
+    if not manifests:
+        raise ManifestError(f"no objects in {', '.join(map(str, paths)) or 'no files'}")
+    return manifests
+
+
+def in_order(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """What others need first: namespaces, classes, templates, claims, then pods; else as they came."""
+    return sorted(manifests, key=lambda manifest: _APPLIED.index(manifest.resource))
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(path.glob("*.yaml"))
+        else:
+            yield path
+
+
+def _read(path: Path) -> Iterator[Manifest]:
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} is not YAML: {error}") from error
+    for number, document in enumerate(documents, start=1):
+        for entry in _flatten(document, f"{path}, document {number}"):
+            yield from _manifests(entry, path.name, f"{path}, document {number}")
+
+
+def _flatten(document: Any, where: str) -> Iterator[Obj]:
+    if document is None:
+        return
+    if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+        raise ManifestError(f"{where}: not a Kubernetes object (it has no kind)")
+    if document["kind"].endswith("List") and isinstance(document.get("items"), list):
+        for item in document["items"]:
+            yield from _flatten(item, where)
+        return
+    yield document
+
+
+def _manifests(obj: Obj, source: str, where: str) -> Iterator[Manifest]:
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise ManifestError(f"{where}: {obj['kind']} has no metadata.name")
+    if obj["kind"] in _EXPANDED:
+        for pod in _pods_of(obj, where):
+            yield Manifest(kube.PODS, pod, source)
+        return
+    resource = _TYPES.get((obj.get("apiVersion", ""), obj["kind"]))
+    if resource is None:
+        raise ManifestError(f"{where}: {obj.get('apiVersion')} {obj['kind']} is not simulated; known are {_KINDS}")
+    if resource.namespaced:
+        obj = {**obj, "metadata": {"namespace": "default", **metadata}}
+    yield Manifest(resource, obj, source)
+
+
+def _pods_of(workload: Obj, where: str) -> Iterator[Obj]:
+    """The pods that the workload's controller would make, numbered: no such controller runs here."""
+    spec = workload.get("spec") or {}
+    template = spec.get("template")
+    if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):
+        raise ManifestError(f"{where}: {workload['kind']} has no spec.template.spec")
+    count = (
+        spec.get("replicas", 1)
+        if workload["kind"] == "Deployment"
+        else spec.get("completions", spec.get("parallelism", 1))
+    )
+    given = template.get("metadata") or {}
+    annotations = {**(workload["metadata"].get("annotations") or {}), **(given.get("annotations") or {})}
+    for number in range(int(count)):
+        metadata = {
+            **given,
+            "name": f"{workload['metadata']['name']}-{number}",
+            "namespace": workload["metadata"].get("namespace", "default"),
+            "annotations": annotations,
+        }
+        yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}

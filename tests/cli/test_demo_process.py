@@ -1,0 +1,166 @@
+"""gpu-dra demo as a user runs it: real processes, real exit codes, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.process
+ROOT = Path(__file__).resolve().parents[2]
+
+TEMPLATE = """
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: gpu, namespace: default}
+spec: {spec: {devices: {requests: [{name: gpu, exactly: {deviceClassName: gpu.nvidia.com}}]}}}
+"""
+POD = """---
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, namespace: default, annotations: {ANNOTATIONS}}
+spec:
+  restartPolicy: RESTART
+  containers: [{name: main, image: busybox, resources: {claims: [{name: gpu}]}}]
+  resourceClaims: [{name: gpu, resourceClaimTemplateName: gpu}]
+"""
+
+
+def pod(name: str, restart: str = "Always", annotations: str = "") -> str:
+    return POD.replace("NAME", name).replace("RESTART", restart).replace("ANNOTATIONS", annotations)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dra_driver.cli.main", *arguments]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+
+
+def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), env=environment(tmp_path), capture_output=True, text=True, timeout=100)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Short enough for sockets: a demo that is killed cannot remove the link it would need otherwise."""
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        yield Path(folder)
+
+
+def child_pids(output: str) -> list[int]:
+    found = re.search(r"controller and plugins are processes ([0-9, ]+)", output)
+    assert found, output
+    return [int(pid) for pid in found.group(1).split(",")]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(check: Callable[[], bool], timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not check():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.05)
+
+
+def test_the_quickstart(tmp_path: Path) -> None:
+    done = run(tmp_path, "demo", "--folder", str(tmp_path / "c"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    table = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("quickstart-")}
+    assert len(table) == 10
+    assert table["quickstart-04/two-gpus"][-2:] in (["gpu-0", "gpu-1"], ["gpu-2", "gpu-3"], ["gpu-4", "gpu-5"])
+    assert table["quickstart-03/first"][0] == table["quickstart-03/second"][0]
+    assert table["quickstart-07/monitor"][-1] == "(8)"
+    assert table["quickstart-09/waits-forever"][:4] == ["-", "Pending", "Pending", "ok"]
+    assert re.search(r"^    main: /dev/nvidia\d \+ 4 control nodes, .*NVIDIA_VISIBLE_DEVICES=void", done.stdout, re.M)
+    assert "16 devices exist, 16 fail selector" in done.stdout
+    assert "no pod, claim, CDI file or checkpoint entry is left, all 16 devices are free" in done.stdout
+    assert lines[-2].startswith("ok: 10 pods")
+    assert not any(is_running(pid) for pid in child_pids(done.stdout))
+    assert "Traceback" not in "".join(path.read_text() for path in (tmp_path / "c" / "logs").iterdir())
+
+
+def test_own_manifests_that_end_and_one_that_does_not_reach_its_state(tmp_path: Path) -> None:
+    good = tmp_path / "good.yaml"
+    good.write_text(TEMPLATE + pod("ends", restart="Never") + pod("runs"))
+    done = run(tmp_path, "demo", "--nodes", "1", "--machine", "a30", "-f", str(good))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok: 2 pods" in done.stdout
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(TEMPLATE + pod("a") + pod("b") + pod("c"))
+    done = run(tmp_path, "demo", "--nodes", "1", "--machine", "a30", "-f", str(bad), "--timeout", "4")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 devices exist, 2 in use by claims default/" in done.stdout
+    assert "failed after" in done.stdout
+    folder = Path(re.search(r"all files of the cluster: (\S+)", done.stdout).group(1))  # type: ignore[union-attr]
+    assert (folder / "logs" / "controller.log").is_file()
+    subprocess.run(["rm", "-r", str(folder)], check=True)
+
+
+def test_a_manifest_that_the_api_refuses(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(TEMPLATE.replace("deviceClassName: gpu.nvidia.com", "count: 1"))
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(bad))
+    assert done.returncode == 2
+    assert "bad.yaml: ResourceClaimTemplate default/gpu was refused" in done.stderr
+    assert "deviceClassName" in done.stderr
+    assert not any(is_running(pid) for pid in child_pids(done.stdout))
+
+
+def test_a_demo_that_is_kept_can_be_asked_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(TEMPLATE + pod("p"))
+    log = tmp_path / "out"
+    with log.open("w") as out:
+        demo = subprocess.Popen(
+            command("demo", "--keep", "--nodes", "1", "-f", str(manifest)),
+            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "stays up until Ctrl-C" in log.read_text())
+        asked = run(tmp_path, "get", "claims")
+        assert "allocated,reserved" in asked.stdout, asked.stderr
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=30) == 0, log.read_text()
+    finally:
+        demo.kill()
+        demo.wait()
+    assert run(tmp_path, "get", "claims").returncode == 1
+    assert not any(is_running(pid) for pid in child_pids(log.read_text()))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_demo_that_is_ended_leaves_no_process(
+    tmp_path: Path, short_folder: Path, number: signal.Signals, code: int
+) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(TEMPLATE + pod("never", annotations="gpu-dra.dev/expect: Pending"))
+    log = tmp_path / "out"
+    with log.open("w") as out:
+        demo = subprocess.Popen(
+            command("demo", "--nodes", "1", "-f", str(manifest), "--folder", str(short_folder)),
+            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "processes" in log.read_text())
+        demo.send_signal(number)
+        assert demo.wait(timeout=30) == code, log.read_text()
+    finally:
+        demo.kill()
+        demo.wait()
+    wait_for(lambda: not any(is_running(pid) for pid in child_pids(log.read_text())))

@@ -1,0 +1,57 @@
+"""The shipped examples: each says what it shows, and is what a Kubernetes 1.37 API server accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dra_driver.allocator.cel_engine import CelEngine
+from dra_driver.allocator.parse import parse_claim
+from dra_driver.cli.manifests import in_order, load
+from dra_driver.cli.quickstart import quickstart_files
+from dra_driver.embedded.manifests import device_classes
+from dra_driver.kube.embedded import EmbeddedApi
+from dra_driver.kube.interface import DEVICE_CLASSES, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
+
+FILES = quickstart_files()
+ENGINE = CelEngine()
+
+
+def check(expression: str) -> str | None:
+    ENGINE.compile(expression)  # an example may use only what our own engine has, too
+    return None
+
+
+def test_there_are_nine_in_order() -> None:
+    assert [path.name[:2] for path in FILES] == [f"{number:02d}" for number in range(1, 10)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_example_opens_with_what_it_shows(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[0].endswith((".", ":")) or len(lines[0]) < 80
+    assert lines[1] == "#"
+    assert lines[2].startswith("# ")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_example_is_valid_and_stands_alone(path: Path) -> None:
+    api = EmbeddedApi(check_expression=check)
+    for entry in device_classes():
+        api.create(DEVICE_CLASSES, entry)
+    manifests = in_order(load([path]))
+    for manifest in manifests:
+        api.create(manifest.resource, manifest.object)
+    namespaces = {manifest.namespace for manifest in manifests if manifest.namespace}
+    assert namespaces == {f"quickstart-{path.name[:2]}"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_allocator_can_read_its_claims(path: Path) -> None:
+    for manifest in load([path]):
+        if manifest.resource == RESOURCE_CLAIMS:
+            parse_claim(manifest.object)
+        if manifest.resource == RESOURCE_CLAIM_TEMPLATES:
+            parse_claim({**manifest.object, "spec": manifest.object["spec"]["spec"]})

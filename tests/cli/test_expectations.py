@@ -1,0 +1,91 @@
+"""What a pod is expected to become, and when it has."""
+
+from __future__ import annotations
+
+import pytest
+
+from dra_driver.allocator.pools import pools_from_slices
+from dra_driver.cli.expectations import (
+    EXPECT,
+    EXPECT_REASON,
+    NEEDS_MATCH,
+    Expectation,
+    ExpectationError,
+    State,
+    expectation_of,
+    waiting_message,
+)
+from dra_driver.kube.interface import Obj
+from tests.allocator.builders import gpu, resource_slice
+
+CLOSE = pools_from_slices([resource_slice("n", [gpu(0), gpu(1)])])
+APART = pools_from_slices([resource_slice("n", [gpu(0), gpu(2)])])
+
+
+def pod(phase: str = "", message: str = "", restart: str = "Always", **annotations: str) -> Obj:
+    conditions = [{"type": "PodScheduled", "status": "False", "message": message}] if message else []
+    return {
+        "metadata": {"name": "p", "namespace": "n", "annotations": annotations},
+        "spec": {"restartPolicy": restart, "containers": []},
+        "status": {"phase": phase, "conditions": conditions},
+    }
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        (pod(), Expectation(State.RUNNING)),
+        (pod(restart="Never"), Expectation(State.SUCCEEDED)),
+        (pod(restart="Never", **{EXPECT: "Running"}), Expectation(State.RUNNING)),
+        (pod(**{EXPECT: "Pending", EXPECT_REASON: "fail"}), Expectation(State.PENDING, "fail")),
+        (pod(**{NEEDS_MATCH: "2 resource.kubernetes.io/pcieRoot"}), Expectation(State.RUNNING)),
+        (pod(**{NEEDS_MATCH: "3 resource.kubernetes.io/pcieRoot"}), Expectation(State.PENDING)),
+    ],
+)
+def test_expectations(manifest: Obj, expected: Expectation) -> None:
+    assert expectation_of(manifest, CLOSE) == expected
+
+
+def test_a_match_that_no_node_has_makes_the_pod_wait() -> None:
+    manifest = pod(**{NEEDS_MATCH: "2 resource.kubernetes.io/pcieRoot"})
+    assert expectation_of(manifest, APART).state is State.PENDING
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (EXPECT, "Ready", "it can be Running, Succeeded, Pending"),
+        (NEEDS_MATCH, "pcieRoot", "write it as '2 resource"),
+    ],
+)
+def test_wrong_annotations(name: str, value: str, message: str) -> None:
+    with pytest.raises(ExpectationError, match=message):
+        expectation_of(pod(**{name: value}), CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("expectation", "now", "met", "missed"),
+    [
+        (Expectation(State.RUNNING), pod("Running"), True, False),
+        (Expectation(State.RUNNING), pod("Pending"), False, False),
+        (Expectation(State.RUNNING), pod("Failed"), False, True),
+        (Expectation(State.RUNNING), pod("Succeeded"), False, True),
+        (Expectation(State.SUCCEEDED), pod("Succeeded"), True, False),
+        (Expectation(State.SUCCEEDED), pod("Running"), False, False),
+        (Expectation(State.PENDING, "fail"), pod("Pending", "16 fail selector"), True, False),
+        (Expectation(State.PENDING, "fail"), pod("Pending", "in use"), False, False),
+        (Expectation(State.PENDING), pod("Pending"), False, False),
+        (Expectation(State.PENDING), pod("Running"), False, True),
+    ],
+)
+def test_met_and_missed(expectation: Expectation, now: Obj, met: bool, missed: bool) -> None:
+    assert expectation.is_met(now) is met
+    assert expectation.is_missed(now) is missed
+
+
+def test_why_a_pod_waits() -> None:
+    assert waiting_message(pod("Pending", "no room")) == "no room"
+    waiting = pod("Pending")
+    waiting["status"]["containerStatuses"] = [{"state": {"waiting": {"reason": "X", "message": "no such device"}}}]
+    assert waiting_message(waiting) == "no such device"
+    assert waiting_message(pod("Running")) == ""

@@ -1,0 +1,94 @@
+"""Manifests: what is read, in which order it is applied, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dra_driver.cli.manifests import ManifestError, in_order, load
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec: {containers: [{name: main, image: x}]}
+"""
+
+
+def write(folder: Path, text: str, name: str = "m.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_what_others_need_comes_first(tmp_path: Path) -> None:
+    text = POD + "---\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n"
+    manifests = in_order(load([write(tmp_path, text)]))
+    assert [str(manifest) for manifest in manifests] == ["Namespace n", "Pod default/p"]
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write(tmp_path, POD.replace("name: p", f"name: {name}"), f"{name}.yaml")
+    assert [manifest.source for manifest in load([tmp_path])] == ["a.yaml", "b.yaml"]
+
+
+def test_lists_are_opened(tmp_path: Path) -> None:
+    text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n"
+    (manifest,) = load([write(tmp_path, text)])
+    assert manifest.name == "c"
+
+
+@pytest.mark.parametrize(
+    ("kind", "api_version", "spec", "names"),
+    [
+        ("Deployment", "apps/v1", "replicas: 2", ["w-0", "w-1"]),
+        ("Deployment", "apps/v1", "paused: false", ["w-0"]),
+        ("Job", "batch/v1", "completions: 3", ["w-0", "w-1", "w-2"]),
+        ("Job", "batch/v1", "parallelism: 2", ["w-0", "w-1"]),
+    ],
+)
+def test_workloads_become_pods(tmp_path: Path, kind: str, api_version: str, spec: str, names: list[str]) -> None:
+    text = f"""
+apiVersion: {api_version}
+kind: {kind}
+metadata: {{name: w, namespace: team, annotations: {{gpu-dra.dev/expect: Running}}}}
+spec:
+  {spec}
+  template:
+    metadata: {{labels: {{app: w}}}}
+    spec: {{restartPolicy: Never, containers: [{{name: main, image: x}}]}}
+"""
+    manifests = load([write(tmp_path, text)])
+    assert [manifest.name for manifest in manifests] == names
+    first = manifests[0].object
+    assert first["metadata"]["namespace"] == "team"
+    assert first["metadata"]["labels"] == {"app": "w"}
+    assert first["metadata"]["annotations"] == {"gpu-dra.dev/expect": "Running"}
+    assert first["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no objects in"),
+        ("a: [", "is not YAML"),
+        ("- 1", "document 1: not a Kubernetes object"),
+        ("{apiVersion: v1, kind: Pod}", "Pod has no metadata.name"),
+        (
+            "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d}}",
+            "apps/v1 DaemonSet is not simulated; known are",
+        ),
+        ("{apiVersion: resource.k8s.io/v1beta1, kind: DeviceClass, metadata: {name: d}}", "is not simulated"),
+        ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {}}", "has no spec.template.spec"),
+    ],
+)
+def test_what_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        load([write(tmp_path, text)])
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"cannot read .*nope\.yaml: No such file"):
+        load([tmp_path / "nope.yaml"])
