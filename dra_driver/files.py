@@ -9,30 +9,37 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")  # mkstemp's eight characters
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace ``path`` with ``data``. On any error the old content is still there and no temporary file is left.
+    """Replace ``path`` with ``data``; durable on return. On any error the old content is still there.
 
-    Raises OSError with the path that failed.
+    Raises OSError with the path that failed; no temporary file is left.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = _temporary(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+        _write(temporary, data, mode, sync=os.fsync)
         os.rename(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        _discard(temporary)
         raise
     sync_folder(path.parent)
+
+
+def replace_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """As :func:`write_atomically` for readers, but not on disk yet: for what a power cut may take, or on a tmpfs."""
+    temporary = _temporary(path)
+    try:
+        _write(temporary, data, mode, sync=lambda _descriptor: None)
+        os.rename(temporary, path)
+    except BaseException:
+        _discard(temporary)
+        raise
 
 
 def target_of_temporary(name: str) -> str | None:
@@ -44,16 +51,6 @@ def target_of_temporary(name: str) -> str | None:
     return match[1] if match else None
 
 
-def remove_durably(path: Path) -> bool:
-    """Remove ``path``; True when it was there. The removal is on disk when this returns."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    sync_folder(path.parent)
-    return True
-
-
 def sync_folder(folder: Path) -> None:
     """Make renames and removals inside ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -61,3 +58,26 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _temporary(path: Path) -> str:
+    """A name of its own for each write. Random: two plugins that share a folder may have the same process id."""
+    return f"{path.parent}/.{path.name}.{secrets.token_hex(4)}.tmp"
+
+
+def _write(temporary: str, data: bytes, mode: int, sync: Callable[[int], None]) -> None:
+    # Plain descriptors: this is on the way of every prepare, and file objects cost as much again as the disk does.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(descriptor, mode)  # whatever the umask says
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(temporary: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)

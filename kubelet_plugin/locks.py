@@ -1,15 +1,19 @@
 """Locks that hold between threads and between processes: an old and a new plugin pod overlap during a rolling update.
 
-A lock is a name and a file ``<folder>/<name>.lock`` under flock. Between processes only flock counts (the kernel drops
-it when a process dies, however it dies); within a process a mutex per name comes first, because flock belongs to an
-open file and not to a thread. Several locks are always taken in sorted order, so no two holders wait for each other.
+A lock is a name. Between processes it is one byte of one file, at an offset that the name's hash gives, locked with
+fcntl's open file description locks (fcntl(2), Linux 3.15): the kernel drops them when a process dies, however it dies,
+and no file is made or removed for a lock. Two names for one byte would only wait for each other; among 2**62 there are
+none. Within a process a mutex per name comes first, so that threads wait for each other without asking the kernel.
+Several locks are always taken in sorted order, so no two holders wait for each other.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,10 +28,10 @@ _ASK_FOR_STOP = 0.25
 
 
 class NamedLocks:
-    """Locks by name. ``hold`` waits as long as it takes, unless :meth:`stop` is called."""
+    """Locks by name, in ``file``. ``hold`` waits as long as it takes, unless :meth:`stop` is called."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._guard = threading.Lock()
         self._mutexes: dict[str, _Mutex] = {}
         self._stopping = threading.Event()
@@ -40,8 +44,11 @@ class NamedLocks:
     def hold(self, names: Iterable[str], waiting: Callable[[str], None] = lambda name: None) -> Iterator[None]:
         """Hold all of ``names``. ``waiting`` is told the name that has to be waited for."""
         with ExitStack() as held:
-            for name in sorted(set(names)):
-                self._take(held, name, waiting)
+            wanted = sorted(set(names))
+            if wanted:
+                descriptor = self._open(held)
+                for name in wanted:
+                    self._take(held, descriptor, name, waiting)
             yield
 
     @contextmanager
@@ -52,21 +59,10 @@ class NamedLocks:
             taken = mutex.lock.acquire(blocking=False)
             if taken:
                 held.callback(mutex.lock.release)
-                taken = self._lock_file(held, name, lambda: False)
+                taken = self._lock_byte(self._open(held), name)
             yield taken
 
-    def forget(self, name: str) -> None:
-        """Remove the file of a lock that the caller holds and that will not be needed again."""
-        self._path(name).unlink(missing_ok=True)
-
-    def names(self) -> tuple[str, ...]:
-        """Names of all locks that have a file."""
-        try:
-            return tuple(sorted(path.stem for path in self._folder.glob("*.lock")))
-        except OSError as error:
-            raise StateError(f"cannot list locks in {self._folder}: {error.strerror or error}") from error
-
-    def _take(self, held: ExitStack, name: str, waiting: Callable[[str], None]) -> None:
+    def _take(self, held: ExitStack, descriptor: int, name: str, waiting: Callable[[str], None]) -> None:
         mutex = self._enter(held, name)
         if not mutex.lock.acquire(blocking=False):
             waiting(name)
@@ -74,19 +70,12 @@ class NamedLocks:
                 self._check_stop(name)
         held.callback(mutex.lock.release)
         pause = _FIRST_PAUSE
-        told = False
-
-        def wait() -> bool:
-            nonlocal pause, told
-            if not told:
+        while not self._lock_byte(descriptor, name):
+            if pause == _FIRST_PAUSE:
                 waiting(name)
-                told = True
             self._check_stop(name)
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-            return True
-
-        self._lock_file(held, name, wait)
 
     def _check_stop(self, name: str) -> None:
         if self._stopping.is_set():
@@ -106,32 +95,30 @@ class NamedLocks:
             if not mutex.users:
                 del self._mutexes[name]
 
-    def _lock_file(self, held: ExitStack, name: str, wait: Callable[[], bool]) -> bool:
-        """flock the name's file. ``wait`` is called when another process has it; False from it gives up."""
-        path = self._path(name)
+    def _open(self, held: ExitStack) -> int:
+        """A file description of its own for each holder: the locks belong to it and go when it is closed."""
         try:
-            while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if _is_the_file(descriptor, path):
-                        held.callback(os.close, descriptor)
-                        return True
-                except OSError as error:
-                    os.close(descriptor)
-                    if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
-                        raise
-                    if not wait():
-                        return False
-                else:
-                    os.close(descriptor)  # its holder removed the file between our open and our lock
+            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(f"cannot lock {path}: {error.strerror or error}") from error
+            raise self._cannot(error) from error
+        held.callback(os.close, descriptor)
+        return descriptor
 
-    def _path(self, name: str) -> Path:
-        if "/" in name or name.startswith("."):
-            raise StateError(f"{name!r} cannot be the name of a lock")
-        return self._folder / f"{name}.lock"
+    def _lock_byte(self, descriptor: int, name: str) -> bool:
+        """False when another process has it."""
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _write_lock(byte_of(name)))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                return False
+            raise self._cannot(error) from error
+        return True
+
+    def _cannot(self, error: OSError) -> StateError:
+        return StateError(
+            f"cannot lock {self._file}: {error.strerror or error}",
+            hint="check that the plugin's data folder is mounted from the host and writable",
+        )
 
 
 class _Mutex:
@@ -140,10 +127,11 @@ class _Mutex:
         self.users = 0
 
 
-def _is_the_file(descriptor: int, path: Path) -> bool:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return False
-    ours = os.fstat(descriptor)
-    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+def byte_of(name: str) -> int:
+    """The offset of the byte that stands for ``name``."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 2
+
+
+def _write_lock(offset: int) -> bytes:
+    """struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (0 for these locks)."""
+    return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)

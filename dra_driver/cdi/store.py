@@ -1,6 +1,6 @@
 """The folder of CDI files: one file per claim, whole or absent.
 
-Container runtimes watch the folder; ``files.write_atomically`` renames within it, which they notice.
+Container runtimes watch the folder; ``files.replace_whole`` renames within it, which they notice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dra_driver.cdi.encode import encode
 from dra_driver.cdi.names import CLASS, VENDOR, CdiNames
 from dra_driver.cdi.spec import Spec
 from dra_driver.errors import StateError
-from dra_driver.files import target_of_temporary, write_atomically
+from dra_driver.files import replace_whole, target_of_temporary
 
 
 class CdiStore:
@@ -38,7 +38,7 @@ class CdiStore:
         data = encode(spec)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, data, mode=0o644)
+            replace_whole(path, data, mode=0o644)
         except OSError as error:
             raise StateError(
                 f"cannot write CDI file {path}: {error.strerror or error}",

@@ -8,7 +8,7 @@ Shared by an old and a new plugin process during a rolling update: all state is 
 
     <state_folder>/checkpoint.json           claims, journal of their steps
     <state_folder>/checkpoint.json.corrupt-* what was set aside
-    <state_folder>/locks/*.lock              flock files: checkpoint, device-<GPU UUID>, claim-<UID>
+    <state_folder>/locks                     one file for the locks checkpoint, device-<GPU UUID>, claim-<UID>
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class PrepareEngine:
         """``node_name`` is also the name of the node's pool. ``machine`` gives the current snapshot, at once."""
         node = Node(driver_name, node_name, boot_id, api, machine, cdi, edits)
         self._listener = listener
-        self._lock_folder = state_folder / "locks"
-        self._locks = NamedLocks(self._lock_folder)
+        self._state_folder = state_folder
+        self._locks = NamedLocks(state_folder / "locks")
         self._checkpoint = Checkpoint(
             state_folder,
             boot_id,
@@ -94,10 +94,10 @@ class PrepareEngine:
     def start(self) -> Recovered:
         """Make the folders and put right what an earlier process left. Raises ``StateError`` when it cannot."""
         try:
-            self._lock_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
             raise StateError(
-                f"cannot make state folder {self._lock_folder}: {error.strerror or error}",
+                f"cannot make state folder {self._state_folder}: {error.strerror or error}",
                 hint="check that the plugin's data folder is mounted from the host and writable",
             ) from error
         return self._recovery.run()

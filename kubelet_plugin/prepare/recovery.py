@@ -74,7 +74,6 @@ class Recovery:
                     restored.append(uid)
         orphans = self._remove_orphans()
         self._remove_temporaries()
-        self._remove_old_locks()
         return Recovered(
             tuple(undone[ClaimState.PREPARE_STARTED]),
             tuple(undone[ClaimState.UNPREPARE_STARTED]),
@@ -111,19 +110,6 @@ class Recovery:
                     logger.info("removed CDI file of claim %s, which is not prepared", uid)
                     removed.append(uid)
         return tuple(removed)
-
-    def _remove_old_locks(self) -> None:
-        prefix = claim_lock("")
-        for name in self._locks.names():
-            if name.startswith(prefix):
-                with self._locks.try_hold(name) as ours:
-                    if ours:
-                        self._forget_lock(name.removeprefix(prefix))
-
-    def _forget_lock(self, uid: str) -> None:
-        """Called with the claim's lock held."""
-        if uid not in self._checkpoint.entries():
-            self._locks.forget(claim_lock(uid))
 
     def _remove_temporaries(self) -> None:
         self._checkpoint.tidy()

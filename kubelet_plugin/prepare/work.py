@@ -82,7 +82,6 @@ class ClaimWork:
             machine = self._node.machine()
             with self._hold_gpus(flights, self._gpus_of(claims, entries, machine)):
                 answers = self._prepare_locked(flights, claims, machine)
-            self._forget_locks(flights)
         return answers
 
     def _read_claims(self, flights: Sequence[ClaimFlight]) -> dict[str, AllocatedClaim | DriverError]:
@@ -174,7 +173,6 @@ class ClaimWork:
             gpus = {gpu for entry in known.values() if entry for gpu in entry.gpu_uuids}
             with self._hold_gpus(flights, gpus):
                 answers = self._unprepare_locked(flights, known)
-            self._forget_locks(flights)
         return answers
 
     def _unprepare_locked(
@@ -237,12 +235,6 @@ class ClaimWork:
             if not isinstance(claim, DriverError):
                 uuids |= _gpu_uuids(claim.devices, machine)
         return uuids
-
-    def _forget_locks(self, flights: Sequence[ClaimFlight]) -> None:
-        entries = self._checkpoint.entries()
-        for flight in flights:
-            if flight.ref.uid not in entries:
-                self._locks.forget(claim_lock(flight.ref.uid))
 
 
 def claim_lock(uid: str) -> str:

@@ -2,7 +2,7 @@
 
 Run as a program of its own (``python -m tests.crash.prepare_sweep SCENARIO FOLDER``), because it forks: the child does
 the operation and ends itself with ``os._exit`` just before the n-th file operation under the node's folder (an audit
-hook sees open, rename, remove, mkdir and flock), leaving locks, temporary files and half-done work as a kill would. The
+hook sees open, rename, remove, mkdir and locks), leaving locks, temporary files and half-done work as a kill would. The
 parent then plays the next plugin process. n goes up until the child gets through. Prints the number of kills.
 """
 
@@ -23,7 +23,7 @@ from kubelet_plugin.prepare.work import Answer
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 
 KILLED = 9
-EVENTS = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "fcntl.flock"))
+EVENTS = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "fcntl.fcntl"))
 UIDS = ("u1", "u2")
 BYSTANDER = "bystander"
 
@@ -62,7 +62,7 @@ def killed_at(position: int, folder: Path, act: Callable[[], None]) -> bool:
             nonlocal left
             if event not in EVENTS:
                 return
-            if event != "fcntl.flock" and not str(arguments[0]).startswith(str(folder)):
+            if event != "fcntl.fcntl" and not str(arguments[0]).startswith(str(folder)):
                 return
             left -= 1
             if left == 0:

@@ -149,7 +149,7 @@ class TestNode:
         return engine
 
     def checkpoint(self, boot_id: str = BOOT) -> Checkpoint:
-        (self.state / "locks").mkdir(parents=True, exist_ok=True)
+        self.state.mkdir(parents=True, exist_ok=True)
         return Checkpoint(
             self.state,
             boot_id,
@@ -169,14 +169,8 @@ class TestNode:
         """Files that no finished claim needs, by name."""
         known = self.checkpoint().entries()
         files = [path.name for path in self.state.rglob("*") if path.is_file()]
-        wanted = {"checkpoint.json", "checkpoint.lock"}
-        stray = [
-            name
-            for name in files
-            if name not in wanted
-            and not name.startswith("device-")
-            and not (name.startswith("claim-") and name[6:-5] in known)
-        ]
+        wanted = {"checkpoint.json", "locks"}
+        stray = [name for name in files if name not in wanted]
         stray += [uid for uid in self.cdi.claim_uids() if uid not in known]
         stray += [path.name for path in self.cdi.root.glob(".*")] if self.cdi.root.exists() else []
         return stray

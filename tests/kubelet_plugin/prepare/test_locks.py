@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,22 +12,35 @@ from pathlib import Path
 import pytest
 
 from dra_driver.errors import StateError
+from kubelet_plugin.locks import NamedLocks, byte_of
+
+HOLDER = """
+import sys
+from pathlib import Path
 from kubelet_plugin.locks import NamedLocks
+with NamedLocks(Path(sys.argv[1])).hold([sys.argv[2]]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @contextmanager
-def held_by_another_process(path: Path) -> Iterator[None]:
-    """flock belongs to the open file, so another open file is as good as another process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def held_by_another_process(file: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLDER, str(file), name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
-    locks = NamedLocks(tmp_path)
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "locks"
+
+
+def test_one_at_a_time(file: Path) -> None:
+    locks = NamedLocks(file)
     inside, worst, guard = 0, 0, threading.Lock()
 
     def work() -> None:
@@ -47,17 +60,16 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         thread.join(10)
     assert worst == 1
     assert not locks._mutexes
-    assert locks.names() == ("a", "b")
 
 
-def test_different_names_do_not_wait(tmp_path: Path) -> None:
-    locks = NamedLocks(tmp_path)
+def test_different_names_do_not_wait(file: Path) -> None:
+    locks = NamedLocks(file)
     with locks.hold(["a"]), locks.try_hold("b") as free:
         assert free
 
 
-def test_overlapping_sets_in_any_order_do_not_deadlock(tmp_path: Path) -> None:
-    locks = NamedLocks(tmp_path)
+def test_overlapping_sets_in_any_order_do_not_deadlock(file: Path) -> None:
+    locks = NamedLocks(file)
 
     def work(names: list[str]) -> None:
         for _ in range(50):
@@ -72,8 +84,8 @@ def test_overlapping_sets_in_any_order_do_not_deadlock(tmp_path: Path) -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_waiting_for_another_process_is_told_once(tmp_path: Path) -> None:
-    locks = NamedLocks(tmp_path)
+def test_waiting_for_another_process_is_told_once(file: Path) -> None:
+    locks = NamedLocks(file)
     told: list[str] = []
     waiting, done = threading.Event(), threading.Event()
 
@@ -85,7 +97,7 @@ def test_waiting_for_another_process_is_told_once(tmp_path: Path) -> None:
         with locks.hold(["a"], on_wait):
             done.set()
 
-    with held_by_another_process(tmp_path / "a.lock"):
+    with held_by_another_process(file, "a"):
         thread = threading.Thread(target=work)
         thread.start()
         assert waiting.wait(5)
@@ -95,9 +107,9 @@ def test_waiting_for_another_process_is_told_once(tmp_path: Path) -> None:
     assert told == ["a"]
 
 
-def test_try_hold(tmp_path: Path) -> None:
-    locks = NamedLocks(tmp_path)
-    with held_by_another_process(tmp_path / "a.lock"), locks.try_hold("a") as ours:
+def test_try_hold(file: Path) -> None:
+    locks = NamedLocks(file)
+    with held_by_another_process(file, "a"), locks.try_hold("a") as ours:
         assert not ours
     with locks.try_hold("a") as ours:
         assert ours
@@ -107,28 +119,22 @@ def test_try_hold(tmp_path: Path) -> None:
         assert ours
 
 
-def test_a_lock_whose_file_was_removed_is_taken_on_the_new_file(tmp_path: Path) -> None:
-    locks, others = NamedLocks(tmp_path), NamedLocks(tmp_path)
-    order: list[str] = []
-    waiting = threading.Event()
-
-    def work() -> None:
-        with others.hold(["a"], lambda _name: waiting.set()):
-            order.append("second")
-
-    with locks.hold(["a"]):
-        thread = threading.Thread(target=work)
-        thread.start()
-        assert waiting.wait(5)
-        locks.forget("a")
-        order.append("first")
-    thread.join(5)
-    assert order == ["first", "second"]
-    assert locks.names() == ("a",)
+def test_locks_of_a_killed_process_are_free(file: Path) -> None:
+    locks = NamedLocks(file)
+    with held_by_another_process(file, "a") as process:
+        process.kill()
+        process.wait(5)
+        with locks.try_hold("a") as ours:
+            assert ours
 
 
-def test_stop_ends_the_waiting(tmp_path: Path) -> None:
-    locks = NamedLocks(tmp_path)
+def test_two_owners_of_one_file_in_one_process_exclude_each_other(file: Path) -> None:
+    with NamedLocks(file).hold(["a", "b"]), NamedLocks(file).try_hold("b") as ours:
+        assert not ours
+
+
+def test_stop_ends_the_waiting(file: Path) -> None:
+    locks = NamedLocks(file)
     failed = threading.Event()
     waiting = threading.Event()
 
@@ -149,10 +155,14 @@ def test_stop_ends_the_waiting(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    locks = NamedLocks(tmp_path / "nowhere")
+    locks = NamedLocks(tmp_path / "nowhere" / "locks")
     with pytest.raises(StateError, match="cannot lock"), locks.hold(["a"]):
         pass
     assert not locks._mutexes
-    for name in ("a/b", ".hidden"):
-        with pytest.raises(StateError, match="cannot be the name"), locks.hold([name]):
-            pass
+
+
+def test_names_have_bytes_of_their_own() -> None:
+    names = [f"{kind}-{number}" for kind in ("claim", "device") for number in range(5000)]
+    offsets = {byte_of(name) for name in names}
+    assert len(offsets) == len(names)
+    assert max(offsets) < 2**62

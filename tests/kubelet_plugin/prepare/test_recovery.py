@@ -63,9 +63,9 @@ def test_orphan_files_go_and_those_of_others_stay(node: TestNode) -> None:
     stray.write_bytes(b"---\n")
     foreign = node.cdi.root / "nvidia.yaml"
     foreign.write_bytes(b"---\n")
-    temporary = node.cdi.root / f".{node.cdi.path('u9').name}.abcdefgh.tmp"
+    temporary = node.cdi.root / f".{node.cdi.path('u9').name}.0123abcd.tmp"
     temporary.write_bytes(b"half")
-    unfinished = node.state / ".checkpoint.json.abcdefgh.tmp"
+    unfinished = node.state / ".checkpoint.json.0123abcd.tmp"
     unfinished.write_bytes(b"half")
     assert node.engine(start=False).start() == Recovered(restored=("u1",), orphans=("stray",))
     assert foreign.exists()

@@ -1,0 +1,158 @@
+"""One node for measurements: an API server process, a real plugin process on simulated H100s, and us as the kubelet."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from api.kubelet import dra_v1_pb2
+from api.kubelet.registration_v1_pb2 import RegistrationStatus
+from api.kubelet.services import DRA_V1, REGISTRATION
+from dra_driver.hardware.simulated import create_state, host_root
+from dra_driver.kube.cluster import ClusterApi
+from dra_driver.kube.connect import connect
+from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, NotFound
+from tests.bench.process import Measured
+
+NODE = "bench-node"
+DRIVER = "gpu.nvidia.com"
+# Daemons run without docstrings and asserts, and with one malloc arena: 2 MiB less.
+AS_IN_THE_IMAGE = {"PYTHONOPTIMIZE": "2", "MALLOC_ARENA_MAX": "1"}
+START_TIMEOUT = 30.0
+CALL_TIMEOUT = 45.0
+
+
+@dataclass
+class BenchNode:
+    """The running pieces. Times are in milliseconds."""
+
+    api: ClusterApi
+    plugin: Measured
+    channel: grpc.Channel
+
+    def allocated_claims(self, gpus: Iterable[int]) -> list[dra_v1_pb2.Claim]:
+        """New claims, one GPU each, allocated as the scheduler writes it."""
+        return [self._allocated_claim(f"gpu-{minor}") for minor in gpus]
+
+    def _allocated_claim(self, device: str) -> dra_v1_pb2.Claim:
+        name = f"claim-{uuid.uuid4()}"
+        request = {"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com"}}
+        claim = self.api.create(
+            RESOURCE_CLAIMS,
+            {
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"devices": {"requests": [request]}},
+            },
+        )
+        result = {"request": "gpu", "driver": DRIVER, "pool": NODE, "device": device}
+        claim["status"] = {"allocation": {"devices": {"results": [result]}}}
+        claim = self.api.update(RESOURCE_CLAIMS, claim, subresource="status")
+        return dra_v1_pb2.Claim(namespace="default", name=name, uid=claim["metadata"]["uid"])
+
+    def prepare(self, claims: list[dra_v1_pb2.Claim]) -> float:
+        client = DRA_V1.client(self.channel)
+        started = time.perf_counter()
+        reply = client.prepare(dra_v1_pb2.NodePrepareResourcesRequest(claims=claims), timeout=CALL_TIMEOUT)
+        took = (time.perf_counter() - started) * 1000
+        for claim in claims:
+            if reply.claims[claim.uid].error or not reply.claims[claim.uid].devices:
+                raise RuntimeError(f"prepare of {claim.name}: {reply.claims[claim.uid].error}")
+        return took
+
+    def unprepare(self, claims: list[dra_v1_pb2.Claim]) -> float:
+        client = DRA_V1.client(self.channel)
+        started = time.perf_counter()
+        reply = client.unprepare(dra_v1_pb2.NodeUnprepareResourcesRequest(claims=claims), timeout=CALL_TIMEOUT)
+        took = (time.perf_counter() - started) * 1000
+        for claim in claims:
+            if reply.claims[claim.uid].error:
+                raise RuntimeError(f"unprepare of {claim.name}: {reply.claims[claim.uid].error}")
+        return took
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders and the API of one run; plugins are started on it again and again."""
+
+    folder: Path
+    cdi: Path  # on a tmpfs where there is one, as /var/run/cdi is on a node
+    kubeconfig: Path
+    api: ClusterApi
+
+    def plugin(self) -> Measured:
+        folder = self.folder
+        command = [sys.executable, "-m", "kubelet_plugin.main", "--node-name", NODE]
+        command += ["--kubeconfig", str(self.kubeconfig)]
+        command += ["--simulated-state", str(folder / "state.json"), "--host-root", str(folder / "host")]
+        command += ["--nvidia-driver-root", str(folder / "host"), "--container-driver-root", str(folder / "host")]
+        command += ["--cdi-root", str(self.cdi)]
+        command += ["--kubelet-registrar-directory-path", str(folder / "registry")]
+        command += ["--kubelet-plugins-directory-path", str(folder / "plugins")]
+        return Measured(command, folder / "plugin.log", AS_IN_THE_IMAGE)
+
+    def wait_for_inventory(self, plugin: Measured) -> None:
+        """Returns as soon as the node's inventory has GPUs."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            plugin.check()
+            try:
+                status = self.api.get(NODE_INVENTORIES, NODE).get("status") or {}
+            except NotFound:
+                status = {}
+            if (status.get("machine") or {}).get("gpus"):
+                return
+            time.sleep(0.005)
+        raise RuntimeError(f"no inventory after {START_TIMEOUT:g} s; see {plugin.log}")
+
+    def forget_inventory(self) -> None:
+        self.api.delete(NODE_INVENTORIES, NODE)
+
+
+@contextmanager
+def place(folder: Path) -> Iterator[Place]:
+    """An API server process with one Node, and the file tree of a simulated node."""
+    for name in ("registry", "plugins", "host"):
+        (folder / name).mkdir()
+    create_state("h100-sxm5-80gb", folder / "state.json", seed=NODE)
+    host_root.build(folder / "host", folder / "state.json")
+    with ExitStack() as stack:
+        memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        cdi = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-dra-bench-cdi-", dir=memory)))
+        command = [sys.executable, "-m", "tests.bench.api_process", str(folder)]
+        server = stack.enter_context(Measured(command, folder / "api.log"))
+        server.stdout.readline()
+        server.check()
+        api = connect(str(folder / "kubeconfig"))
+        api.create(NODES, {"metadata": {"name": NODE}})
+        yield Place(folder, cdi, folder / "kubeconfig", api)
+
+
+@contextmanager
+def serving(where: Place) -> Iterator[BenchNode]:
+    """A plugin that has told its inventory and is registered with us."""
+    with ExitStack() as stack:
+        plugin = stack.enter_context(where.plugin())
+        where.wait_for_inventory(plugin)
+        registrar = stack.enter_context(grpc.insecure_channel(f"unix:{_only_socket(where.folder / 'registry')}"))
+        registration = REGISTRATION.client(registrar)
+        endpoint = registration.get_info(timeout=5).endpoint
+        channel = stack.enter_context(grpc.insecure_channel(f"unix:{endpoint}"))
+        registration.notify(RegistrationStatus(plugin_registered=True), timeout=5)
+        yield BenchNode(where.api, plugin, channel)
+
+
+def _only_socket(registry: Path) -> Path:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        for path in registry.glob("*.sock"):
+            return path
+        time.sleep(0.005)
+    raise RuntimeError(f"no registration socket in {registry}")
