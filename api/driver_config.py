@@ -14,11 +14,9 @@ The model is in ``driver_spec``, flags and variables are in ``settings``; both a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from api import feature_gates, strict
 from api.driver_spec import API_VERSION, KIND, DriverConfiguration, DriverSpec
@@ -108,21 +106,6 @@ def _from_origin(problem: Problem, origins: Mapping[str, str]) -> Problem:
     return problem
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error instead of a silent loss of the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode):
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {strict.show(key_node.value)} is given twice", key_node.start_mark
-                    )
-                seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
 def _from_file(file: Path) -> DriverConfiguration:
     try:
         return decode(_read(file))
@@ -133,11 +116,13 @@ def _from_file(file: Path) -> DriverConfiguration:
 
 def _read(file: Path) -> Any:
     """The file's data. JSON is read as YAML, which holds it."""
+    from api import unique_yaml  # here: without a file, PyYAML is not needed
+
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader
+        data = unique_yaml.load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DecodeError([Problem("", None, f"cannot be read: {error.strerror}")]) from None
-    except yaml.YAMLError as error:
+    except unique_yaml.Error as error:
         raise DecodeError([Problem("", None, f"is not YAML: {' '.join(str(error).split())}")]) from None
     except (ValueError, RecursionError) as error:
         # Not UTF-8, a timestamp of no day, brackets without end.

@@ -6,8 +6,6 @@ strictly, so what this refuses would not have worked.
 
 from __future__ import annotations
 
-import yaml
-
 from dra_driver.cdi.spec import (
     KNOWN_VERSIONS,
     ContainerEdits,
@@ -21,13 +19,14 @@ from dra_driver.cdi.spec import (
     check,
 )
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def decode(data: bytes | str, *, source: str = "CDI file") -> Spec:
     """The spec in ``data``. Raises :class:`SpecError` naming ``source`` for anything a runtime would refuse."""
+    import yaml  # here: a plugin whose node is in order reads no CDI file
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = yaml.load(data, Loader=_LOADER)  # noqa: S506 - one of the two safe loaders
+        document = yaml.load(data, Loader=loader)  # noqa: S506 - one of the two safe loaders
         spec = _read_spec(_Reader(document, "spec"))
     except (yaml.YAMLError, UnicodeDecodeError, SpecError) as error:
         raise SpecError(f"{source}: {error}") from error

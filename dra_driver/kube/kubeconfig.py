@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dra_driver.errors import ConfigError
 from dra_driver.kube.cluster_transport import Endpoint
 from dra_driver.kube.credentials import Credentials, FixedHeaders, TokenFile
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PROVIDERS = ("exec", "auth-provider")
 
 
@@ -90,16 +88,27 @@ def load(paths: Sequence[Path], context: str | None = None) -> Login:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506 - both loaders are safe ones
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"cannot read the kubeconfig {path}: {error.strerror}", hint="pass --kubeconfig or set KUBECONFIG"
         ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the kubeconfig {path} is not YAML: {error}") from error
+    try:
+        document = json.loads(data)
+    except ValueError:
+        document = _read_yaml(path, data)
     if not isinstance(document, dict):
         raise ConfigError(f"the kubeconfig {path} is not a mapping")
     return document
+
+
+def _read_yaml(path: Path, data: bytes) -> Any:
+    import yaml  # here: 1 MiB that a plugin with a kubeconfig in JSON, or with none, does not need
+
+    try:
+        return yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the kubeconfig {path} is not YAML: {error}") from error
 
 
 def _list(document: dict[str, Any], field: str) -> list[dict[str, Any]]:
