@@ -1,7 +1,8 @@
-"""Files that are whole or absent: a write is a temporary file in the same folder, fsync, rename, fsync of the folder.
+"""Files that are whole or absent: a write is a temporary file in the same folder that is renamed over the old one.
 
 Same folder, since the runtimes' CDI watch may miss a file renamed in from another one (CNCF CDI, pkg/cdi/watch), and a
-temporary name they do not read (a leading dot and no .json or .yaml at its end).
+temporary name they do not read (a leading dot and no .json or .yaml at its end). Readers and killed writers never see
+half a file; what a power cut may do is the caller's choice.
 """
 
 from __future__ import annotations
@@ -10,36 +11,38 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace ``path`` with ``data``; durable on return. On any error the old content is still there.
+class Durability(IntEnum):
+    """What a power cut right after the write may do to the file."""
 
-    Raises OSError with the path that failed; no temporary file is left.
+    NONE = 0  # anything: for a tmpfs, or for what is made again at the next start
+    WHOLE = 1  # bring the old content back, whole (fsync of the file)
+    LASTING = 2  # nothing (fsync of the folder too)
+
+
+def write_atomically(
+    path: Path, data: bytes, *, mode: int = 0o644, durability: Durability = Durability.LASTING
+) -> None:
+    """Replace ``path`` with ``data``. On any error the old content is still there and no temporary file is left.
+
+    Raises OSError with the path that failed.
     """
-    temporary = _temporary(path)
+    # Random: two plugins that share a folder may have the same process id.
+    temporary = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        _write(temporary, data, mode, sync=os.fsync)
+        _write(temporary, data, mode, durability)
         os.rename(temporary, path)
     except BaseException:
-        _discard(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
-    sync_folder(path.parent)
-
-
-def replace_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """As :func:`write_atomically` for readers, but not on disk yet: for what a power cut may take, or on a tmpfs."""
-    temporary = _temporary(path)
-    try:
-        _write(temporary, data, mode, sync=lambda _descriptor: None)
-        os.rename(temporary, path)
-    except BaseException:
-        _discard(temporary)
-        raise
+    if durability is Durability.LASTING:
+        _sync_folder(path.parent)
 
 
 def target_of_temporary(name: str) -> str | None:
@@ -51,33 +54,23 @@ def target_of_temporary(name: str) -> str | None:
     return match[1] if match else None
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals inside ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _temporary(path: Path) -> str:
-    """A name of its own for each write. Random: two plugins that share a folder may have the same process id."""
-    return f"{path.parent}/.{path.name}.{secrets.token_hex(4)}.tmp"
-
-
-def _write(temporary: str, data: bytes, mode: int, sync: Callable[[int], None]) -> None:
+def _write(path: str, data: bytes, mode: int, durability: Durability) -> None:
     # Plain descriptors: this is on the way of every prepare, and file objects cost as much again as the disk does.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         os.fchmod(descriptor, mode)  # whatever the umask says
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
-        sync(descriptor)
+        if durability is not Durability.NONE:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _discard(temporary: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -157,7 +157,7 @@ class DraService:
             started = self._clock()
             for observer in self._observers:
                 observer.started(name)
-            logger.debug("%s begins", name, extra={"claims": " ".join(map(str, claims))})
+            logger.debug("%s begins", name)
             answers = self._answers(name, claims, context, work)
             failures = [(claim, answer) for claim, answer in answers.items() if isinstance(answer, DriverError)]
             for claim, failure in failures:
@@ -170,7 +170,15 @@ class DraService:
             seconds = self._clock() - started
             for observer in self._observers:
                 observer.finished(name, seconds, failures)
-            logger.debug("%s ends", name, extra={"failed": len(failures), "ms": round(seconds * 1000, 1)})
+            logger.info(
+                "%s ends",
+                name,
+                extra={
+                    "claims": " ".join(map(str, claims)),
+                    "failed": len(failures),
+                    "ms": round(seconds * 1000, 1),
+                },
+            )
             return answers
 
     def _answers(

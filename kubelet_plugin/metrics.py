@@ -27,20 +27,20 @@ class CallMetrics:
     def __init__(self, registry: CollectorRegistry, driver: str) -> None:
         self._driver = driver
         labels = ("driver", "operation")
-        self._requests = Counter(
+        requests = Counter(
             "nvidia_dra_requests_total",
             "Prepare and unprepare calls without a failed claim.",
             labels,
             registry=registry,
         )
-        self._duration = Histogram(
+        duration = Histogram(
             "nvidia_dra_request_duration_seconds",
             "Duration of prepare and unprepare calls.",
             labels,
             buckets=_BUCKETS,
             registry=registry,
         )
-        self._in_flight = Gauge(
+        in_flight = Gauge(
             "nvidia_dra_requests_inflight", "Prepare and unprepare calls in progress.", labels, registry=registry
         )
         self._errors = {
@@ -52,20 +52,20 @@ class CallMetrics:
             )
             for operation in Operation
         }
-        for operation in Operation:
-            # The series exist from the start, so that a rate over the first call is not lost.
-            self._requests.labels(driver, operation)
-            self._duration.labels(driver, operation)
-            self._in_flight.labels(driver, operation)
+        # One child for each operation, made at once: the series exist from the start, so that a rate over the first
+        # call is not lost, and a call need not look them up.
+        self._in_flight_of = {operation: in_flight.labels(driver, operation) for operation in Operation}
+        self._duration_of = {operation: duration.labels(driver, operation) for operation in Operation}
+        self._requests_of = {operation: requests.labels(driver, operation) for operation in Operation}
 
     def started(self, operation: Operation) -> None:
-        self._in_flight.labels(self._driver, operation).inc()
+        self._in_flight_of[operation].inc()
 
     def finished(self, operation: Operation, seconds: float, failures: Failures) -> None:
-        self._in_flight.labels(self._driver, operation).dec()
-        self._duration.labels(self._driver, operation).observe(seconds)
+        self._in_flight_of[operation].dec()
+        self._duration_of[operation].observe(seconds)
         if not failures:
-            self._requests.labels(self._driver, operation).inc()
+            self._requests_of[operation].inc()
         for _, error in failures:
             self._errors[operation].labels(self._driver, metric_label(error)).inc()
 

@@ -1,6 +1,8 @@
 """The folder of CDI files: one file per claim, whole or absent.
 
-Container runtimes watch the folder; ``files.replace_whole`` renames within it, which they notice.
+Container runtimes watch the folder; ``files.write_atomically`` renames within it, which they notice.
+The folder is a tmpfs on a node, so nothing is synced to disk; what a power cut elsewhere leaves is put right by the
+plugin's next start.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dra_driver.cdi.encode import encode
 from dra_driver.cdi.names import CLASS, VENDOR, CdiNames
 from dra_driver.cdi.spec import Spec
 from dra_driver.errors import StateError
-from dra_driver.files import replace_whole, target_of_temporary
+from dra_driver.files import Durability, target_of_temporary, write_atomically
 
 
 class CdiStore:
@@ -38,7 +40,7 @@ class CdiStore:
         data = encode(spec)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            replace_whole(path, data, mode=0o644)
+            write_atomically(path, data, mode=0o644, durability=Durability.NONE)
         except OSError as error:
             raise StateError(
                 f"cannot write CDI file {path}: {error.strerror or error}",
@@ -64,11 +66,7 @@ class CdiStore:
         return decode(data, source=str(path))
 
     def remove(self, claim_uid: str) -> bool:
-        """Remove the claim's file; True when it was there.
-
-        Not synced to disk: the folder is a tmpfs on a node, and a file that comes back after a power cut elsewhere is
-        found as an orphan at the next start.
-        """
+        """Remove the claim's file; True when it was there."""
         path = self.path(claim_uid)
         try:
             path.unlink()

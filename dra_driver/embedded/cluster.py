@@ -140,6 +140,12 @@ class EmbeddedCluster:
     def pids(self) -> dict[str, int]:
         return {process.name: process.pid for process in self._processes if process.pid is not None}
 
+    def restart(self, name: str) -> None:
+        """End the process ``name`` (a key of :attr:`pids`) and start it anew, as an upgrade does."""
+        process = next(process for process in self._processes if process.name == name)
+        process.stop()
+        process.start()
+
     def nodes_without_devices(self) -> list[str]:
         """Nodes whose plugin's devices are not (all) published yet."""
         snapshot = Snapshot.from_objects(read_all(self.api, RESOURCE_SLICES), (), ())

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dra_driver.errors import StateError
-from dra_driver.files import target_of_temporary, write_atomically
+from dra_driver.files import Durability, target_of_temporary, write_atomically
 from kubelet_plugin.locks import NamedLocks
 from kubelet_plugin.prepare.checkpoint_format import EncodedClaim, Reading, decode_file, encode_claim, encode_file
 from kubelet_plugin.prepare.entry import ClaimEntry
@@ -72,6 +72,7 @@ class _Snapshot:
 class _Change:
     put: Sequence[ClaimEntry]
     remove: Collection[str]
+    durability: Durability
     done: bool = False
     error: StateError | None = field(default=None)
 
@@ -110,12 +111,20 @@ class Checkpoint:
                 snapshot = self._current() or self._repair()
         return snapshot.entries
 
-    def update(self, *, put: Iterable[ClaimEntry] = (), remove: Iterable[str] = ()) -> None:
-        """Record and forget claims; durable on return. Raises :class:`StateError`, then nothing has changed.
+    def announce(self, entries: Iterable[ClaimEntry]) -> None:
+        """Record what is about to be done, so that even a power cut cannot take it. Raises as :meth:`update`."""
+        self._change(_Change(tuple(entries), frozenset(), Durability.LASTING))
 
-        Threads that come while another one writes wait for it, and the first of them writes for all.
+    def update(self, *, put: Iterable[ClaimEntry] = (), remove: Iterable[str] = ()) -> None:
+        """Record and forget claims, after what was done. Raises :class:`StateError`, then nothing has changed.
+
+        No crash of a process loses it. A power cut may bring the record before it back: of a boot that is over, and the
+        kubelet has those claims prepared again.
         """
-        change = _Change(tuple(put), frozenset(remove))
+        self._change(_Change(tuple(put), frozenset(remove), Durability.WHOLE))
+
+    def _change(self, change: _Change) -> None:
+        """Threads that come while another one writes wait for it, and the first of them writes for all."""
         if not change.put and not change.remove:
             return
         with self._guard:
@@ -158,12 +167,14 @@ class Checkpoint:
             for entry in change.put:
                 entries[entry.ref.uid] = entry
                 claims[entry.ref.uid] = encode_claim(entry)
-        self._store(entries, claims)
+        self._store(entries, claims, max(change.durability for change in changes))
 
-    def _store(self, entries: Mapping[str, ClaimEntry], claims: Mapping[str, EncodedClaim]) -> _Snapshot:
+    def _store(
+        self, entries: Mapping[str, ClaimEntry], claims: Mapping[str, EncodedClaim], durability: Durability
+    ) -> _Snapshot:
         """Replace the file. Called with the checkpoint's lock held."""
         try:
-            write_atomically(self.path, encode_file(self._boot_id, claims), mode=0o600)
+            write_atomically(self.path, encode_file(self._boot_id, claims), mode=0o600, durability=durability)
         except OSError as error:
             raise StateError(
                 f"cannot write checkpoint {self.path}: {error.strerror or error}",
@@ -215,7 +226,8 @@ class Checkpoint:
             set_aside = self._set_aside(data, kind)
         lost = {entry.ref.uid: entry for entry in self._unrecorded(tuple(reading.entries))}
         entries = {**lost, **reading.entries}
-        snapshot = self._store(entries, {uid: encode_claim(entry) for uid, entry in entries.items()})
+        claims = {uid: encode_claim(entry) for uid, entry in entries.items()}
+        snapshot = self._store(entries, claims, Durability.LASTING)
         damage = CheckpointDamage(kind, self.path, set_aside, reading.problems, len(reading.entries), tuple(lost))
         logger.error("%s", damage)
         self._on_damage(damage)

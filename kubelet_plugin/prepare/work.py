@@ -125,11 +125,11 @@ class ClaimWork:
                 entries[flight.ref.uid] = plan.entry  # the next claim of this batch must not get the same device
                 plans.append((flight, plan))
         fresh = [plan.entry for _flight, plan in plans if not plan.repeats]
-        self._checkpoint.update(put=[replace(entry, state=ClaimState.PREPARE_STARTED) for entry in fresh])
+        self._checkpoint.announce(replace(entry, state=ClaimState.PREPARE_STARTED) for entry in fresh)
         completed: list[ClaimEntry] = []
         undone: list[str] = []
         for flight, plan in plans:
-            outcome = self._applier.apply(plan, flight.progress, lambda entry: self._checkpoint.update(put=[entry]))
+            outcome = self._applier.apply(plan, flight.progress, lambda entry: self._checkpoint.announce([entry]))
             if isinstance(outcome, Failure):
                 answers[flight.ref.uid] = outcome.error
                 if outcome.entry is None:
@@ -179,7 +179,7 @@ class ClaimWork:
         self, flights: Sequence[ClaimFlight], known: Mapping[str, ClaimEntry | None]
     ) -> dict[str, Answer]:
         announced = [entry for entry in known.values() if entry and self._applier.undo_needs_intent(entry)]
-        self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in announced])
+        self._checkpoint.announce(replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in announced)
         answers: dict[str, Answer] = {}
         for flight in flights:
             entry = known[flight.ref.uid]

@@ -11,7 +11,7 @@ import pytest
 
 import kubelet_plugin.prepare.checkpoint as checkpoint_module
 from dra_driver.errors import StateError
-from dra_driver.files import write_atomically
+from dra_driver.files import Durability, write_atomically
 from kubelet_plugin.prepare.checkpoint import DamageKind
 from kubelet_plugin.prepare.entry import ClaimState
 from tests.kubelet_plugin.prepare.node import TestNode, claim, entry, ref, result
@@ -38,11 +38,11 @@ def test_many_threads_few_writes(node: TestNode, monkeypatch: pytest.MonkeyPatch
     writes = 0
     first_write = threading.Event()
 
-    def counted(path: Path, data: bytes, *, mode: int) -> None:
+    def counted(path: Path, data: bytes, *, mode: int, durability: Durability) -> None:
         nonlocal writes
         writes += 1
         first_write.wait(0.05)  # the others come meanwhile
-        write_atomically(path, data, mode=mode)
+        write_atomically(path, data, mode=mode, durability=durability)
 
     monkeypatch.setattr(checkpoint_module, "write_atomically", counted)
     checkpoint = node.checkpoint()
@@ -59,7 +59,7 @@ def test_a_write_that_fails_changes_nothing(node: TestNode, monkeypatch: pytest.
     checkpoint = node.checkpoint()
     checkpoint.update(put=[entry("u1")])
 
-    def full(path: Path, data: bytes, *, mode: int) -> None:
+    def full(path: Path, data: bytes, *, mode: int, durability: Durability) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
