@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 COMPONENT = "gpu-dra-controller"
 
 _WORKERS = 4
-# A request to the API server is bounded by its own timeout; it must end while nobody else can have the lease.
+# A request must reach the API server while nobody else can have the lease. Its answer may take longer; one that is held
+# up on the way is caught by its resourceVersion, and a slice created twice is deleted again as one too many.
 _WRITE_MARGIN_SECONDS = 3.0
 _STOP_SECONDS = 10.0
 _SYNC_CHECK_SECONDS = 0.5

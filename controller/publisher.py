@@ -143,6 +143,7 @@ class Publisher:
         )
         state.remember(known, plan.devices, in_use)
         problems += plan.problems
+        self._writer.check_leading()  # asking for the features may have taken long
         self._reporter.condition(state, inventory, plan.degraded)
         if plan.writes is None:
             return None
@@ -187,7 +188,9 @@ class Publisher:
         written = (inventory.get("spec") or {}).get("challenge") or ""
         answer = (inventory.get("status") or {}).get("answer") or ""
         with state.lock:
-            return challenge.decide(state.challenge, challenge=written, answer=answer, now=self._clock())
+            now = self._clock()
+            state.challenge = challenge.saw_answer(state.challenge, answer, now)
+            return challenge.decide(state.challenge, challenge=written, answer=answer, now=now)
 
     def _issue(self, state: NodeState, name: str) -> None:
         self._writer.check_leading()

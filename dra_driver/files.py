@@ -28,8 +28,9 @@ class Durability(IntEnum):
 def write_atomically(
     path: Path, data: bytes, *, mode: int = 0o644, durability: Durability = Durability.LASTING
 ) -> None:
-    """Replace ``path`` with ``data``. On any error the old content is still there and no temporary file is left.
+    """Replace ``path`` with ``data``. On an error no temporary file is left and the old content is still there.
 
+    One exception: when only the last fsync, of the folder, fails, the new content is there but not yet LASTING.
     Raises OSError with the path that failed.
     """
     # Random: two plugins that share a folder may have the same process id.

@@ -104,7 +104,7 @@ def _is_connection(descriptor: int, path: str, ignored_pid: int | None) -> bool:
             return False
         if peek.getsockname() != path:
             return False
-        peek.getpeername()  # raises when the other side is gone
+        peek.getpeername()  # raises for a socket that never was connected; gRPC closes one whose other side is gone
         if ignored_pid is None:
             return True
         pid, _, _ = _PEER.unpack(peek.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))

@@ -73,6 +73,10 @@ class CallContext(Protocol):
         """Seconds until the caller gives up; None, or a very long time, when it does not."""
         ...
 
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called once the answer has gone; False when the call has ended already."""
+        ...
+
 
 class DraService:
     """Serves both versions over one engine. ``clock`` is monotonic seconds."""
@@ -149,37 +153,43 @@ class DraService:
     ) -> dict[ClaimRef, Answer | DriverError]:
         """One call, between two log lines with one operation id. Answers exactly the asked claims.
 
-        A call without claims is our own health check: it is answered and leaves no trace.
+        A call without claims is our own health check: it is answered and leaves no trace. What is counted and told at
+        the end is so after the answer has gone: the pod need not wait for it.
         """
         if not claims:
             return {}
-        with operation():
+        with operation() as identifier:
             started = self._clock()
             for observer in self._observers:
                 observer.started(name)
             logger.debug("%s begins", name)
             answers = self._answers(name, claims, context, work)
-            failures = [(claim, answer) for claim, answer in answers.items() if isinstance(answer, DriverError)]
-            for claim, failure in failures:
-                logger.info(
-                    "%s answered with an error: %s",
-                    name,
-                    failure,
-                    extra={"claim": str(claim), "reason": failure.reason},
-                )
             seconds = self._clock() - started
-            for observer in self._observers:
-                observer.finished(name, seconds, failures)
+
+        def tell() -> None:
+            with operation(identifier):
+                self._tell(name, answers, seconds)
+
+        if not context.add_callback(tell):  # the caller has gone
+            tell()
+        return answers
+
+    def _tell(self, name: Operation, answers: Mapping[ClaimRef, Answer | DriverError], seconds: float) -> None:
+        failures = [(claim, answer) for claim, answer in answers.items() if isinstance(answer, DriverError)]
+        for claim, failure in failures:
             logger.info(
-                "%s ends",
+                "%s answered with an error: %s",
                 name,
-                extra={
-                    "claims": " ".join(map(str, claims)),
-                    "failed": len(failures),
-                    "ms": round(seconds * 1000, 1),
-                },
+                failure,
+                extra={"claim": str(claim), "reason": failure.reason},
             )
-            return answers
+        for observer in self._observers:
+            observer.finished(name, seconds, failures)
+        logger.info(
+            "%s ends",
+            name,
+            extra={"claims": " ".join(map(str, answers)), "failed": len(failures), "ms": round(seconds * 1000, 1)},
+        )
 
     def _answers(
         self,

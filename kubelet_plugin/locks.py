@@ -45,10 +45,13 @@ class NamedLocks:
         """Hold all of ``names``. ``waiting`` is told the name that has to be waited for."""
         with ExitStack() as held:
             wanted = sorted(set(names))
+            for name in wanted:
+                self._take_mutex(held, name, waiting)
             if wanted:
+                # Last in, first out: the bytes are free before the next thread of this process is let in.
                 descriptor = self._open(held)
                 for name in wanted:
-                    self._take(held, descriptor, name, waiting)
+                    self._take_byte(descriptor, name, waiting)
             yield
 
     @contextmanager
@@ -62,13 +65,15 @@ class NamedLocks:
                 taken = self._lock_byte(self._open(held), name)
             yield taken
 
-    def _take(self, held: ExitStack, descriptor: int, name: str, waiting: Callable[[str], None]) -> None:
+    def _take_mutex(self, held: ExitStack, name: str, waiting: Callable[[str], None]) -> None:
         mutex = self._enter(held, name)
         if not mutex.lock.acquire(blocking=False):
             waiting(name)
             while not mutex.lock.acquire(timeout=_ASK_FOR_STOP):
                 self._check_stop(name)
         held.callback(mutex.lock.release)
+
+    def _take_byte(self, descriptor: int, name: str, waiting: Callable[[str], None]) -> None:
         pause = _FIRST_PAUSE
         while not self._lock_byte(descriptor, name):
             if pause == _FIRST_PAUSE:

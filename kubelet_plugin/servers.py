@@ -18,7 +18,9 @@ from kubelet_plugin.sockets import SocketPaths, make_free, remove_stale
 
 logger = logging.getLogger(__name__)
 
-DRA_THREADS = 8
+# As many as the engine has for its work. A call keeps its thread for up to 45 s while its claim waits (for a GPU, for
+# the API server); with few, a handful of such claims would keep out all others, and the health check with them.
+DRA_THREADS = 32
 _REGISTRATION_THREADS = 2
 _SOCKET_MODE = 0o600  # the kubelet is root
 _REGISTRATION_GRACE_SECONDS = 1.0

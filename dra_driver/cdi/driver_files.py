@@ -166,10 +166,13 @@ def _library_folder(root: Root, driver_version: str) -> tuple[str, Sequence[str]
 
 
 def _names(root: Root, folder: str) -> Sequence[str]:
+    path = root.visible_path(folder)
     try:
-        return os.listdir(root.visible_path(folder))
+        return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         return ()
+    except OSError as error:  # the mount of a driver container's root may be gone stale
+        raise HardwareUnavailable(f"cannot look for driver files in {path}: {error.strerror or error}") from error
 
 
 def _libraries(root: Root, folder: str, names: Sequence[str], driver_version: str) -> Iterator[Library]:

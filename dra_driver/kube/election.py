@@ -11,6 +11,7 @@ The order of times must be retry_period < renew_deadline < lease_seconds, as in 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -24,8 +25,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CALL_SECONDS = 5.0
+_STOP_SECONDS = 12.0
 # Calls that never returned, beside the present one. More would only pile up threads.
 _MAX_HANGING = 3
+
+
+class _TakenError(Exception):
+    """Another holds the lease that this process leads on."""
 
 
 class LeaderElector:
@@ -47,10 +53,12 @@ class LeaderElector:
         lease_seconds: float = 15.0,
         renew_deadline: float = 10.0,
         retry_period: float = 2.0,
+        stop_seconds: float = _STOP_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Raises ValueError when the times are not in order."""
+        """``stop_seconds``: how long :meth:`stop` waits for ``on_started``. Raises ValueError when the times are not in
+        order."""
         if not 0 < retry_period < renew_deadline < lease_seconds:
             raise ValueError(
                 f"leader election needs retry period < renew deadline < lease duration, "
@@ -65,6 +73,7 @@ class LeaderElector:
         self._lease_seconds = lease_seconds
         self._renew_deadline = renew_deadline
         self._retry_period = retry_period
+        self._stop_seconds = stop_seconds
         self._clock = clock
         self._wall_clock = wall_clock
         self._calls = _BoundedCalls()
@@ -82,12 +91,19 @@ class LeaderElector:
         self._spawn("leader-election", self._run)
 
     def stop(self) -> None:
-        """1. stop trying; 2. end leadership (``on_stopped``); 3. release the lease, so that another leads at once."""
+        """1. stop trying; 2. end leadership (``on_stopped``); 3. release the lease, so that another leads at once.
+
+        While ``on_started`` still runs the lease is not released: the next leader waits for it to run out.
+        """
         self._stopping.set()
         self._end_leadership("stopped")
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(_CALL_SECONDS)
+        give_up = time.monotonic() + self._stop_seconds
+        others = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for thread in others:
+            thread.join(max(0.0, give_up - time.monotonic()))
+        if any(thread.is_alive() for thread in others):
+            logger.warning("lease %s/%s is not released: its holder still works", self._namespace, self._name)
+            return
         self._release()
 
     def is_leader(self) -> bool:
@@ -130,6 +146,10 @@ class LeaderElector:
         """One try to acquire or renew within ``limit`` seconds; True when the lease is ours from ``began`` on."""
         try:
             lease = self._calls.call(self._acquire_or_renew, limit)
+        except _TakenError as error:
+            self._lease = None
+            self._end_leadership(str(error))
+            return False
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the lease was not renewed
             self._lease = None
             logger.log(
@@ -166,6 +186,8 @@ class LeaderElector:
             except AlreadyExists:
                 return None
         if not self._may_take(lease):
+            if self._leads():
+                raise _TakenError(f"the lease is held by {lease['spec']['holderIdentity']}")
             return None
         try:
             return self._api.update(LEASES, self._renewed(lease))
@@ -255,7 +277,8 @@ class LeaderElector:
         thread.start()
 
     def _duration(self) -> int:
-        return max(1, round(self._lease_seconds))
+        # Whole seconds, rounded up: the others must not take the lease before we take it for lost.
+        return max(1, math.ceil(self._lease_seconds))
 
     def _now(self) -> str:
         """metav1.MicroTime, the format of Lease times."""

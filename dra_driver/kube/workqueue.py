@@ -84,7 +84,7 @@ class WorkQueue(Generic[K]):
             self._due[key] = due
             self._sequence += 1
             heapq.heappush(self._heap, (due, self._sequence, key))
-            self._changed.notify()
+            self._changed.notify_all()
 
     def add_rate_limited(self, key: K) -> None:
         """Queue ``key`` again after a failure: later each time, until :meth:`forget`."""
@@ -156,7 +156,7 @@ class WorkQueue(Generic[K]):
         self._queued.add(key)
         if key not in self._working:
             self._ready.append(key)
-            self._changed.notify()
+            self._changed.notify_all()  # one may be a join(), which takes no key
 
     def _move_due(self) -> None:
         now = self._clock()

@@ -118,8 +118,8 @@ class Checkpoint:
     def update(self, *, put: Iterable[ClaimEntry] = (), remove: Iterable[str] = ()) -> None:
         """Record and forget claims, after what was done. Raises :class:`StateError`, then nothing has changed.
 
-        No crash of a process loses it. A power cut may bring the record before it back: of a boot that is over, and the
-        kubelet has those claims prepared again.
+        No crash of a process loses it. A power cut may bring the record before it back: of a boot that is over, so the
+        next start forgets it (``recovery``), and the kubelet has prepared again what it still wants.
         """
         self._change(_Change(tuple(put), frozenset(remove), Durability.WHOLE))
 

@@ -157,9 +157,10 @@ class PrepareEngine:
     def _fly(self, flights: Sequence[ClaimFlight]) -> None:
         """One batch, from beginning to answers; the boundary of its thread."""
         for flight in flights:
-            if flight.after is not None:
-                flight.progress(f"waiting for the {flight.after.operation} of the same claim")
-                flight.after.wait(None)
+            before = flight.after  # which stop() may take away at any moment
+            if before is not None:
+                flight.progress(f"waiting for the {before.operation} of the same claim")
+                before.wait(None)
         answers = self._answers(flights[0].operation, flights)
         for flight in flights:
             if self._flights.land(flight, answers[flight.ref.uid]):

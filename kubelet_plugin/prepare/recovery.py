@@ -35,6 +35,7 @@ class Recovered:
     unprepared: tuple[str, ...] = ()  # begun unprepares finished
     restored: tuple[str, ...] = ()  # prepared claims whose steps were done again where needed
     orphans: tuple[str, ...] = ()  # CDI files of claims that nobody knows
+    outlived: tuple[str, ...] = ()  # claims prepared in an earlier boot, undone and forgotten
 
 
 class Recovery:
@@ -60,6 +61,7 @@ class Recovery:
         """Raises ``StateError`` only when the checkpoint or the CDI folder cannot be read or written at all."""
         undone: dict[ClaimState, list[str]] = {ClaimState.PREPARE_STARTED: [], ClaimState.UNPREPARE_STARTED: []}
         restored: list[str] = []
+        outlived: list[str] = []
         for uid in self._checkpoint.entries():
             with self._locks.try_hold(claim_lock(uid)) as ours:
                 entry = self._checkpoint.entries().get(uid) if ours else None
@@ -69,7 +71,10 @@ class Recovery:
                     if self._undo(entry):
                         undone[entry.state].append(uid)
                 elif entry.boot_id != self._boot_id:
-                    self._cdi.remove(uid)  # device numbers may have changed; the kubelet has it prepared again
+                    # Its containers are gone and device numbers may have changed. The kubelet has prepared again what
+                    # it still wants; of a claim that it forgot, or unprepared just before a power cut, we never hear.
+                    if self._undo(entry):
+                        outlived.append(uid)
                 elif entry.state is ClaimState.COMPLETED and self._do_again(entry):
                     restored.append(uid)
         orphans = self._remove_orphans()
@@ -79,6 +84,7 @@ class Recovery:
             tuple(undone[ClaimState.UNPREPARE_STARTED]),
             tuple(restored),
             orphans,
+            tuple(outlived),
         )
 
     def _undo(self, entry: ClaimEntry) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,12 @@ def test_another_version_is_named(tmp_path: Path) -> None:
 def test_host_paths() -> None:
     assert Root(Path("/x"), "/").host_path("/usr/lib64") == "/usr/lib64"
     assert Root(Path("/x"), "/run/nvidia/driver/").host_path("/usr/lib64") == "/run/nvidia/driver/usr/lib64"
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(path: Path) -> list[str]:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(os, "listdir", stale)
+    with pytest.raises(HardwareUnavailable, match=r"cannot look for driver files in .*/usr/lib64: Stale file handle"):
+        find_driver_files(Root(small_root(tmp_path)), VERSION)

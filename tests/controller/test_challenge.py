@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controller.challenge import (
+    PROOF_SECONDS,
     ChallengeState,
     ChallengeTimings,
     Decision,
@@ -10,6 +11,7 @@ from controller.challenge import (
     decide,
     is_outstanding,
     issued,
+    saw_answer,
     saw_wipe,
     used_up,
 )
@@ -37,6 +39,19 @@ def test_answer_proves_only_for_deletions_seen_before_the_challenge() -> None:
     assert not is_outstanding(again)
     assert decide(again, challenge="mine", answer="mine", now=5.5).step is Step.WAIT
     assert decide(again, challenge="mine", answer="mine", now=7).step is Step.ISSUE
+
+
+def test_answer_that_could_not_be_used_soon_is_asked_for_again() -> None:
+    """A wipe that finds no slices is not seen, so an old answer says nothing about now."""
+    asked = issued(NEW, "mine", 5)
+    assert saw_answer(asked, "other", 8) == asked
+    answered = saw_answer(asked, "mine", 100)
+    assert saw_answer(answered, "mine", 110) == answered
+    in_time, late = 100 + PROOF_SECONDS, 101 + PROOF_SECONDS
+    assert decide(answered, challenge="mine", answer="mine", now=in_time) == Decision(Step.CREATE)
+    assert decide(answered, challenge="mine", answer="mine", now=late) == Decision(Step.ISSUE)
+    again = issued(answered, "next", late)
+    assert decide(again, challenge="next", answer="mine", now=late) == Decision(Step.WAIT)
 
 
 def test_proof_is_used_up_when_nothing_is_missing() -> None:

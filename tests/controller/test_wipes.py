@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from controller import challenge
 from controller.challenge import ChallengeTimings
 from dra_driver.devices.naming import gpu_name
 from dra_driver.hardware.model import Machine
-from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_SLICES, KubeApi, Obj
+from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_SLICES, KubeApi, Obj, Unavailable
 from tests.controller.world import Meddling, World, big_machine
 
 
@@ -97,6 +98,25 @@ def test_wipe_between_challenge_and_creation_needs_a_new_answer(world: World, a1
     world.wipe("n1")
     world.wait(lambda: len(plugin.challenges) == 3, "a new challenge")
     world.assert_quiet()
+    plugin.connect()
+    world.published("n1", 8)
+
+
+def test_answer_is_asked_for_again_when_the_creation_came_too_late(
+    world: World, a100: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the API server was away the plugin may have gone, and a wipe that finds no slices is not seen."""
+    monkeypatch.setattr(challenge, "PROOF_SECONDS", 0.01)
+    plugin = world.add_node("n1", a100)
+
+    def fail() -> None:
+        plugin.disconnect()
+        raise Unavailable("away")
+
+    world.start_meddled(create=[fail])
+    world.wait(lambda: len(plugin.challenges) == 2, "a new challenge")
+    world.assert_quiet()
+    assert world.slices("n1") == []
     plugin.connect()
     world.published("n1", 8)
 

@@ -82,12 +82,15 @@ class LeaseServer:
 class Candidate:
     """An elector with short times and what its callbacks saw."""
 
-    def __init__(self, server: LeaseServer, identity: str = "one") -> None:
+    def __init__(self, server: LeaseServer, identity: str = "one", **options: Any) -> None:
         self.started = threading.Event()
         self.stopped = threading.Event()
         self.stopped_at = 0.0
         self.stop_calls = 0
         self.stop_event: threading.Event | None = None
+        self.work_ends = threading.Event()
+        self.work_ends.set()
+        times: dict[str, Any] = {"lease_seconds": 1.0, "renew_deadline": 0.4, "retry_period": 0.05, **options}
         self.elector = LeaderElector(
             cast(KubeApi, server),
             namespace="ns",
@@ -95,14 +98,13 @@ class Candidate:
             identity=identity,
             on_started=self._on_started,
             on_stopped=self._on_stopped,
-            lease_seconds=1.0,
-            renew_deadline=0.4,
-            retry_period=0.05,
+            **times,
         )
 
     def _on_started(self, stop: threading.Event) -> None:
         self.stop_event = stop
         self.started.set()
+        self.work_ends.wait(5)
 
     def _on_stopped(self) -> None:
         self.stop_calls += 1
@@ -233,6 +235,35 @@ def test_other_holder_ends_leading(server: LeaseServer, one: Candidate) -> None:
     assert server.spec()["holderIdentity"] == "two"
     one.elector.stop()
     assert server.spec()["holderIdentity"] == "two"
+
+
+def test_other_holder_ends_leading_long_before_the_renew_deadline(server: LeaseServer) -> None:
+    one = Candidate(server, lease_seconds=60, renew_deadline=30)
+    one.elector.start()
+    assert one.started.wait(5)
+    server.take_over("two", seconds=60)
+    assert one.stopped.wait(5)
+    one.elector.stop()
+    assert one.stop_calls == 1
+    assert server.spec()["holderIdentity"] == "two"
+
+
+def test_lease_is_not_released_while_the_leader_still_works(server: LeaseServer) -> None:
+    one = Candidate(server, stop_seconds=0.05)
+    one.work_ends.clear()
+    one.elector.start()
+    assert one.started.wait(5)
+    one.elector.stop()
+    assert server.spec()["holderIdentity"] == "one"
+    one.work_ends.set()
+
+
+def test_part_of_a_second_makes_the_announced_duration_longer(server: LeaseServer) -> None:
+    one = Candidate(server, lease_seconds=1.4)
+    one.elector.start()
+    assert one.started.wait(5)
+    assert server.spec()["leaseDurationSeconds"] == 2
+    one.elector.stop()
 
 
 def test_paused_process_knows_that_it_no_longer_leads(server: LeaseServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 
@@ -115,6 +116,33 @@ def test_join_waits_for_work_in_progress(items: WorkQueue[str]) -> None:
     assert not items.join(timeout=0.01)
     items.done("a")
     assert items.join(timeout=1)
+
+
+def test_key_reaches_a_worker_while_somebody_waits_in_join() -> None:
+    items: WorkQueue[str] = WorkQueue("test")
+    items.add("a")
+    assert items.get(timeout=0) == "a"
+    joining = threading.Event()
+
+    def join() -> None:
+        joining.set()
+        items.join(timeout=5)
+
+    joiner = threading.Thread(target=join)
+    joiner.start()
+    assert joining.wait(5)
+    time.sleep(0.05)  # it now waits ahead of the worker
+    taken: list[str | None] = []
+    worker = threading.Thread(target=lambda: taken.append(items.get()))
+    worker.start()
+    time.sleep(0.05)
+    items.add("b")
+    worker.join(1)
+    assert taken == ["b"]
+    items.done("a")
+    items.done("b")
+    joiner.join(5)
+    items.shut_down()
 
 
 def test_workers_never_share_a_key_and_finish_what_is_ready_on_stop() -> None:

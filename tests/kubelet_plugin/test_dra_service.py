@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -24,6 +24,9 @@ class Context:
 
     def time_remaining(self) -> float | None:
         return self._remaining
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False  # as when the caller has gone: told at once
 
 
 def request(*uids: str) -> v1.NodePrepareResourcesRequest:

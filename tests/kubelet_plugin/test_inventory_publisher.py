@@ -140,6 +140,11 @@ class Lab:
     def registration(self) -> dict[str, Any]:
         return self.status().get("registration") or {}
 
+    def is_written_by(self, name: str) -> bool:
+        """Whether the instance ``name`` has told that the kubelet registered it: only then has it noticed that itself."""
+        registration = self.registration()
+        return bool(registration.get("pluginInstance") == name and registration.get("registered"))
+
     def condition(self, kind: str) -> dict[str, Any]:
         return next((entry for entry in self.status().get("conditions", ()) if entry["type"] == kind), {})
 
@@ -202,7 +207,7 @@ def test_a_new_pod_takes_over_with_one_write(lab: Lab) -> None:
     writes = len(lab.api.patches)
     second = lab.instance("new")
     second.connection.register()
-    eventually(lambda: lab.registration()["pluginInstance"] == "new")
+    eventually(lambda: lab.is_written_by("new"))
     assert len(lab.api.patches) == writes + 1
     assert set(lab.api.patches[-1]["status"]) == {"registration"}
 
@@ -210,13 +215,13 @@ def test_a_new_pod_takes_over_with_one_write(lab: Lab) -> None:
 def test_two_instances_do_not_write_in_turns(lab: Lab) -> None:
     old = lab.instance("old")
     old.connection.register()
-    eventually(lambda: lab.registration().get("pluginInstance") == "old")
+    eventually(lambda: lab.is_written_by("old"))
     newer = HardwareState(True, dataclasses.replace(MACHINE, driver_version="590.1"))
     new = lab.instance("new", hardware=newer)
     assert new.publisher.published.wait(5)
     assert lab.status()["machine"]["driverVersion"] == "580.105.08"  # not the new one's turn yet
     new.connection.register()
-    eventually(lambda: lab.registration()["pluginInstance"] == "new")
+    eventually(lambda: lab.is_written_by("new"))
     assert lab.status()["machine"]["driverVersion"] == "590.1"
     writes = len(lab.api.patches)
     old.hardware.change(HardwareState(True, MACHINE, "a problem that only the old one has"))
@@ -224,7 +229,7 @@ def test_two_instances_do_not_write_in_turns(lab: Lab) -> None:
     assert len(lab.api.patches) == writes
     new.stop()
     old.connection.register()  # the kubelet restarted: the old one is all there is
-    eventually(lambda: lab.registration()["pluginInstance"] == "old")
+    eventually(lambda: lab.is_written_by("old"))
 
 
 def test_a_challenge_is_answered_only_while_the_kubelet_is_connected(lab: Lab) -> None:
@@ -246,9 +251,9 @@ def test_a_challenge_is_answered_only_while_the_kubelet_is_connected(lab: Lab) -
 def test_a_superseded_instance_that_is_connected_answers_too(lab: Lab) -> None:
     old, new = lab.instance("old"), lab.instance("new")
     old.connection.register()
-    eventually(lambda: lab.registration().get("pluginInstance") == "old")
+    eventually(lambda: lab.is_written_by("old"))
     new.connection.register()
-    eventually(lambda: lab.registration()["pluginInstance"] == "new")
+    eventually(lambda: lab.is_written_by("new"))
     new.connection.open = False
     lab.challenge("who is there")
     eventually(lambda: lab.status().get("answer") == "who is there")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import grpc
+
+from api.kubelet import dra_v1_pb2 as v1
+from api.kubelet.services import DRA_V1
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import Reading
 from kubelet_plugin.connection import KubeletConnection
 from kubelet_plugin.hardware_watch import HardwareWatch
 from kubelet_plugin.self_check import SocketCheck, hardware_check, registration_check
+from kubelet_plugin.servers import DRA_THREADS
 from tests.kubelet_plugin.fakes import DRIVER, InProcessPlugin, ScriptedPreparer, eventually
 
 
@@ -38,20 +43,35 @@ def test_exhausted_threads_are_found(root: Path) -> None:
     plugin = InProcessPlugin(root, preparer)
     plugin.start()
     try:
-        import grpc
-
-        from api.kubelet import dra_v1_pb2 as v1
-        from api.kubelet.services import DRA_V1
-
         with grpc.insecure_channel(f"unix:{plugin.paths.dra}") as channel:
             stub = DRA_V1.prepare.stub(channel)
-            claims = [v1.Claim(namespace="ns", name="n", uid=str(number)) for number in range(8)]
+            claims = [v1.Claim(namespace="ns", name="n", uid=str(number)) for number in range(DRA_THREADS)]
             calls = [stub.future(v1.NodePrepareResourcesRequest(claims=[claim]), timeout=10) for claim in claims]
-            eventually(lambda: len(preparer.prepare_calls) == 8)
+            eventually(lambda: len(preparer.prepare_calls) == DRA_THREADS)
             assert "DEADLINE_EXCEEDED" in str(SocketCheck(DRIVER, plugin.paths, timeout=0.1)())
             release.set()
             assert all(call.result().claims for call in calls)
     finally:
+        plugin.stop(grace=0)
+
+
+def test_calls_that_wait_do_not_make_the_plugin_look_dead(root: Path) -> None:
+    release = threading.Event()
+    preparer = ScriptedPreparer()
+    preparer.before = lambda operation, claims, timeout: (release.wait(10), None)[1]
+    plugin = InProcessPlugin(root, preparer)
+    plugin.start()
+    try:
+        with grpc.insecure_channel(f"unix:{plugin.paths.dra}") as channel:
+            stub = DRA_V1.prepare.stub(channel)
+            claims = [v1.Claim(namespace="ns", name="n", uid=str(number)) for number in range(16)]
+            calls = [stub.future(v1.NodePrepareResourcesRequest(claims=[claim]), timeout=10) for claim in claims]
+            eventually(lambda: len(preparer.prepare_calls) == len(calls))
+            assert SocketCheck(DRIVER, plugin.paths, timeout=2)() is None
+            release.set()
+            assert all(call.result().claims for call in calls)
+    finally:
+        release.set()
         plugin.stop(grace=0)
 
 

@@ -17,6 +17,7 @@ from api.kubelet import registration_v1_pb2 as registration
 from api.kubelet.services import DRA_V1, REGISTRATION
 from dra_driver.errors import StateError
 from kubelet_plugin.connection import open_connections
+from kubelet_plugin.servers import DRA_THREADS
 from kubelet_plugin.sockets import Listener, probe
 from tests.kubelet_plugin.fakes import DRIVER, InProcessPlugin, ScriptedPreparer, eventually
 
@@ -94,14 +95,15 @@ def test_connections_of_one_process_can_be_left_out(plugin: InProcessPlugin) -> 
 def test_get_info_is_answered_while_every_prepare_hangs(root: Path) -> None:
     release = threading.Event()
     preparer = ScriptedPreparer()
+    many = DRA_THREADS + 4
     preparer.before = lambda operation, claims, timeout: (release.wait(10), None)[1]
     plugin = InProcessPlugin(root, preparer)
     plugin.start()
     try:
-        with grpc.insecure_channel(f"unix:{plugin.paths.dra}") as channel, futures.ThreadPoolExecutor(12) as pool:
+        with grpc.insecure_channel(f"unix:{plugin.paths.dra}") as channel, futures.ThreadPoolExecutor(many) as pool:
             client = DRA_V1.client(channel)
-            calls = [pool.submit(client.prepare, claim_request(f"c{number}"), 10) for number in range(12)]
-            eventually(lambda: len(preparer.prepare_calls) == 8)  # all threads of the service are busy
+            calls = [pool.submit(client.prepare, claim_request(f"c{number}"), 10) for number in range(many)]
+            eventually(lambda: len(preparer.prepare_calls) == DRA_THREADS)  # all threads of the service are busy
             started = time.monotonic()
             assert ask(plugin.paths.registration).name == DRIVER
             assert time.monotonic() - started < 1.0

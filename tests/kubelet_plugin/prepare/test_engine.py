@@ -336,7 +336,7 @@ def test_a_new_boot_prepares_again(node: TestNode, engine: PrepareEngine) -> Non
     engine.stop()
     after = node.engine("boot-2")
     assert node.cdi.claim_uids() == ()
-    assert after.entries()["u1"].boot_id == "boot-1"
+    assert not after.entries()
     assert prepare(after, "u1") == first
     assert node.cdi_devices("u1") == ["u1-gpu-1"]
     assert after.entries()["u1"].boot_id == "boot-2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -159,6 +160,34 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot lock"), locks.hold(["a"]):
         pass
     assert not locks._mutexes
+
+
+def test_a_thread_is_let_in_after_the_byte_is_free(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each hand-over between threads would ask the kernel again and again, as between processes."""
+    locks = NamedLocks(file)
+    waiting = threading.Event()
+    pauses: list[float] = []
+    monkeypatch.setattr("kubelet_plugin.locks.time.sleep", pauses.append)
+
+    def work() -> None:
+        with locks.hold(["a"], lambda _name: waiting.set()):
+            pass
+
+    thread = threading.Thread(target=work)
+    close = os.close
+
+    def close_late(descriptor: int) -> None:
+        if thread.ident is None:
+            thread.start()
+            assert waiting.wait(5)
+        close(descriptor)
+
+    monkeypatch.setattr("kubelet_plugin.locks.os.close", close_late)
+    with locks.hold(["a"]):
+        pass
+    thread.join(5)
+    assert not thread.is_alive()
+    assert pauses == []
 
 
 def test_names_have_bytes_of_their_own() -> None:
