@@ -137,7 +137,7 @@ class Demo:
         pods = len(self._expected)
         if good:
             return (
-                f"ok: {pods} pods reached what their manifests expect, and everything was cleaned up ({seconds:.1f} s)"
+                f"ok: {pods} {'pod' if pods == 1 else 'pods'} reached what the manifests expect, and everything was cleaned up ({seconds:.1f} s)"
             )
         return f"failed after {seconds:.1f} s; see above"
 
@@ -159,7 +159,7 @@ class Demo:
             self._created.append(manifest)
         except AlreadyExists as error:
             if manifest.resource.namespaced:
-                raise ManifestError(f"{manifest.source}: {manifest} is there twice") from error
+                raise ManifestError(f"{manifest.source}: {manifest} is there twice, remove or rename one") from error
             # A namespace or class that the cluster came with: take the manifest's word for it, as apply does.
             found = api.get(manifest.resource, manifest.name)
             api.update(manifest.resource, {**found, **manifest.object, "metadata": found["metadata"]})
@@ -259,16 +259,20 @@ class Workplace:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: in order."""
+    """SIGTERM ends the demo as Ctrl-C does: in order.
+
+    SIGINT too is set: a shell starts what it puts in the background with SIGINT ignored, and Python leaves it so.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _key(obj: Obj) -> tuple[str, str]:

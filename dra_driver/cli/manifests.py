@@ -24,8 +24,8 @@ _APPLIED = (
     kube.PODS,
 )
 _EXPANDED = ("Deployment", "Job")
+_KINDS = ", ".join([*(f"{resource.api_version} {resource.kind}" for resource in _APPLIED), *_EXPANDED])
 _TYPES = {(resource.api_version, resource.kind): resource for resource in _APPLIED}
-_KINDS = ", ".join([*(resource.kind for resource in _APPLIED), *_EXPANDED])
 
 
 class ManifestError(Exception):
@@ -61,7 +61,10 @@ def load(paths: Sequence[Path]) -> list[Manifest]:
     """The objects of files and folders (their ``*.yaml``), in file order. Raises :class:`ManifestError`."""
     manifests = [manifest for path in _files(paths) for manifest in _read(path)]
     if not manifests:
-        raise ManifestError(f"no objects in {', '.join(map(str, paths)) or 'no files'}")
+        raise ManifestError(
+            f"no objects in {', '.join(map(str, paths)) or 'no files'}; give a file with Kubernetes objects, "
+            "or a folder with *.yaml files"
+        )
     return manifests
 
 
@@ -82,19 +85,29 @@ def _read(path: Path) -> Iterator[Manifest]:
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ManifestError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is not YAML: {error}") from error
+        raise ManifestError(
+            f"cannot read {path}: {error.strerror}; give -f a manifest file or a folder with *.yaml files"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a date such as 2026-13-01
+        raise ManifestError(f"{path} is not YAML: {_yaml_problem(error)}; correct it there") from error
     for number, document in enumerate(documents, start=1):
         for entry in _flatten(document, f"{path}, document {number}"):
             yield from _manifests(entry, path.name, f"{path}, document {number}")
+
+
+def _yaml_problem(error: Exception) -> str:
+    """The parser's complaint in one line, with line and column as editors count them."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _flatten(document: Any, where: str) -> Iterator[Obj]:
     if document is None:
         return
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-        raise ManifestError(f"{where}: not a Kubernetes object (it has no kind)")
+        raise ManifestError(f"{where}: not a Kubernetes object (it has no kind); give it apiVersion and kind")
     if document["kind"].endswith("List") and isinstance(document.get("items"), list):
         for item in document["items"]:
             yield from _flatten(item, where)
@@ -105,14 +118,17 @@ def _flatten(document: Any, where: str) -> Iterator[Obj]:
 def _manifests(obj: Obj, source: str, where: str) -> Iterator[Manifest]:
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
-        raise ManifestError(f"{where}: {obj['kind']} has no metadata.name")
+        raise ManifestError(f"{where}: {obj['kind']} has no metadata.name, add it")
+    api_version = obj.get("apiVersion")
+    if not isinstance(api_version, str):
+        raise ManifestError(f"{where}: {obj['kind']} {metadata['name']} has no apiVersion, add it")
     if obj["kind"] in _EXPANDED:
         for pod in _pods_of(obj, where):
             yield Manifest(kube.PODS, pod, source)
         return
-    resource = _TYPES.get((obj.get("apiVersion", ""), obj["kind"]))
+    resource = _TYPES.get((api_version, obj["kind"]))
     if resource is None:
-        raise ManifestError(f"{where}: {obj.get('apiVersion')} {obj['kind']} is not simulated; known are {_KINDS}")
+        raise ManifestError(f"{where}: {api_version} {obj['kind']} is not simulated, remove it; known are {_KINDS}")
     if resource.namespaced:
         obj = {**obj, "metadata": {"namespace": "default", **metadata}}
     yield Manifest(resource, obj, source)
@@ -120,7 +136,8 @@ def _manifests(obj: Obj, source: str, where: str) -> Iterator[Manifest]:
 
 def _pods_of(workload: Obj, where: str) -> Iterator[Obj]:
     """The pods that the workload's controller would make, numbered: no such controller runs here."""
-    spec = workload.get("spec") or {}
+    spec = workload.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
     template = spec.get("template")
     if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):
         raise ManifestError(f"{where}: {workload['kind']} has no spec.template.spec")
@@ -129,9 +146,11 @@ def _pods_of(workload: Obj, where: str) -> Iterator[Obj]:
         if workload["kind"] == "Deployment"
         else spec.get("completions", spec.get("parallelism", 1))
     )
+    if not isinstance(count, int) or count < 0:
+        raise ManifestError(f"{where}: {workload['kind']} wants {count!r} pods; give a whole number, 0 or more")
     given = template.get("metadata") or {}
     annotations = {**(workload["metadata"].get("annotations") or {}), **(given.get("annotations") or {})}
-    for number in range(int(count)):
+    for number in range(count):
         metadata = {
             **given,
             "name": f"{workload['metadata']['name']}-{number}",

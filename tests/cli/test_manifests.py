@@ -73,12 +73,19 @@ spec:
     ("text", "message"),
     [
         ("", "no objects in"),
-        ("a: [", "is not YAML"),
+        ("a: [", r"m\.yaml is not YAML: line 1, column 5: [^\n]*; correct it there$"),
+        ("a: 2026-13-01", "is not YAML: month must be in"),
+        ("{kind: Pod, metadata: {name: p}}", "document 1: Pod p has no apiVersion, add it"),
+        ("{apiVersion: [v1], kind: Pod, metadata: {name: p}}", "Pod p has no apiVersion"),
+        (
+            "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {replicas: two, template: {spec: {}}}}",
+            "Deployment wants 'two' pods; give a whole number",
+        ),
         ("- 1", "document 1: not a Kubernetes object"),
         ("{apiVersion: v1, kind: Pod}", "Pod has no metadata.name"),
         (
             "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d}}",
-            "apps/v1 DaemonSet is not simulated; known are",
+            "apps/v1 DaemonSet is not simulated, remove it; known are v1 Namespace",
         ),
         ("{apiVersion: resource.k8s.io/v1beta1, kind: DeviceClass, metadata: {name: d}}", "is not simulated"),
         ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {}}", "has no spec.template.spec"),
