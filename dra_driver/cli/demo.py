@@ -136,9 +136,8 @@ class Demo:
         seconds = time.monotonic() - self._began
         pods = len(self._expected)
         if good:
-            return (
-                f"ok: {pods} {'pod' if pods == 1 else 'pods'} reached what the manifests expect, and everything was cleaned up ({seconds:.1f} s)"
-            )
+            counted = f"{pods} pod{'' if pods == 1 else 's'}"
+            return f"ok: {counted} reached what the manifests expect, and everything was cleaned up ({seconds:.1f} s)"
         return f"failed after {seconds:.1f} s; see above"
 
     def _apply(self) -> None:

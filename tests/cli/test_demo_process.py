@@ -122,6 +122,14 @@ def test_a_manifest_that_the_api_refuses(tmp_path: Path) -> None:
     assert not any(is_running(pid) for pid in child_pids(done.stdout))
 
 
+def test_an_object_that_is_there_twice(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(TEMPLATE)
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(manifest), "-f", str(manifest))
+    assert done.returncode == 2
+    assert "m.yaml: ResourceClaimTemplate default/gpu is there twice, remove or rename one" in done.stderr
+
+
 def test_a_demo_that_is_kept_can_be_asked_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     manifest = tmp_path / "m.yaml"
     manifest.write_text(TEMPLATE + pod("p"))
