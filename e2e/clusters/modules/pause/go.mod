@@ -1,0 +1,3 @@
+module gpu-dra.dev/e2e/pause
+
+go 1.24.0
