@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from dra_driver.kube.interface import Obj
+from e2e.clusters import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/chart/gpu-dra"
@@ -25,16 +25,14 @@ class HelmError(Exception):
 
 
 def find_helm() -> Path | None:
-    """On the PATH, else the newest one among the programs that the end-to-end tests build."""
+    """On the PATH, else the one that the end-to-end tests build."""
     if found := shutil.which("helm"):
         return Path(found)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gpu-dra"
-    folder = Path(os.environ.get("GPU_DRA_CACHE") or cache) / "bin"
-    built = [path for path in folder.glob("helm-*/helm") if os.access(path, os.X_OK)]
-    return max(built, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parent.name)], default=None)
+    built = programs.HELM.target / "helm"
+    return built if os.access(built, os.X_OK) else None
 
 
-MISSING = "helm is neither on the PATH nor built in ~/.cache/gpu-dra/bin/helm-*"
+MISSING = f"helm is neither on the PATH nor built in {programs.HELM.target}"
 
 
 def run(*arguments: str) -> str:
