@@ -33,6 +33,7 @@ from dra_driver.observability.endpoint import HttpEndpoint
 from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.observability.metrics import ReflectorCollector, new_registry
 from dra_driver.version import __version__
+from kubelet_plugin.calls_under_way import CallsUnderWay
 from kubelet_plugin.connection import KubeletConnection
 from kubelet_plugin.dra_service import SUPPORTED_VERSIONS, DraService
 from kubelet_plugin.engine_listener import EngineListener
@@ -105,14 +106,15 @@ class PluginApp:
             boot_id=boot_id,
             listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
         )
-        service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events))
+        calls = CallsUnderWay()
+        service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events), calls=calls)
         registration = RegistrationService(driver, self._paths.dra, SUPPORTED_VERSIONS, self._connection)
         self._servers = PluginServers(driver, self._paths, service.handlers(), registration.handler())
         self._connection.on_change(self._check_refusals)
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._publisher.reflector]))
-        self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths))
+        self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
         """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. Sockets. 6. HTTP.
@@ -157,10 +159,11 @@ class PluginApp:
             settings.http_endpoint,
             registry,
             {
+                "sockets": sockets.ready,
                 "registration": lambda: registration_check(self._connection),
                 "hardware": lambda: hardware_check(self._hardware),
             },
-            liveness={"sockets": sockets},
+            liveness={"sockets": sockets.alive},
             metrics_path=settings.metrics_path,
         )
 

@@ -19,7 +19,8 @@ from kubelet_plugin.sockets import SocketPaths, make_free, remove_stale
 logger = logging.getLogger(__name__)
 
 # As many as the engine has for its work. A call keeps its thread for up to 45 s while its claim waits (for a GPU, for
-# the API server); with few, a handful of such claims would keep out all others, and the health check with them.
+# the API server); with few, a handful of such claims would keep out all others. When all threads are taken, the health
+# check tells whether that is work or a standstill (self_check).
 DRA_THREADS = 32
 _REGISTRATION_THREADS = 2
 _SOCKET_MODE = 0o600  # the kubelet is root

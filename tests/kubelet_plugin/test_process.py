@@ -96,6 +96,19 @@ def test_from_registration_to_a_container_and_back(lab: NodeLab) -> None:
     assert "Traceback" not in plugin.output()
 
 
+def test_a_plugin_without_its_socket_is_neither_ready_nor_alive(lab: NodeLab) -> None:
+    address = free_address()
+    lab.plugin(f"--http-endpoint={address}")
+    lab.wait_ready()
+    dra_socket = next(path for path in (lab.kubelet.plugins_dir / DRIVER).iterdir() if path.name.endswith(".sock"))
+    eventually(lambda: get(address, "/readyz")[0] == 200)
+    dra_socket.unlink()
+    eventually(lambda: get(address, "/healthz")[0] == 503)
+    status, text = get(address, "/readyz")
+    assert status == 503
+    assert f"sockets: an empty NodePrepareResources on {dra_socket} failed: UNAVAILABLE" in text
+
+
 def test_a_killed_plugin_comes_back_with_its_claims_and_without_a_needless_write(lab: NodeLab) -> None:
     plugin = lab.plugin()
     lab.wait_ready()
