@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 
@@ -66,7 +67,10 @@ class UnixServer:
 
 
 class PluginServers:
-    """Both servers. ``driver`` is only needed to find what dead instances left behind."""
+    """Both servers. ``driver`` is only needed to find what dead instances left behind.
+
+    ``end_streams`` ends the calls of the DRA server that would not end by themselves.
+    """
 
     def __init__(
         self,
@@ -74,7 +78,9 @@ class PluginServers:
         paths: SocketPaths,
         dra_handlers: tuple[grpc.GenericRpcHandler, ...],
         registration_handler: grpc.GenericRpcHandler,
+        end_streams: Callable[[], None] = lambda: None,
     ) -> None:
+        self._end_streams = end_streams
         self._driver = driver
         self._paths = paths
         self._dra = UnixServer("dra-service", paths.dra, DRA_THREADS, dra_handlers)
@@ -93,6 +99,7 @@ class PluginServers:
             raise
 
     def stop(self, grace: float) -> None:
-        """1. Registration: the kubelet turns to another instance. 2. The DRA service, when its calls are done."""
+        """1. Registration: the kubelet turns to another instance. 2. Streams. 3. The DRA service, its calls done."""
         self._registration.stop(_REGISTRATION_GRACE_SECONDS)
+        self._end_streams()
         self._dra.stop(grace)
