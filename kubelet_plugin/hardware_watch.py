@@ -57,16 +57,19 @@ class HardwareWatch:
         *,
         retry: float = _RETRY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``interval``: seconds between two readings, 0: none after the first good one. ``retry``: after a failure."""
         self._hardware = hardware
         self._interval = interval
         self._backoff = Backoff(retry, max(retry, min(_LONGEST_RETRY_SECONDS, interval or _LONGEST_RETRY_SECONDS)))
         self._clock = clock
+        self._wall_clock = wall_clock
         self._listeners: list[Callable[[], None]] = []
         self._state = HardwareState()
         self._failures = 0
         self._reading_since: float | None = None
+        self._read_at = 0.0
         self._first = threading.Event()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -75,6 +78,11 @@ class HardwareWatch:
     @property
     def state(self) -> HardwareState:
         return self._state
+
+    @property
+    def read_at(self) -> float:
+        """When the last reading ended, well or not, in seconds since 1970; 0 before the first one."""
+        return self._read_at
 
     def machine(self) -> Machine:
         """The machine as last read. Raises :class:`HardwareUnavailable` saying why there is none."""
@@ -128,6 +136,7 @@ class HardwareWatch:
             state = self._read()
         finally:
             self._reading_since = None
+        self._read_at = self._wall_clock()
         if state != self._state:
             self._log_change(state)
             self._state = state
