@@ -38,13 +38,15 @@ class Hardware(Protocol):
 class HardwareState:
     """The last answer. ``machine`` is None when there is none to offer; ``problem`` is empty when all went well.
 
-    ``read`` is False until the first reading has ended, well or not.
+    ``read`` is False until the first reading has ended, well or not. ``tentative``: readings failed, but too few in a
+    row to withdraw what was known before, by this process or by the one before it.
     """
 
     read: bool = False
     machine: Machine | None = None
     problem: str = ""
     gpu_problems: tuple[GpuProblem, ...] = ()
+    tentative: bool = False
 
 
 class HardwareWatch:
@@ -165,7 +167,7 @@ class HardwareWatch:
             logger.debug("shutting the hardware library down failed: %s", error)
         keep = self._failures < FAILURES_BEFORE_WITHDRAWAL
         kept = self._state if keep else HardwareState()
-        return replace(kept, read=True, problem=problem)
+        return replace(kept, read=True, problem=problem, tentative=keep)
 
     def _log_change(self, state: HardwareState) -> None:
         if state.problem:
