@@ -7,7 +7,7 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto generate bench lock clean
+.PHONY: help demo test lint format proto generate manifests bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ $(VENV)/.stamp-run: requirements.lock pyproject.toml
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@$(UV) --require-hashes -r requirements.lock
-	@$(UV) --no-deps --editable .
+	@$(UV) --no-deps --editable '.[login]'
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run requirements-dev.lock
@@ -45,16 +45,24 @@ format: $(VENV)/.stamp-dev ## format and fix what can be fixed
 proto: $(VENV)/.stamp-dev ## generate api/kubelet/*_pb2.py from the .proto files
 	@$(BIN)/python -m api.kubelet.generate
 
-generate: $(VENV)/.stamp-dev ## generate CRDs, JSON schemas and the configuration reference from api/
+generate: $(VENV)/.stamp-dev ## generate CRDs, JSON schemas, the configuration reference and chart parts from api/
 	@$(BIN)/python -m api.generate
+
+manifests: $(VENV)/.stamp-dev ## render deploy/manifests from the chart; needs helm
+	@$(BIN)/python -m tests.deploy.manifests
 
 bench: $(VENV)/.stamp-dev ## measure; prints the table of docs/dev/performance.md
 	@$(BIN)/python -m tests.bench
 
+# `make lock UPGRADE=` keeps the versions that are there and only follows changes of pyproject.toml.
+UPGRADE ?= --upgrade
+COMPILE  = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header
+
 lock: $(VENV)/.stamp-dev ## resolve the dependencies of pyproject.toml into the lock files
-	@echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --upgrade - -o requirements-uv.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --upgrade pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --upgrade -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	@echo uv | $(COMPILE) $(UPGRADE) - -o requirements-uv.lock
+	@$(COMPILE) $(UPGRADE) pyproject.toml --extra login -o requirements.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml --extra login --group dev -o requirements-dev.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml -o requirements-image.lock
 
 clean: ## remove what make made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

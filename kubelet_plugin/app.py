@@ -6,7 +6,7 @@
     prepare engine      kubelet connection
           ^                   ^
           |                   |
-     DRA service        registration service     (two unix sockets)
+     DRA service        registration service     (two unix sockets; on the first also the health service)
 
 Nothing is decided here; each part's module says what it is responsible for.
 """
@@ -33,12 +33,16 @@ from dra_driver.observability.endpoint import HttpEndpoint
 from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.observability.metrics import ReflectorCollector, new_registry
 from dra_driver.version import __version__
+from kubelet_plugin import dra_service, health_service
+from kubelet_plugin.calls_under_way import CallsUnderWay
 from kubelet_plugin.connection import KubeletConnection
-from kubelet_plugin.dra_service import SUPPORTED_VERSIONS, DraService
+from kubelet_plugin.device_health import DeviceUuids
+from kubelet_plugin.dra_service import DraService
 from kubelet_plugin.engine_listener import EngineListener
 from kubelet_plugin.failure_events import FailureEvents
 from kubelet_plugin.hardware_setup import build_edits, build_hardware, read_boot_id
 from kubelet_plugin.hardware_watch import HardwareWatch
+from kubelet_plugin.health_service import HealthService
 from kubelet_plugin.inventory_publisher import InventoryPublisher
 from kubelet_plugin.inventory_status import PluginInstance
 from kubelet_plugin.metrics import CallMetrics, PluginCollector
@@ -105,14 +109,23 @@ class PluginApp:
             boot_id=boot_id,
             listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
         )
-        service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events))
-        registration = RegistrationService(driver, self._paths.dra, SUPPORTED_VERSIONS, self._connection)
-        self._servers = PluginServers(driver, self._paths, service.handlers(), registration.handler())
+        calls = CallsUnderWay()
+        service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events), calls=calls)
+        health = HealthService(node, self._hardware, self._held_devices)
+        registration = RegistrationService(
+            driver,
+            self._paths.dra,
+            (*dra_service.SUPPORTED_VERSIONS, *health_service.SUPPORTED_VERSIONS),
+            self._connection,
+        )
+        self._servers = PluginServers(
+            driver, self._paths, (*service.handlers(), *health.handlers()), registration.handler(), health.stop
+        )
         self._connection.on_change(self._check_refusals)
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._publisher.reflector]))
-        self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths))
+        self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
         """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. Sockets. 6. HTTP.
@@ -157,10 +170,11 @@ class PluginApp:
             settings.http_endpoint,
             registry,
             {
+                "sockets": sockets.ready,
                 "registration": lambda: registration_check(self._connection),
                 "hardware": lambda: hardware_check(self._hardware),
             },
-            liveness={"sockets": sockets},
+            liveness={"sockets": sockets.alive},
             metrics_path=settings.metrics_path,
         )
 
@@ -176,6 +190,10 @@ class PluginApp:
             logger.warning("no count of prepared devices: %s", error)
             return {}
         return Counter(_device_type(answer.device_name) for entry in entries.values() for answer in entry.answers)
+
+    def _held_devices(self) -> DeviceUuids:
+        entries = self._engine.entries().values()
+        return {held.answer.device_name: held.gpu_uuid for entry in entries for held in entry.devices}
 
 
 def _device_type(name: str) -> str:

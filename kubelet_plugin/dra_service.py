@@ -20,6 +20,7 @@ from api.kubelet import dra_v1beta1_pb2 as v1beta1
 from api.kubelet.services import DRA_V1, DRA_V1BETA1
 from dra_driver.errors import DriverError, PrepareTimeout
 from dra_driver.observability.logs import operation
+from kubelet_plugin.calls_under_way import CallsUnderWay
 from kubelet_plugin.failures import Operation, reply_text
 from kubelet_plugin.prepare.model import (
     ClaimPreparer,
@@ -79,17 +80,19 @@ class CallContext(Protocol):
 
 
 class DraService:
-    """Serves both versions over one engine. ``clock`` is monotonic seconds."""
+    """Serves both versions over one engine. ``calls`` is told of each call; ``clock`` is monotonic seconds."""
 
     def __init__(
         self,
         preparer: ClaimPreparer,
         observers: Sequence[CallObserver] = (),
         *,
+        calls: CallsUnderWay | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._preparer = preparer
         self._observers = tuple(observers)
+        self._calls = calls or CallsUnderWay()
         self._clock = clock
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -158,12 +161,13 @@ class DraService:
         """
         if not claims:
             return {}
-        with operation() as identifier:
+        time_for_work = _work_time(context.time_remaining())
+        with operation() as identifier, self._calls.call(time_for_work):
             started = self._clock()
             for observer in self._observers:
                 observer.started(name)
             logger.debug("%s begins", name)
-            answers = self._answers(name, claims, context, work)
+            answers = self._answers(name, claims, time_for_work, work)
             seconds = self._clock() - started
 
         def tell() -> None:
@@ -195,11 +199,11 @@ class DraService:
         self,
         name: Operation,
         claims: Sequence[ClaimRef],
-        context: CallContext,
+        timeout: float,
         work: Callable[..., Mapping[str, Answer | DriverError]],
     ) -> dict[ClaimRef, Answer | DriverError]:
         try:
-            answers = work(claims, timeout=_work_time(context.time_remaining()))
+            answers = work(claims, timeout=timeout)
             return {claim: answers[claim.uid] if claim.uid in answers else _missing(claim) for claim in claims}
         except DriverError as error:
             return dict.fromkeys(claims, error)

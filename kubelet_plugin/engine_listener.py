@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter
 
 from dra_driver.errors import DriverError
@@ -10,6 +12,8 @@ from kubelet_plugin.failure_events import FailureEvents
 from kubelet_plugin.failures import Operation
 from kubelet_plugin.prepare.checkpoint import CheckpointDamage
 from kubelet_plugin.prepare.model import ClaimRef
+
+_CLAIMS_NAMED = 4
 
 
 class EngineListener:
@@ -37,6 +41,12 @@ class EngineListener:
     def checkpoint_damaged(self, damage: CheckpointDamage) -> None:
         self._damages.labels(damage.kind).inc()
         self._events.event(self._node, EventKind.WARNING, "CheckpointDamaged", str(damage))
+
+    def recovery_postponed(self, claims: Sequence[str]) -> None:
+        more = f" and {len(claims) - _CLAIMS_NAMED} more" if len(claims) > _CLAIMS_NAMED else ""
+        named = ", ".join(claims[:_CLAIMS_NAMED]) + more
+        text = f"another plugin on this node works on the GPUs of claims {named}; they are put right later"
+        self._events.event(self._node, EventKind.WARNING, "RecoveryPostponed", text)
 
     def failed_late(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:
         self._late.labels(operation).inc()

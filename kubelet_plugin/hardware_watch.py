@@ -38,13 +38,15 @@ class Hardware(Protocol):
 class HardwareState:
     """The last answer. ``machine`` is None when there is none to offer; ``problem`` is empty when all went well.
 
-    ``read`` is False until the first reading has ended, well or not.
+    ``read`` is False until the first reading has ended, well or not. ``tentative``: readings failed, but too few in a
+    row to withdraw what was known before, by this process or by the one before it.
     """
 
     read: bool = False
     machine: Machine | None = None
     problem: str = ""
     gpu_problems: tuple[GpuProblem, ...] = ()
+    tentative: bool = False
 
 
 class HardwareWatch:
@@ -57,16 +59,19 @@ class HardwareWatch:
         *,
         retry: float = _RETRY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``interval``: seconds between two readings, 0: none after the first good one. ``retry``: after a failure."""
         self._hardware = hardware
         self._interval = interval
         self._backoff = Backoff(retry, max(retry, min(_LONGEST_RETRY_SECONDS, interval or _LONGEST_RETRY_SECONDS)))
         self._clock = clock
+        self._wall_clock = wall_clock
         self._listeners: list[Callable[[], None]] = []
         self._state = HardwareState()
         self._failures = 0
         self._reading_since: float | None = None
+        self._read_at = 0.0
         self._first = threading.Event()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -75,6 +80,11 @@ class HardwareWatch:
     @property
     def state(self) -> HardwareState:
         return self._state
+
+    @property
+    def read_at(self) -> float:
+        """When the last reading ended, well or not, in seconds since 1970; 0 before the first one."""
+        return self._read_at
 
     def machine(self) -> Machine:
         """The machine as last read. Raises :class:`HardwareUnavailable` saying why there is none."""
@@ -128,6 +138,7 @@ class HardwareWatch:
             state = self._read()
         finally:
             self._reading_since = None
+        self._read_at = self._wall_clock()
         if state != self._state:
             self._log_change(state)
             self._state = state
@@ -156,7 +167,7 @@ class HardwareWatch:
             logger.debug("shutting the hardware library down failed: %s", error)
         keep = self._failures < FAILURES_BEFORE_WITHDRAWAL
         kept = self._state if keep else HardwareState()
-        return replace(kept, read=True, problem=problem)
+        return replace(kept, read=True, problem=problem, tentative=keep)
 
     def _log_change(self, state: HardwareState) -> None:
         if state.problem:

@@ -205,6 +205,9 @@ class InventoryPublisher:
             registration = Registration.model_validate(present) if present else registration_block(self._plugin, state)
             condition = _present_condition(status)
         wanted = build_status(hardware, registration, condition, answer, self._features).to_wire()
+        if hardware.machine is None and (hardware.tentative or not hardware.read):
+            # A restart, and the first reading failed or hangs: as in a plugin that runs on, nothing is withdrawn yet.
+            wanted.update({key: status[key] for key in ("machine", "health") if key in status})
         return with_times(wanted, status, self._now())
 
     def _write(self, known: Obj, patch: dict[str, Any], answered: str | None) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import struct
 import threading
@@ -27,8 +28,14 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 _ASK_FOR_STOP = 0.25
 
 
+class LockBusy(StateError):
+    """Somebody else held a lock for longer than there was time."""
+
+    reason = "LockBusy"
+
+
 class NamedLocks:
-    """Locks by name, in ``file``. ``hold`` waits as long as it takes, unless :meth:`stop` is called."""
+    """Locks by name, in ``file``. ``hold`` waits as long as it takes or is allowed, unless :meth:`stop` is called."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -41,17 +48,26 @@ class NamedLocks:
         self._stopping.set()
 
     @contextmanager
-    def hold(self, names: Iterable[str], waiting: Callable[[str], None] = lambda name: None) -> Iterator[None]:
-        """Hold all of ``names``. ``waiting`` is told the name that has to be waited for."""
+    def hold(
+        self,
+        names: Iterable[str],
+        waiting: Callable[[str], None] = lambda name: None,
+        *,
+        until: float = math.inf,
+    ) -> Iterator[None]:
+        """Hold all of ``names``. ``waiting`` is told the name that has to be waited for.
+
+        Raises LockBusy when one is not free at ``until`` (of ``time.monotonic``).
+        """
         with ExitStack() as held:
             wanted = sorted(set(names))
             for name in wanted:
-                self._take_mutex(held, name, waiting)
+                self._take_mutex(held, name, waiting, until)
             if wanted:
                 # Last in, first out: the bytes are free before the next thread of this process is let in.
                 descriptor = self._open(held)
                 for name in wanted:
-                    self._take_byte(descriptor, name, waiting)
+                    self._take_byte(descriptor, name, waiting, until)
             yield
 
     @contextmanager
@@ -65,26 +81,28 @@ class NamedLocks:
                 taken = self._lock_byte(self._open(held), name)
             yield taken
 
-    def _take_mutex(self, held: ExitStack, name: str, waiting: Callable[[str], None]) -> None:
+    def _take_mutex(self, held: ExitStack, name: str, waiting: Callable[[str], None], until: float) -> None:
         mutex = self._enter(held, name)
         if not mutex.lock.acquire(blocking=False):
             waiting(name)
-            while not mutex.lock.acquire(timeout=_ASK_FOR_STOP):
-                self._check_stop(name)
+            while not mutex.lock.acquire(timeout=max(0.0, min(_ASK_FOR_STOP, until - time.monotonic()))):
+                self._check_wait(name, until)
         held.callback(mutex.lock.release)
 
-    def _take_byte(self, descriptor: int, name: str, waiting: Callable[[str], None]) -> None:
+    def _take_byte(self, descriptor: int, name: str, waiting: Callable[[str], None], until: float) -> None:
         pause = _FIRST_PAUSE
         while not self._lock_byte(descriptor, name):
             if pause == _FIRST_PAUSE:
                 waiting(name)
-            self._check_stop(name)
+            self._check_wait(name, until)
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _check_stop(self, name: str) -> None:
+    def _check_wait(self, name: str, until: float) -> None:
         if self._stopping.is_set():
             raise StateError(f"the plugin is stopping and no longer waits for lock {name}")
+        if time.monotonic() >= until:
+            raise LockBusy(f"lock {name} is held by another operation, of this plugin or of another one on this node")
 
     def _enter(self, held: ExitStack, name: str) -> _Mutex:
         """The name's mutex, kept as long as anybody holds it or waits for it."""

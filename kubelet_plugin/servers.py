@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from kubelet_plugin.sockets import SocketPaths, make_free, remove_stale
 logger = logging.getLogger(__name__)
 
 # As many as the engine has for its work. A call keeps its thread for up to 45 s while its claim waits (for a GPU, for
-# the API server); with few, a handful of such claims would keep out all others, and the health check with them.
+# the API server); with few, a handful of such claims would keep out all others. When all threads are taken, the health
+# check tells whether that is work or a standstill (self_check).
 DRA_THREADS = 32
 _REGISTRATION_THREADS = 2
 _SOCKET_MODE = 0o600  # the kubelet is root
@@ -65,7 +67,10 @@ class UnixServer:
 
 
 class PluginServers:
-    """Both servers. ``driver`` is only needed to find what dead instances left behind."""
+    """Both servers. ``driver`` is only needed to find what dead instances left behind.
+
+    ``end_streams`` ends the calls of the DRA server that would not end by themselves.
+    """
 
     def __init__(
         self,
@@ -73,7 +78,9 @@ class PluginServers:
         paths: SocketPaths,
         dra_handlers: tuple[grpc.GenericRpcHandler, ...],
         registration_handler: grpc.GenericRpcHandler,
+        end_streams: Callable[[], None] = lambda: None,
     ) -> None:
+        self._end_streams = end_streams
         self._driver = driver
         self._paths = paths
         self._dra = UnixServer("dra-service", paths.dra, DRA_THREADS, dra_handlers)
@@ -92,6 +99,7 @@ class PluginServers:
             raise
 
     def stop(self, grace: float) -> None:
-        """1. Registration: the kubelet turns to another instance. 2. The DRA service, when its calls are done."""
+        """1. Registration: the kubelet turns to another instance. 2. Streams. 3. The DRA service, its calls done."""
         self._registration.stop(_REGISTRATION_GRACE_SECONDS)
+        self._end_streams()
         self._dra.stop(grace)

@@ -1,4 +1,4 @@
-"""``gpu-dra machine list`` and ``gpu-dra machine show``: the machines that can be simulated.
+"""``gpu-dra machine``: the machines that can be simulated, listed, shown, and made into a simulated node's files.
 
 Tables for people at a terminal; when the output is piped, plain columns without colours or borders, or JSON.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from dra_driver.errors import DriverError
 from dra_driver.hardware.simulated.description import (
     MachineDescription,
     MachineFileError,
@@ -22,6 +22,7 @@ from dra_driver.hardware.simulated.description import (
     load_machine,
     recorded_machines,
 )
+from dra_driver.hardware.simulated.node_folder import make_node
 
 app = typer.Typer(help="Machines that can be simulated.", no_args_is_help=True)
 
@@ -77,6 +78,28 @@ def show_machine(
     _print_notes("Not from a listing", (f"{', '.join(each.paths)}: {each.reason}" for each in description.interpolated))
 
 
+@app.command("create")
+def create_machine(
+    machine: Annotated[
+        str, typer.Option(metavar="NAME", help="A recorded machine, or the path of a machine file.", show_default=False)
+    ],
+    seed: Annotated[str, typer.Option(help="Makes UUIDs differ between nodes: the node's name.", show_default=False)],
+    folder: Annotated[Path, typer.Option(help="Gets gpus.json and the tree host/.", show_default=False)],
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another machine that is there.")] = False,
+) -> None:
+    """Make a simulated node: its state file and its file tree.
+
+    May be repeated while the node is in use: a state of the same machine and seed is kept with its faults, and files
+    that are right are not touched.
+    """
+    try:
+        made = make_node(folder, load_machine(machine), seed, replace=replace)
+    except (DriverError, OSError) as error:
+        typer.echo(f"gpu-dra machine create: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(made.sentence())
+
+
 def _summary(description: MachineDescription) -> Row:
     hardware = description.hardware
     products = hardware.products
@@ -130,6 +153,10 @@ def _print_notes(title: str, notes: Iterable[str]) -> None:
 
 def _print_table(headings: Row, rows: Sequence[Row]) -> None:
     if sys.stdout.isatty():
+        # Only tables for people need it; `machine create` runs in the plugin's image at every start of a pod.
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table(*headings, box=None, header_style="bold", pad_edge=False)
         for row in rows:
             table.add_row(*row)

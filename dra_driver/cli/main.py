@@ -102,7 +102,7 @@ def get(
 
 @app.command(context_settings=_PASS_ON)
 def machine(context: typer.Context) -> None:
-    """List and show the machines that can be simulated."""
+    """List and show the machines that can be simulated; make the files of a simulated node."""
     from dra_driver.cli.machine import app as machine_app
 
     machine_app(args=context.args, prog_name="gpu-dra machine")

@@ -21,7 +21,7 @@ def allocatable_devices(machine: Machine, policy: DevicePolicy) -> DeviceSet:
     """
     _refuse_shared_minors(machine)
     return DeviceSet(
-        devices=tuple(whole_gpu(gpu, machine, policy) for gpu in order_gpus(machine.gpus) if not _is_partitioned(gpu))
+        devices=tuple(whole_gpu(gpu, machine, policy) for gpu in order_gpus(machine.gpus) if not is_partitioned(gpu))
     )
 
 
@@ -35,7 +35,8 @@ def whole_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy) -> AllocatableDe
     )
 
 
-def _is_partitioned(gpu: Gpu) -> bool:
+def is_partitioned(gpu: Gpu) -> bool:
+    """Whether the GPU is not offered as a whole."""
     return gpu.mig is not None and gpu.mig.enabled
 
 

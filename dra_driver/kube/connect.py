@@ -1,8 +1,8 @@
 """From a kubeconfig or a pod's service account to a ``ClusterApi``.
 
 Without a kubeconfig: ``$KUBECONFIG`` if set, else the service account when in a pod, else ``~/.kube/config``. The
-official client is imported only for users that log in through a command or a provider (exec, auth-provider, OIDC); its
-generated models are never touched.
+official client is imported only for users that log in through a command or a provider (exec, auth-provider, OIDC), and
+comes with the extra ``login`` only; its generated models are never touched.
 """
 
 from __future__ import annotations
@@ -65,10 +65,17 @@ def _through_official_client(paths: list[Path], login: kubeconfigs.Login) -> Tra
 
     A client certificate that an exec plugin issues is read once: the official client never renews it.
     """
-    from kubernetes import config
-    from kubernetes.client import Configuration
-
     files = os.pathsep.join(str(path) for path in paths)
+    try:
+        from kubernetes import config
+        from kubernetes.client import Configuration
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"kubeconfig {files}: context {login.context!r} logs in by a command or a provider, and the Python "
+            f"package {error.name}, which does that, is missing",
+            hint="pip install 'gpu-dra[login]', or use a kubeconfig with a token or a client certificate",
+        ) from error
+
     settings: Any = Configuration()
     load: Any = config.load_kube_config  # untyped
     try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 _MAX_CALLS = 32
 _MAX_READS = 8
 _LOCK_WAITERS_LEAVE = 0.5  # seconds
+_START_LOCK_SECONDS = 5.0  # for GPUs that an old plugin works on; usually milliseconds
+_POSTPONED_PAUSE_SECONDS = 5.0
 
 
 class PrepareListener(Protocol):
@@ -48,6 +51,10 @@ class PrepareListener(Protocol):
 
     def checkpoint_damaged(self, damage: CheckpointDamage) -> None:
         """The checkpoint was found damaged and has been repaired."""
+        ...
+
+    def recovery_postponed(self, claims: Sequence[str]) -> None:
+        """Claims (UIDs) that an earlier process left are put right later: somebody else works on their GPUs."""
         ...
 
     def failed_late(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:
@@ -70,8 +77,14 @@ class PrepareEngine:
         state_folder: Path,
         boot_id: str,
         listener: PrepareListener,
+        start_lock_seconds: float = _START_LOCK_SECONDS,
+        postponed_pause: float = _POSTPONED_PAUSE_SECONDS,
     ) -> None:
-        """``node_name`` is also the name of the node's pool. ``machine`` gives the current snapshot, at once."""
+        """``node_name`` is also the name of the node's pool. ``machine`` gives the current snapshot, at once.
+
+        ``start_lock_seconds``: how long the start waits for GPUs that another plugin works on; what is left then is
+        tried again after each ``postponed_pause``.
+        """
         node = Node(driver_name, node_name, boot_id, api, machine, cdi, edits)
         self._listener = listener
         self._state_folder = state_folder
@@ -89,10 +102,17 @@ class PrepareEngine:
         self._work = ClaimWork(node, self._checkpoint, applier, self._locks, self._readers)
         self._recovery = Recovery(self._checkpoint, cdi, applier, self._locks, boot_id, self._work.restore)
         self._flights: Flights[Answer] = Flights()
-        self._stopping = False
+        self._start_lock_seconds = start_lock_seconds
+        self._postponed_pause = postponed_pause
+        self._stopping = threading.Event()
+        self._postponed: threading.Thread | None = None
 
     def start(self) -> Recovered:
-        """Make the folders and put right what an earlier process left. Raises ``StateError`` when it cannot."""
+        """Make the folders and put right what an earlier process left. Raises ``StateError`` when it cannot.
+
+        It takes no longer than the work itself and ``start_lock_seconds``; what has to wait for somebody else is put
+        right later, on the thread ``recovery``.
+        """
         try:
             self._state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
@@ -100,7 +120,28 @@ class PrepareEngine:
                 f"cannot make state folder {self._state_folder}: {error.strerror or error}",
                 hint="check that the plugin's data folder is mounted from the host and writable",
             ) from error
-        return self._recovery.run()
+        recovered = self._recovery.run(self._start_lock_seconds)
+        if recovered.postponed:
+            self._listener.recovery_postponed(recovered.postponed)
+            self._postponed = threading.Thread(
+                target=self._recover_later, args=(recovered.postponed,), name="recovery", daemon=True
+            )
+            self._postponed.start()
+        return recovered
+
+    def _recover_later(self, uids: Sequence[str]) -> None:
+        while uids and not self._stopping.wait(self._postponed_pause):
+            try:
+                recovered = self._recovery.claims(uids, self._start_lock_seconds)
+            except StateError as error:
+                logger.warning("claims of an earlier process cannot be put right yet: %s", error)
+            except Exception:
+                # Thread boundary: the kubelet's next call for such a claim puts it right all the same.
+                logger.exception("putting claims of an earlier process right broke")
+                return
+            else:
+                uids = recovered.postponed
+                logger.info("state of earlier processes, later", extra={"recovered": recovered})
 
     def stop(self, timeout: float = 10.0) -> None:
         """1. refuse new calls; 2. wait for the work under way; 3. stop what waits for locks; 4. answer who still waits.
@@ -108,13 +149,15 @@ class PrepareEngine:
         Work that is still in a step after ``timeout`` seconds goes on as long as the process lives; if it does not end
         by itself, the next process finds it in the journal.
         """
-        self._stopping = True
+        self._stopping.set()
         deadline = time.monotonic() + timeout
         for flight in self._flights.under_way():
             flight.wait(max(0.0, deadline - time.monotonic()))
         self._locks.stop()
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(wait=False, cancel_futures=True)
+        if self._postponed is not None:
+            self._postponed.join(_LOCK_WAITERS_LEAVE)
         for flight in self._flights.under_way():
             if not flight.wait(_LOCK_WAITERS_LEAVE):
                 self._flights.land(flight, _stopping())
@@ -135,7 +178,7 @@ class PrepareEngine:
 
     def _call(self, operation: Operation, claims: Sequence[ClaimRef], timeout: float) -> dict[str, Answer]:
         deadline = time.monotonic() + timeout
-        if self._stopping:
+        if self._stopping.is_set():
             return {claim.uid: _stopping() for claim in claims}
         flights, new = self._flights.join(operation, claims)
         at_once = [flight for flight in new if flight.after is None]

@@ -2,19 +2,22 @@
 
 It looks at the node, not only at the journal, and leaves alone what another plugin process is working on (it holds that
 claim's lock). Nothing here stops the plugin: what cannot be put right now is logged and tried again by the next prepare
-or unprepare of that claim.
+or unprepare of that claim. A GPU whose lock somebody else holds is waited for only so long, since an old plugin that
+hangs must not keep its successor from starting; such claims are named, for another try.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.naming import parse_name
 from dra_driver.errors import DriverError
-from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.locks import LockBusy, NamedLocks
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.checkpoint import Checkpoint
 from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
@@ -25,6 +28,8 @@ from kubelet_plugin.prepare.work import claim_lock, gpu_lock
 logger = logging.getLogger(__name__)
 
 _SHARE_ID_LENGTH = 36  # a UUID
+# What is undone in any case, and as what it is told.
+_UNDONE = {ClaimState.PREPARE_STARTED: "rolled_back", ClaimState.UNPREPARE_STARTED: "unprepared"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Recovered:
     restored: tuple[str, ...] = ()  # prepared claims whose steps were done again where needed
     orphans: tuple[str, ...] = ()  # CDI files of claims that nobody knows
     outlived: tuple[str, ...] = ()  # claims prepared in an earlier boot, undone and forgotten
+    postponed: tuple[str, ...] = ()  # claims whose GPU somebody else was working on all the time
 
 
 class Recovery:
@@ -57,55 +63,52 @@ class Recovery:
         self._boot_id = boot_id
         self._restore = restore
 
-    def run(self) -> Recovered:
-        """Raises ``StateError`` only when the checkpoint or the CDI folder cannot be read or written at all."""
-        undone: dict[ClaimState, list[str]] = {ClaimState.PREPARE_STARTED: [], ClaimState.UNPREPARE_STARTED: []}
-        restored: list[str] = []
-        outlived: list[str] = []
-        for uid in self._checkpoint.entries():
-            with self._locks.try_hold(claim_lock(uid)) as ours:
-                entry = self._checkpoint.entries().get(uid) if ours else None
-                if entry is None:
-                    continue
-                if entry.state in undone:
-                    if self._undo(entry):
-                        undone[entry.state].append(uid)
-                elif entry.boot_id != self._boot_id:
-                    # Its containers are gone and device numbers may have changed. The kubelet has prepared again what
-                    # it still wants; of a claim that it forgot, or unprepared just before a power cut, we never hear.
-                    if self._undo(entry):
-                        outlived.append(uid)
-                elif entry.state is ClaimState.COMPLETED and self._do_again(entry):
-                    restored.append(uid)
+    def run(self, lock_seconds: float = math.inf) -> Recovered:
+        """Everything, waiting for GPUs for ``lock_seconds`` in all.
+
+        Raises ``StateError`` only when the checkpoint or the CDI folder cannot be read or written at all.
+        """
+        claims = self.claims(self._checkpoint.entries(), lock_seconds)
         orphans = self._remove_orphans()
         self._remove_temporaries()
-        return Recovered(
-            tuple(undone[ClaimState.PREPARE_STARTED]),
-            tuple(undone[ClaimState.UNPREPARE_STARTED]),
-            tuple(restored),
-            orphans,
-            tuple(outlived),
-        )
+        return replace(claims, orphans=orphans)
 
-    def _undo(self, entry: ClaimEntry) -> bool:
+    def claims(self, uids: Iterable[str], lock_seconds: float = math.inf) -> Recovered:
+        """Only the claims ``uids``."""
+        until = time.monotonic() + lock_seconds
+        done: dict[str, list[str]] = {}
+        for uid in uids:
+            with self._locks.try_hold(claim_lock(uid)) as ours:
+                entry = self._checkpoint.entries().get(uid) if ours else None
+                what = self._put_right(entry, until) if entry else None
+                if what:
+                    done.setdefault(what, []).append(uid)
+        return Recovered(**{what: tuple(found) for what, found in done.items()})
+
+    def _put_right(self, entry: ClaimEntry, until: float) -> str | None:
+        """The field of :class:`Recovered` that tells what was done; None for nothing. Its claim's lock is held."""
+        undone = _UNDONE.get(entry.state)
+        if undone is None and entry.boot_id != self._boot_id:
+            # Its containers are gone and device numbers may have changed. The kubelet has prepared again what it still
+            # wants; of a claim that it forgot, or unprepared just before a power cut, we never hear.
+            undone = "outlived"
+        if undone is None and entry.state is not ClaimState.COMPLETED:
+            return None
         try:
-            with self._locks.hold(map(gpu_lock, entry.gpu_uuids)):
+            with self._locks.hold(map(gpu_lock, entry.gpu_uuids), until=until):
+                if undone is None:
+                    self._restore(entry)
+                    return "restored"
                 self._applier.undo(entry, lambda _step: None)
                 self._checkpoint.update(remove=[entry.ref.uid])
+        except LockBusy as error:
+            logger.warning("claim %s was left %s and has to wait: %s", entry.ref, entry.state, error)
+            return "postponed"
         except DriverError as error:
-            logger.warning("claim %s was left %s and cannot be undone yet: %s", entry.ref, entry.state, error)
-            return False
+            logger.warning("claim %s was left %s and cannot be put right yet: %s", entry.ref, entry.state, error)
+            return None
         logger.info("claim %s was left %s; undone", entry.ref, entry.state)
-        return True
-
-    def _do_again(self, entry: ClaimEntry) -> bool:
-        try:
-            with self._locks.hold(map(gpu_lock, entry.gpu_uuids)):
-                self._restore(entry)
-        except DriverError as error:
-            logger.warning("prepared claim %s cannot be checked now: %s", entry.ref, error)
-            return False
-        return True
+        return undone
 
     def _remove_orphans(self) -> tuple[str, ...]:
         removed: list[str] = []

@@ -14,6 +14,7 @@ import pytest
 
 from api.kubelet import registration_v1_pb2 as pb
 from api.kubelet.services import REGISTRATION
+from dra_driver.embedded.kubelet.health import HealthCache
 from dra_driver.embedded.kubelet.plugin import CallFailed
 from dra_driver.embedded.kubelet.plugins import PluginManager
 from dra_driver.embedded.kubelet.wiper import SliceWiper
@@ -30,7 +31,7 @@ class Registry:
         self.root = root
         self.folder = root / "plugins_registry"
         self.folder.mkdir()
-        self.manager = PluginManager(NODE, self.folder, SliceWiper(EmbeddedApi(), NODE, 1), OPTIONS)
+        self.manager = PluginManager(NODE, self.folder, SliceWiper(EmbeddedApi(), NODE, 1), HealthCache(30), OPTIONS)
         self.manager.start()
         self._servers: list[grpc.Server] = []
         self.statuses: list[tuple[bool, str]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.rooted import resolve_inside
-from dra_driver.hardware.simulated import create_state, faults, host_root, smi
+from dra_driver.hardware.simulated import create_state, faults, host_root, load_machine, smi
+from dra_driver.hardware.simulated.smi_script import smi_script
 from dra_driver.hardware.sysfs import Sysfs
 from tests.hardware.conftest import NodeMaker
 
@@ -74,11 +76,48 @@ def test_proc_and_sysfs(tmp_path: Path) -> None:
     assert sysfs.numa_node("0000:b7:00.0") == 5
 
 
-def test_building_again_replaces(tmp_path: Path) -> None:
+def stamps(root: Path) -> dict[str, tuple[int, int]]:
+    found = ((str(path), path.lstat()) for path in root.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {path: (each.st_ino, each.st_ctime_ns) for path, each in found}
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_building_again_touches_nothing_that_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, privileged: bool
+) -> None:
+    if not privileged:
+        monkeypatch.setattr(os, "mknod", refuse)
     root, state_file = build(tmp_path)
-    before = sorted(str(path) for path in root.rglob("*"))
+    before = stamps(root)
+    assert host_root.build(root, state_file) == 0
+    assert stamps(root) == before
+
+
+def test_building_again_mends_what_is_wrong_and_nothing_else(tmp_path: Path) -> None:
+    root, state_file = build(tmp_path)
+    before = stamps(root)
+    (root / "dev/nvidia3").unlink()
+    (root / "usr/bin/nvidia-smi").write_text("broken")
+    link = root / host_root.LIBRARY_FOLDER / "libcuda.so.1"
+    link.unlink()
+    link.symlink_to("libcuda.so.1.0")
+    (root / "usr/bin/nvidia-cdi-hook").write_text("put here by somebody else")
+    assert host_root.build(root, state_file) == 3
+    after = stamps(root)
+    assert set(after) == {*before, str(root / "usr/bin/nvidia-cdi-hook")}
+    changed = {Path(path).name for path in before if after[path] != before[path]}
+    assert changed == {"nvidia3", "nvidia-smi", "libcuda.so.1"}
+    assert link.readlink() == Path("libcuda.so.580.105.08")
+
+
+def test_another_machine_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    root, state_file = build(tmp_path / "old")
+    fresh, _ = build(tmp_path / "fresh", "gb200")
+    create_state("gb200", state_file, seed="n")
+    (root / "dev/.nvidia0.0badcafe.tmp").touch()
     host_root.build(root, state_file)
-    assert sorted(str(path) for path in root.rglob("*")) == before
+    names = {str(path.relative_to(root)) for path in root.rglob("*")}
+    assert names - {"dev/.nvidia0.0badcafe.tmp"} == {str(path.relative_to(fresh)) for path in fresh.rglob("*")}
 
 
 def call_smi(*arguments: str) -> tuple[int, str, str]:
@@ -101,7 +140,10 @@ def test_smi_tells_versions_and_refuses_the_rest(tmp_path: Path) -> None:
     assert code == 0
     assert "DRIVER version      : 580.105.08" in out
     assert "CUDA Version        : 13.0" in out
-    for options in (("compute-policy", "-l"), (), ("-L", "-x")):
+    code, out, _ = call_smi(str(state_file))
+    assert code == 0
+    assert out.startswith("NVIDIA-SMI 580.105.08    Driver Version: 580.105.08    CUDA Version: 13.0\nGPU 0: ")
+    for options in (("compute-policy", "-l"), ("-L", "-x")):
         code, out, err = call_smi(str(state_file), *options)
         assert (code, out) == (2, "")
         assert "cannot do" in err
@@ -129,3 +171,68 @@ def test_the_installed_nvidia_smi_runs(tmp_path: Path) -> None:
     assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [
         f"GPU {index}: Tesla T4" for index in range(4)
     ]
+
+
+def shells() -> list[list[str]]:
+    """The shells of this machine that images have."""
+    found = [[path] for name in ("sh", "dash") if (path := shutil.which(name))]
+    busybox = shutil.which("busybox")
+    return found + ([[busybox, "sh"]] if busybox else [])
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("shell", shells(), ids=lambda shell: Path(shell[0]).name)
+def test_nvidia_smi_without_python_lists_the_containers_gpus(tmp_path: Path, shell: list[str]) -> None:
+    state_file = tmp_path / "state.json"
+    state = create_state("h100-sxm5-80gb", state_file, seed="it's")
+    dev = tmp_path / "dev of a container"
+    dev.mkdir()
+    script = tmp_path / "nvidia-smi"
+    script.write_text(smi_script(state, state_file, python=Path("/none/python3"), dev=dev))
+
+    def call(*options: str) -> tuple[int, str, str]:
+        # As in an image without any program of its own, and with nowhere to write.
+        done = subprocess.run([*shell, str(script), *options], capture_output=True, text=True, env={"PATH": "/none"})
+        return done.returncode, done.stdout, done.stderr
+
+    assert call("-L") == (6, "No devices were found\n", "")
+    for name in ("nvidiactl", "nvidia2", "nvidia7", "nvidia-uvm"):
+        (dev / name).touch()
+    listing = (
+        f"GPU 0: NVIDIA H100 80GB HBM3 (UUID: {state.gpus[2].uuid})\n"
+        f"GPU 1: NVIDIA H100 80GB HBM3 (UUID: {state.gpus[7].uuid})\n"
+    )
+    assert call("-L") == call("--list-gpus") == (0, listing, "")
+    code, out, _ = call()
+    assert code == 0
+    assert out == f"NVIDIA-SMI 580.105.08    Driver Version: 580.105.08    CUDA Version: 13.0\n{listing}"
+    assert call("--version") == (0, call_smi(str(state_file), "--version")[1], "")
+    code, out, err = call("--query-gpu=uuid", "--format=csv")
+    assert (code, out) == (2, "")
+    assert "--query-gpu=uuid --format=csv: not simulated in a container" in err
+    assert call("")[0] == 2
+
+
+@pytest.mark.process
+def test_nvidia_smi_does_without_python_where_the_state_or_the_package_is_missing(tmp_path: Path) -> None:
+    """An image may have a Python at the very same path."""
+    state_file = tmp_path / "state.json"
+    state = create_state("t4", state_file, seed="n")
+    script = tmp_path / "nvidia-smi"
+    script.write_text(smi_script(state, state_file, dev=tmp_path))
+    (tmp_path / "nvidia0").touch()
+    assert len(subprocess.run(["sh", script, "-L"], capture_output=True, text=True).stdout.splitlines()) == 4
+    state_file.unlink()
+    assert len(subprocess.run(["sh", script, "-L"], capture_output=True, text=True).stdout.splitlines()) == 1
+
+
+def test_a_machine_without_gpus_has_a_script_too(tmp_path: Path) -> None:
+    machine = load_machine("t4")
+    empty = machine.model_copy(update={"hardware": machine.hardware.model_copy(update={"gpus": ()})})
+    state = create_state(empty, tmp_path / "state.json")
+    done = subprocess.run(
+        ["sh", "-c", smi_script(state, tmp_path / "gone", dev=tmp_path), "nvidia-smi", "-L"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (6, "No devices were found\n")

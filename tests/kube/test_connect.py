@@ -108,6 +108,13 @@ class TestUsers:
             connect(str(write(tmp_path / "k", config(server.url, user=user)))).get(NODES, "n")
         assert server.requests[0].headers["authorization"] == "Bearer from-command"
 
+    def test_a_command_without_the_official_client(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "kubernetes", None)
+        user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "login"}}
+        with pytest.raises(ConfigError, match="logs in by a command or a provider") as caught:
+            connect(str(write(tmp_path / "k", config(user=user))))
+        assert "pip install 'gpu-dra[login]'" in caught.value.hint
+
     def test_client_certificates(self, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
         cert, key = certificate
         user = {"client-certificate": "tls.crt", "client-key-data": base64.b64encode(key.read_bytes()).decode()}

@@ -15,6 +15,7 @@ from dra_driver.embedded.kubelet import FakeKubelet, KubeletOptions
 from dra_driver.errors import DriverError
 from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, NotFound, Obj
+from kubelet_plugin.calls_under_way import CallsUnderWay
 from kubelet_plugin.connection import KubeletConnection
 from kubelet_plugin.dra_service import SUPPORTED_VERSIONS, DraService, Failures
 from kubelet_plugin.failures import Operation
@@ -112,13 +113,15 @@ class InProcessPlugin:
         *,
         pod_uid: str = "",
         versions: tuple[str, ...] = SUPPORTED_VERSIONS,
+        call_grace: float = 10.0,
     ) -> None:
         self.paths = socket_paths(DRIVER, root / "plugins", root / "plugins_registry", pod_uid)
         self.preparer = preparer
         self.observer = RecordingObserver()
         self.connection = KubeletConnection(self.paths.dra)
         registration = RegistrationService(DRIVER, self.paths.dra, versions, self.connection)
-        dra = DraService(preparer, [self.observer])
+        self.calls = CallsUnderWay(grace=call_grace)
+        dra = DraService(preparer, [self.observer], calls=self.calls)
         self.servers = PluginServers(DRIVER, self.paths, dra.handlers(), registration.handler())
 
     def start(self) -> None:

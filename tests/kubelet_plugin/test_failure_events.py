@@ -104,10 +104,12 @@ def test_damage_and_late_failures_are_told_and_counted(lab: Lab) -> None:
     )
     listener.checkpoint_damaged(damage)
     listener.failed_late(Operation.PREPARE, ref(claim), ERROR)
-    events = eventually(lambda: len(lab.recorded()) == 2 and lab.recorded())
+    listener.recovery_postponed([f"uid-{number}" for number in range(100)])
+    events = eventually(lambda: len(lab.recorded()) == 3 and lab.recorded())
     by_reason = {event["reason"]: event for event in events}
     assert by_reason["CheckpointDamaged"]["involvedObject"]["kind"] == "Node"
     assert "checkpoint.json.corrupt-1" in by_reason["CheckpointDamaged"]["message"]
     assert by_reason["DeviceInUse"]["involvedObject"]["name"] == "c"
+    assert "claims uid-0, uid-1, uid-2, uid-3 and 96 more;" in by_reason["RecoveryPostponed"]["message"]
     assert registry.get_sample_value("gpu_dra_checkpoint_damaged_total", {"kind": "corrupt"}) == 1
     assert registry.get_sample_value("gpu_dra_late_failures_total", {"operation": "prepare"}) == 1

@@ -75,6 +75,10 @@ def test_a_machine_that_never_was_is_not_kept(watch: HardwareWatch, hardware: Ha
     with pytest.raises(HardwareUnavailable, match="looked for /a, /b"):
         watch.machine()
     assert hardware.stops == 1  # the next try begins from nothing
+    assert watch.state.tentative, "a process before this one may have read it"
+    for _ in range(FAILURES_BEFORE_WITHDRAWAL - 1):
+        watch.scan()
+    assert not watch.state.tentative
 
 
 def test_a_machine_is_withdrawn_after_failures_in_a_row_only(watch: HardwareWatch, hardware: Hardware) -> None:

@@ -281,6 +281,32 @@ def test_hardware_that_cannot_be_read_is_said_and_mended(lab: Lab) -> None:
     eventually(lambda: "machine" not in lab.status())
 
 
+def test_after_a_restart_a_failed_reading_withdraws_nothing_until_it_is_final(lab: Lab) -> None:
+    first = lab.instance()
+    eventually(lambda: lab.condition("HardwareReady").get("status") == "True")
+    machine = lab.status()["machine"]
+    first.stop()
+    second = lab.instance(hardware=HardwareState(True, None, "NVML said 999", tentative=True))
+    eventually(lambda: lab.condition("HardwareReady")["status"] == "False")
+    assert "NVML said 999" in lab.condition("HardwareReady")["message"]
+    assert lab.status()["machine"] == machine
+    second.hardware.change(READ)
+    eventually(lambda: lab.condition("HardwareReady")["status"] == "True")
+    second.hardware.change(HardwareState(True, None, "NVML said 999"))
+    eventually(lambda: "machine" not in lab.status())
+    assert [patch for patch in lab.api.patches if "machine" in patch.get("status", {})][1:] == [lab.api.patches[-1]]
+
+
+def test_after_a_restart_a_reading_that_does_not_end_withdraws_nothing(lab: Lab) -> None:
+    first = lab.instance()
+    eventually(lambda: lab.status().get("machine"))
+    first.stop()
+    machine = lab.status()["machine"]
+    lab.instance(timing=dataclasses.replace(TIMING, first_reading=0.05), hardware=HardwareState())
+    eventually(lambda: lab.condition("HardwareReady").get("reason") == "NotReadYet")
+    assert lab.status()["machine"] == machine
+
+
 def test_a_refusal_is_said(lab: Lab) -> None:
     instance = lab.instance()
     instance.connection.refuse("no common version")

@@ -10,15 +10,18 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dra_driver.embedded.kubelet import KubeletOptions
 from dra_driver.embedded.runtime import ContainerView
-from dra_driver.hardware.simulated import create_state
+from dra_driver.hardware.simulated import create_state, faults
 from dra_driver.kube.interface import NODE_INVENTORIES, PODS, RESOURCE_CLAIMS, Obj, Resource
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, eventually
 from tests.kubelet_plugin.node_lab import NodeLab, PluginProcess
@@ -94,6 +97,19 @@ def test_from_registration_to_a_container_and_back(lab: NodeLab) -> None:
     assert plugin.terminate() == 0
     assert not list(lab.kubelet.registry_dir.iterdir())
     assert "Traceback" not in plugin.output()
+
+
+def test_a_plugin_without_its_socket_is_neither_ready_nor_alive(lab: NodeLab) -> None:
+    address = free_address()
+    lab.plugin(f"--http-endpoint={address}")
+    lab.wait_ready()
+    dra_socket = next(path for path in (lab.kubelet.plugins_dir / DRIVER).iterdir() if path.name.endswith(".sock"))
+    eventually(lambda: get(address, "/readyz")[0] == 200)
+    dra_socket.unlink()
+    eventually(lambda: get(address, "/healthz")[0] == 503)
+    status, text = get(address, "/readyz")
+    assert status == 503
+    assert f"sockets: an empty NodePrepareResources on {dra_socket} failed: UNAVAILABLE" in text
 
 
 def test_a_killed_plugin_comes_back_with_its_claims_and_without_a_needless_write(lab: NodeLab) -> None:
@@ -193,6 +209,51 @@ def test_without_usable_hardware_it_serves_says_why_and_recovers(lab: NodeLab, t
         eventually(lambda: lab.cluster.phase("p") == "Running", timeout=20)
     assert plugin.running
     assert "Traceback" not in plugin.output()
+
+
+def device_health(lab: NodeLab, pod: str) -> list[dict[str, Any]]:
+    """What the pod's status says of the devices of its first container."""
+    statuses = lab.api.get(PODS, pod, "default")["status"].get("containerStatuses") or [{}]
+    return statuses[0].get("allocatedResourcesStatus") or []
+
+
+def health_is(lab: NodeLab, pod: str, health: str) -> bool:
+    return [each["health"] for entry in device_health(lab, pod) for each in entry["resources"]] == [health]
+
+
+@pytest.mark.parametrize("services", [KubeletOptions().health_services, ("v1alpha1.DRAResourceHealth",)])
+def test_a_lost_gpu_shows_in_the_pods_status_also_after_a_restart(root: Path, services: tuple[str, ...]) -> None:
+    lab = NodeLab(root, options=dataclasses.replace(FAST, health_services=services, health_redial=0.2))
+    try:
+        plugin = lab.plugin()
+        lab.wait_ready()
+        run_pod(lab, "p")
+        eventually(lambda: health_is(lab, "p", "Healthy"))
+        uid = lab.api.get(RESOURCE_CLAIMS, "p", "default")["metadata"]["uid"]
+        assert device_health(lab, "p") == [
+            {
+                "name": "claim:p",
+                "resources": [{"resourceID": f"k8s.gpu.nvidia.com/claim={uid}-gpu-0", "health": "Healthy"}],
+            }
+        ]
+        faults.lose_gpu(lab.state, 0)
+        eventually(lambda: health_is(lab, "p", "Unhealthy"), timeout=5)
+        assert "GPU_IS_LOST" in device_health(lab, "p")[0]["resources"][0]["message"]
+        assert lab.cluster.phase("p") == "Running"
+
+        plugin.kill()
+        eventually(lambda: health_is(lab, "p", "Unknown"))
+        again = lab.plugin()
+        eventually(lambda: health_is(lab, "p", "Unhealthy"), timeout=20)
+        assert "is not among the GPUs that answer" in device_health(lab, "p")[0]["resources"][0]["message"]
+        faults.clear_faults(lab.state)
+        eventually(lambda: health_is(lab, "p", "Healthy"), timeout=5)
+
+        began = time.monotonic()
+        assert again.terminate() == 0
+        assert time.monotonic() - began < 8, "the stream did not hold up the end"
+    finally:
+        lab.close()
 
 
 def test_sigterm_lets_a_call_finish(lab: NodeLab) -> None:

@@ -32,12 +32,15 @@ class ClaimInfo:
 
     def cdi_ids(self, request: str) -> tuple[str, ...]:
         """CDI names for one request, or for all when ``request`` is empty. A device without requests serves all."""
+        return tuple(cdi_id for _driver, device in self.devices_of(request) for cdi_id in device.cdi_ids)
+
+    def devices_of(self, request: str) -> tuple[tuple[str, Device], ...]:
+        """(driver, device) for one request, or for all when ``request`` is empty."""
         return tuple(
-            cdi_id
-            for devices in self.devices.values()
+            (driver, device)
+            for driver, devices in self.devices.items()
             for device in devices
             if not request or not device.requests or request in device.requests
-            for cdi_id in device.cdi_ids
         )
 
 
@@ -76,10 +79,11 @@ class ClaimCache:
         with self.lock:
             return tuple(info for info in self._claims.values() if pod_uid in info.pod_uids)
 
-    def pod_uids(self) -> set[str]:
-        """Pods that hold any claim."""
+    def pod_uids(self, driver: str | None = None) -> set[str]:
+        """Pods that hold any claim, or one with devices of ``driver``."""
         with self.lock:
-            return {uid for info in self._claims.values() for uid in info.pod_uids}
+            infos = [info for info in self._claims.values() if driver is None or driver in info.drivers]
+            return {uid for info in infos for uid in info.pod_uids}
 
 
 def _to_json(info: ClaimInfo) -> dict[str, Any]:

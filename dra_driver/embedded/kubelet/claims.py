@@ -70,6 +70,19 @@ def claim_drivers(claim: Obj) -> tuple[str, ...]:
     return tuple(dict.fromkeys(result["driver"] for result in results))
 
 
+def container_claims(pod: Obj, container: Obj) -> Iterator[tuple[str, str, str]]:
+    """(name in the pod's status, claim name, request name) of each of the container's claim entries.
+
+    Claims of extended resources are not among them: the kubelet tells no health of those (kubernetes #140060).
+    """
+    by_entry = {claim.entry: claim.claim_name for claim in pod_claims(pod) if claim.entry}
+    for wanted in container.get("resources", {}).get("claims") or ():
+        request = wanted.get("request") or ""
+        if wanted["name"] in by_entry:
+            name = f"claim:{wanted['name']}/{request}" if request else f"claim:{wanted['name']}"
+            yield name, by_entry[wanted["name"]], request
+
+
 def container_requests(pod: Obj, container: Obj) -> Iterator[tuple[str, str]]:
     """(claim name, request name) of one container; an empty request name means all requests of that claim."""
     wanted = container.get("resources", {}).get("claims") or ()

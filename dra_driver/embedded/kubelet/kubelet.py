@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dra_driver.embedded.kubelet import status
 from dra_driver.embedded.kubelet.claim_cache import ClaimCache
+from dra_driver.embedded.kubelet.health import HealthCache
 from dra_driver.embedded.kubelet.manager import Call, DraManager
 from dra_driver.embedded.kubelet.options import KubeletOptions
 from dra_driver.embedded.kubelet.plugins import PluginManager
@@ -50,8 +51,9 @@ class FakeKubelet:
         self._views = ViewStore(root / "containers")
         self._cache = ClaimCache(root)
         self.wiper = SliceWiper(api, node_name, self.options.wipe_retry)
-        self.plugins = PluginManager(node_name, self.registry_dir, self.wiper, self.options)
-        self.manager = DraManager(api, self.plugins, self._cache, self.options)
+        self.health = HealthCache(self.options.health_timeout)
+        self.plugins = PluginManager(node_name, self.registry_dir, self.wiper, self.health, self.options)
+        self.manager = DraManager(api, self.plugins, self._cache, self.health, self.options)
         self._session: _Session | None = None
 
     def start(self) -> None:
@@ -66,6 +68,7 @@ class FakeKubelet:
         self.wiper.start()
         self.plugins.start()
         self._session = _Session(self._api, self.node_name, self.options, self.manager, self.runtime, self._views)
+        self.health.on_change(self._session.health_changed)
         self._session.start()
 
     def stop(self) -> None:
@@ -149,6 +152,13 @@ class _Session:
         self._workers.stop(timeout=2.0)
         self._reconciler.join(timeout=2.0)
         self._events.stop(timeout=2.0)
+
+    def health_changed(self, driver: str) -> None:
+        """Look again at the pods with claims of ``driver``."""
+        concerned = self._manager.pods_of_driver(driver)
+        for pod in self._pods.store.objects():
+            if pod["metadata"]["uid"] in concerned:
+                self._queue.add(PodKey.of(pod))
 
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
         for pod in (old, new):  # two pods, when one of the same name replaced the other

@@ -20,11 +20,13 @@ from dra_driver.embedded.kubelet.claims import (
     PodClaimError,
     check_claim,
     claim_drivers,
+    container_claims,
     container_requests,
     pod_claims,
 )
+from dra_driver.embedded.kubelet.health import HealthCache
 from dra_driver.embedded.kubelet.options import KubeletOptions
-from dra_driver.embedded.kubelet.plugin import CallFailed, ClaimName, Plugin
+from dra_driver.embedded.kubelet.plugin import CallFailed, ClaimName, Device, Plugin
 from dra_driver.embedded.kubelet.plugins import PluginManager
 from dra_driver.kube.interface import RESOURCE_CLAIMS, ApiError, KubeApi, Obj
 
@@ -56,10 +58,13 @@ class Call:
 class DraManager:
     """Thread-safe; several pods may be prepared at the same time, as in the kubelet."""
 
-    def __init__(self, api: KubeApi, plugins: PluginManager, cache: ClaimCache, options: KubeletOptions) -> None:
+    def __init__(
+        self, api: KubeApi, plugins: PluginManager, cache: ClaimCache, health: HealthCache, options: KubeletOptions
+    ) -> None:
         self._api = api
         self._plugins = plugins
         self._cache = cache
+        self._health = health
         self._options = options
         self.calls: deque[Call] = deque(maxlen=_CALLS_KEPT)
         self.violations: list[str] = []  # answers to repeated calls that were not the same
@@ -95,6 +100,35 @@ class DraManager:
 
     def holds_claims(self, pod_uid: str) -> bool:
         return bool(self._cache.of_pod(pod_uid))
+
+    def pods_of_driver(self, driver: str) -> set[str]:
+        """UIDs of the pods that hold devices of ``driver``."""
+        return self._cache.pod_uids(driver)
+
+    def resource_health(self, pod: Obj) -> dict[str, list[Obj]]:
+        """By container what goes into its status as ``allocatedResourcesStatus``; empty with the feature off."""
+        if not self._options.health_services:
+            return {}
+        namespace = pod["metadata"]["namespace"]
+        found: dict[str, list[Obj]] = {}
+        with self._cache.lock:
+            for container in pod["spec"]["containers"]:
+                for name, claim_name, request in container_claims(pod, container):
+                    info = self._cache.get(namespace, claim_name)
+                    devices = info.devices_of(request) if info else ()
+                    resources = [self._health_of(driver, device) for driver, device in devices]
+                    found.setdefault(container["name"], []).append({"name": name, "resources": resources})
+        return found
+
+    def _health_of(self, driver: str, device: Device) -> Obj:
+        state = self._health.state(driver, device)
+        # One id for one device: the first of its CDI names.
+        identity = device.cdi_ids[0] if device.cdi_ids else f"{driver}/{device.pool}/{device.device}"
+        return {
+            "resourceID": identity,
+            "health": state.health,
+            **({"message": state.message} if state.message else {}),
+        }
 
     def reconcile(self, active_pod_uids: Collection[str]) -> None:
         """Unprepare claims of pods that the API server no longer has."""

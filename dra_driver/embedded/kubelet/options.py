@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 DRA_V1_SERVICE = "v1.DRAPlugin"
 DRA_V1BETA1_SERVICE = "v1beta1.DRAPlugin"
+HEALTH_V1_SERVICE = "v1.DRAResourceHealth"
+HEALTH_V1ALPHA1_SERVICE = "v1alpha1.DRAResourceHealth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,9 @@ class KubeletOptions:
     """Times in seconds, from the kubelet's pluginmanager (registration), cm/dra/plugin (calls, wipe), pod workers."""
 
     known_services: tuple[str, ...] = (DRA_V1_SERVICE, DRA_V1BETA1_SERVICE)
+    health_services: tuple[str, ...] = (HEALTH_V1_SERVICE, HEALTH_V1ALPHA1_SERVICE)  # none: the feature is off
+    health_redial: float = 5.0  # after the end of a health stream
+    health_timeout: float = 30.0  # of silence
     poll_interval: float = 0.1  # of the registry folder; the real kubelet watches it and acts once a second
     get_info_timeout: float = 1.0
     notify_timeout: float = 5.0

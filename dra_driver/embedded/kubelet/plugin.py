@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import grpc
 
 from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet import dra_v1beta1_pb2 as v1beta1
-from api.kubelet.services import DRA_V1, DRA_V1BETA1
+from api.kubelet.services import DRA_V1, DRA_V1BETA1, HEALTH_V1, HEALTH_V1ALPHA1
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,22 @@ class Plugin:
             old = v1beta1.NodeUnprepareResourcesRequest(claims=[_message(v1beta1.Claim, claim) for claim in claims])
             answers = self._call(method, lambda channel: DRA_V1BETA1.client(channel).unprepare(old, timeout))
         _check(method, claims, answers)
+
+    def watch_health(self, service: str) -> Iterator[Any]:
+        """The messages of the health stream in version ``service``. Raises :class:`CallFailed` at its end."""
+        health = next(each for each in (HEALTH_V1, HEALTH_V1ALPHA1) if each.advertised == service)
+        method = health.watch.name
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            raise CallFailed(f"{method}: no connection")
+        try:
+            yield from health.open(connection.channel)
+        except grpc.RpcError as error:
+            raise CallFailed(f"{method}: {_rpc_text(error)}") from error
+        except ValueError as error:  # the channel was closed before the call began
+            raise CallFailed(f"{method}: {error}") from error
+        raise CallFailed(f"{method}: the plugin ended the stream")
 
     def _call(self, method: str, send: Callable[[grpc.Channel], Any]) -> Any:
         with self._lock:

@@ -12,6 +12,7 @@ import logging
 import stat
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import grpc
 
 from api.kubelet import registration_v1_pb2 as registration
 from api.kubelet.services import PLUGIN_TYPE, REGISTRATION
+from dra_driver.embedded.kubelet.health import HealthCache, HealthStream
 from dra_driver.embedded.kubelet.options import KubeletOptions
 from dra_driver.embedded.kubelet.plugin import CHANNEL_OPTIONS, CallFailed, Plugin
 from dra_driver.embedded.kubelet.wiper import SliceWiper
@@ -39,14 +41,18 @@ class _Socket:
 class PluginManager:
     """One thread, ``kubelet-plugins-<node>``, between start and stop."""
 
-    def __init__(self, node_name: str, registry: Path, wiper: SliceWiper, options: KubeletOptions) -> None:
+    def __init__(
+        self, node_name: str, registry: Path, wiper: SliceWiper, health: HealthCache, options: KubeletOptions
+    ) -> None:
         self._node_name = node_name
         self._registry = registry
         self._wiper = wiper
+        self._health = health
         self._options = options
         self._lock = threading.RLock()
         self._sockets: dict[Path, _Socket] = {}
         self._plugins: list[Plugin] = []  # in the order in which they registered
+        self._streams: dict[Plugin, HealthStream] = {}
         self._stopping = threading.Event()
         self._registered = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -67,7 +73,7 @@ class PluginManager:
             plugins, self._plugins = self._plugins, []
             self._sockets.clear()
         for plugin in plugins:
-            plugin.close()
+            self._close(plugin)
 
     def get(self, driver: str) -> Plugin:
         """The plugin to call. Raises :class:`CallFailed` with the kubelet's words when there is none."""
@@ -185,6 +191,7 @@ class PluginManager:
             self._plugins.append(plugin)
             self.registrations.append((info.name, info.endpoint))
         plugin.connect()
+        self._open_health_stream(plugin, offered)
         logger.info("registered DRA plugin", extra={"driver": info.name, "endpoint": info.endpoint, "service": service})
         return plugin
 
@@ -192,9 +199,24 @@ class PluginManager:
         with self._lock:
             if plugin in self._plugins:
                 self._plugins.remove(plugin)
-        plugin.close()
+        self._close(plugin)
         logger.info("deregistered DRA plugin", extra={"driver": plugin.driver, "endpoint": plugin.endpoint})
         self._sync(plugin)
+
+    def _open_health_stream(self, plugin: Plugin, offered: Collection[str]) -> None:
+        service = next((version for version in self._options.health_services if version in offered), None)
+        if service is not None:
+            stream = HealthStream(plugin, service, self._health, self._options.health_redial)
+            with self._lock:
+                self._streams[plugin] = stream
+            stream.start()
+
+    def _close(self, plugin: Plugin) -> None:
+        with self._lock:
+            stream = self._streams.pop(plugin, None)
+        if stream is not None:
+            stream.stop()
+        plugin.close()
 
     def _sync(self, changed: Plugin) -> None:
         """A plugin came, went, or changed its connection: plan or call off the removal of its driver's slices."""

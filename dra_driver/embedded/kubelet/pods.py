@@ -91,6 +91,7 @@ class PodWorker:
         # The last phase reported, newer than what the watch has delivered, and since when containers run.
         self._phases: dict[str, str] = {}
         self._started: dict[str, tuple[str, float]] = {}
+        self._healths: dict[str, dict[str, list[Obj]]] = {}  # as last reported
 
     def sync(self, key: PodKey) -> float | None:
         """One step for one pod; returns seconds until it wants the next one, None when only a change brings one."""
@@ -111,6 +112,7 @@ class PodWorker:
         if pod is None:
             self._release(key.uid)
             self._phases.pop(key.uid, None)
+            self._healths.pop(key.uid, None)
             return None
         if pod["metadata"].get("deletionTimestamp"):
             self._release(key.uid)
@@ -146,11 +148,13 @@ class PodWorker:
             raise
         started = status.now()
         self._started[key.uid] = (started, time.monotonic())
-        self._report(key, status.running(pod, started))
+        self._report_running(key, pod, started)
         return self._options.container_run_time if status.containers_exit(pod) else None
 
     def _finish(self, key: PodKey, pod: Obj) -> float | None:
-        """Ends a pod whose containers end by themselves, once they ran for their time."""
+        """Tells changes of its devices' health; ends a pod whose containers end by themselves, after their time."""
+        if self._manager.resource_health(pod) != self._healths.get(key.uid, {}):
+            self._report_running(key, pod, status.running_since(pod) or status.now())
         if not status.containers_exit(pod):
             return None
         started, since = self._started.setdefault(key.uid, (status.now(), time.monotonic()))
@@ -160,6 +164,11 @@ class PodWorker:
         self._release(key.uid)
         self._report(key, status.succeeded(pod, started))
         return None
+
+    def _report_running(self, key: PodKey, pod: Obj, started: str) -> None:
+        health = self._manager.resource_health(pod)
+        self._report(key, status.with_health(status.running(pod, started), health))
+        self._healths[key.uid] = health
 
     def _create(self, key: PodKey, pod: Obj, container: Obj) -> None:
         name = container["name"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from dra_driver.kube.interface import Obj
 
@@ -36,6 +36,25 @@ def waiting(pod: Obj, reason: str, message: str = "") -> Obj:
 
 def running(pod: Obj, started: str) -> Obj:
     return _status(pod, "Running", {"running": {"startedAt": started}}, ready=OWN_CONDITIONS)
+
+
+def running_since(pod: Obj) -> str:
+    """When the pod's containers started, as its status says; empty when it does not."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        started: str = container.get("state", {}).get("running", {}).get("startedAt", "")
+        return started
+    return ""
+
+
+def with_health(new_status: Obj, health: Mapping[str, list[Obj]]) -> Obj:
+    """``new_status`` with the health of each container's devices (KEP 4680)."""
+    containers = [
+        {**container, "allocatedResourcesStatus": health[container["name"]]}
+        if container["name"] in health
+        else container
+        for container in new_status["containerStatuses"]
+    ]
+    return {**new_status, "containerStatuses": containers}
 
 
 def succeeded(pod: Obj, started: str) -> Obj:

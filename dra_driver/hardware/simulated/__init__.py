@@ -2,7 +2,7 @@
 
 ``create_state`` writes the state of a recorded (or captured) machine; ``install`` puts the simulated library in the
 place of libnvidia-ml for this process, so that pynvml and our adapter run for real on it. ``faults`` plays what goes
-wrong, ``host_root`` builds the node's file tree, ``smi`` is its nvidia-smi.
+wrong, ``host_root`` builds the node's file tree, ``smi`` is its nvidia-smi, ``node_folder`` makes a node's files.
 
 Who owns what: ``description`` the machine files, ``state`` the shared file, ``library`` the C interface with
 ``system``, ``device``, ``telemetry`` and ``mig`` as its functions.

@@ -4,20 +4,18 @@ Device nodes are real character devices where that is allowed (root, CAP_MKNOD).
 ``<root>/dev/.simulated-devices.json`` says what it stands for, by name below ``dev`` with major and minor:
 ``{"nvidia0": [195, 0], ...}``. The table is always written; ``cdi.device_nodes`` reads it where it finds a file.
 
-Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script that runs ``smi`` on the
-state file; the other programs of the driver only say that they are not simulated.
+Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script (``smi_script``);
+the other programs of the driver only say that they are not simulated.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import stat
-import sys
 from pathlib import Path
 
+from dra_driver.hardware.simulated.smi_script import smi_script
 from dra_driver.hardware.simulated.state import SimulatedState, StateFile
+from dra_driver.hardware.simulated.tree import Tree
 
 # Majors as on a usual node: the frontend's is fixed (195), the others are given by the kernel.
 FRONTEND_MAJOR = 195
@@ -65,20 +63,23 @@ _SILENT_PROGRAMS = (
 )
 
 
-def build(root: Path, state_file: Path) -> None:
-    """Make the tree for the machine in ``state_file`` under ``root``; what is there already is replaced.
+def build(root: Path, state_file: Path) -> int:
+    """Make the tree for the machine in ``state_file`` under ``root``; returns how many files it had to change.
 
-    HardwareUnavailable when the state cannot be read, OSError when the tree cannot be written.
+    May be repeated at any time, also while containers use the tree: what is right is not touched, what another machine
+    left is removed. HardwareUnavailable when the state cannot be read, OSError when the tree cannot be written.
     """
     state = StateFile(state_file).read()
-    _build_devices(root, state)
-    _build_libraries(root, state)
-    _build_programs(root, state_file)
-    _build_sysfs(root, state)
-    _build_proc(root, state)
+    tree = Tree(root)
+    _build_devices(tree, state)
+    _build_libraries(tree, state)
+    _build_programs(tree, state, state_file)
+    _build_sysfs(tree, state)
+    _build_proc(tree, state)
+    return tree.changed
 
 
-def _build_devices(root: Path, state: SimulatedState) -> None:
+def _build_devices(tree: Tree, state: SimulatedState) -> None:
     devices = {
         "nvidiactl": (FRONTEND_MAJOR, _CONTROL_MINOR),
         "nvidia-modeset": (FRONTEND_MAJOR, _MODESET_MINOR),
@@ -88,85 +89,58 @@ def _build_devices(root: Path, state: SimulatedState) -> None:
     for gpu in state.machine.hardware.gpus:
         devices[f"nvidia{gpu.minor}"] = (FRONTEND_MAJOR, gpu.minor)
     for name, (major, minor) in devices.items():
-        _make_device(root / "dev" / name, major, minor)
-    _write(root / SIMULATED_TABLE, json.dumps(dict(sorted(devices.items()))) + "\n")
+        tree.device(f"dev/{name}", major, minor)
+    tree.file(SIMULATED_TABLE, json.dumps(dict(sorted(devices.items()))) + "\n")
+    tree.prune("dev", lambda name: name.startswith("nvidia"))
 
 
-def _make_device(path: Path, major: int, minor: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    try:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-        path.chmod(0o666)  # mknod applies the umask
-    except PermissionError:
-        path.touch(mode=0o666)
-
-
-def _build_libraries(root: Path, state: SimulatedState) -> None:
+def _build_libraries(tree: Tree, state: SimulatedState) -> None:
     version = state.machine.hardware.driver_version
-    folder = root / LIBRARY_FOLDER
     for name, soname in _LIBRARIES.items():
-        library = folder / f"{name}.so.{version}"
-        _write(library, f"simulated {library.name}\n")
+        library = f"{name}.so.{version}"
+        tree.file(f"{LIBRARY_FOLDER}/{library}", f"simulated {library}\n")
         if soname:
-            _link(folder / f"{name}.so.{soname}", library.name)
+            tree.link(f"{LIBRARY_FOLDER}/{name}.so.{soname}", library)
         if name in _DEVELOPER_LINKS:
-            _link(folder / f"{name}.so", f"{name}.so.{soname}")
+            tree.link(f"{LIBRARY_FOLDER}/{name}.so", f"{name}.so.{soname}")
+    tree.prune(LIBRARY_FOLDER, lambda name: name.partition(".so")[0] in _LIBRARIES)
 
 
-def _build_programs(root: Path, state_file: Path) -> None:
-    folder = root / "usr/bin"
-    python, state = shlex.quote(sys.executable), shlex.quote(str(state_file.absolute()))
-    # Where this very code lies, so that the script works from any folder, from a checkout as from an installation.
-    packages = shlex.quote(str(Path(__file__).resolve().parents[3]))
-    smi = (
-        "#!/bin/sh\n"
-        f'PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}" \\\n'
-        f'exec {python} -m dra_driver.hardware.simulated.smi {state} "$@"\n'
-    )
-    _write(folder / "nvidia-smi", smi, mode=0o755)
+def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None:
+    tree.file("usr/bin/nvidia-smi", smi_script(state, state_file), mode=0o755)
     for name in _SILENT_PROGRAMS:
-        _write(folder / name, f"#!/bin/sh\necho '{name}: not simulated' >&2\nexit 1\n", mode=0o755)
+        tree.file(f"usr/bin/{name}", f"#!/bin/sh\necho '{name}: not simulated' >&2\nexit 1\n", mode=0o755)
 
 
-def _build_sysfs(root: Path, state: SimulatedState) -> None:
+def _build_sysfs(tree: Tree, state: SimulatedState) -> None:
     for index, gpu in enumerate(state.machine.hardware.gpus):
         pci = state.product(index).pci_device_id or "0x000010de"
         # The bridge between root and GPU; a GPU without a known root sits where sysfs has no PCI root.
         above = f"{gpu.pcie_root}/{gpu.pcie_root[3:]}:01.0" if gpu.pcie_root else "virtual"
-        folder = root / "sys/devices" / above / gpu.pci_bus_id
-        _write(folder / "numa_node", f"{-1 if gpu.numa_node is None else gpu.numa_node}\n")
-        _write(folder / "vendor", f"0x{pci[6:]}\n")
-        _write(folder / "device", f"{pci[:6]}\n")
-        _write(folder / "class", "0x030200\n")
-        _link(root / "sys/bus/pci/devices" / gpu.pci_bus_id, f"../../../devices/{above}/{gpu.pci_bus_id}")
+        folder = f"sys/devices/{above}/{gpu.pci_bus_id}"
+        tree.file(f"{folder}/numa_node", f"{-1 if gpu.numa_node is None else gpu.numa_node}\n")
+        tree.file(f"{folder}/vendor", f"0x{pci[6:]}\n")
+        tree.file(f"{folder}/device", f"{pci[:6]}\n")
+        tree.file(f"{folder}/class", "0x030200\n")
+        tree.link(f"sys/bus/pci/devices/{gpu.pci_bus_id}", f"../../../devices/{above}/{gpu.pci_bus_id}")
+    tree.prune("sys/bus/pci/devices")
+    tree.prune("sys/devices")
 
 
-def _build_proc(root: Path, state: SimulatedState) -> None:
+def _build_proc(tree: Tree, state: SimulatedState) -> None:
     version = state.machine.hardware.driver_version
-    _write(
-        root / "proc/devices",
+    tree.file(
+        "proc/devices",
         "Character devices:\n"
         f"{FRONTEND_MAJOR} nvidia-frontend\n{CAPS_MAJOR} nvidia-caps\n{UVM_MAJOR} nvidia-uvm\n\n"
         "Block devices:\n",
     )
-    _write(root / "proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}\n")
+    tree.file("proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}\n")
     for index, gpu in enumerate(state.machine.hardware.gpus):
-        _write(
-            root / "proc/driver/nvidia/gpus" / gpu.pci_bus_id / "information",
+        tree.file(
+            f"proc/driver/nvidia/gpus/{gpu.pci_bus_id}/information",
             f"Model: \t\t {state.product(index).name}\nGPU UUID: \t {state.gpus[index].uuid}\n"
             f"Bus Location: \t {gpu.pci_bus_id}\nDevice Minor: \t {gpu.minor}\n",
         )
-    _write(root / "proc/sys/kernel/random/boot_id", f"{state.boot_id}\n")
-
-
-def _write(path: Path, content: str, *, mode: int = 0o644) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-    path.chmod(mode)
-
-
-def _link(path: Path, target: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.symlink_to(target)
+    tree.file("proc/sys/kernel/random/boot_id", f"{state.boot_id}\n")
+    tree.prune("proc/driver/nvidia/gpus")

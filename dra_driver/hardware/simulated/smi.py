@@ -1,5 +1,7 @@
 """nvidia-smi of a simulated node: ``python -m dra_driver.hardware.simulated.smi STATE [-L | --version]``.
 
+The real one's table (no options) is here two things only: the versions and the list.
+
 It reads through NVML like the real one, so faults show here too. What it cannot do it refuses; exit codes: 0 done,
 2 not understood, 9 no driver (as nvidia-smi), 15 a GPU was lost.
 """
@@ -26,10 +28,8 @@ def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
         err.write("usage: python -m dra_driver.hardware.simulated.smi STATE [-L | --version]\n")
         return _NOT_UNDERSTOOD
     state_file, options = Path(arguments[0]), tuple(arguments[1:])
-    if options not in (("-L",), ("--list-gpus",), ("--version",)):
-        err.write(
-            f"simulated nvidia-smi cannot do {' '.join(options) or 'a call without options'}; try -L or --version\n"
-        )
+    if options not in ((), ("-L",), ("--list-gpus",), ("--version",)):
+        err.write(f"simulated nvidia-smi cannot do {' '.join(options)}; try no option, -L or --version\n")
         return _NOT_UNDERSTOOD
     hardware = NvmlHardware()
     try:
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
     if options == ("--version",):
         out.write(_version(reading))
         return 0
+    if not options:
+        out.write(_heading(reading))
     out.write(_list(reading))
     for problem in reading.problems:
         err.write(f"Unable to determine the device handle for GPU {problem.index}: {problem.message}\n")
@@ -52,13 +54,19 @@ def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
 
 
 def _version(reading: Reading) -> str:
+    driver, cuda = _versions(reading)
+    return f"NVIDIA-SMI version  : {driver}\nDRIVER version      : {driver}\nCUDA Version        : {cuda}\n"
+
+
+def _heading(reading: Reading) -> str:
+    driver, cuda = _versions(reading)
+    return f"NVIDIA-SMI {driver}    Driver Version: {driver}    CUDA Version: {cuda}\n"
+
+
+def _versions(reading: Reading) -> tuple[str, str]:
     machine = reading.machine
     cuda = f"{machine.cuda_driver_version // 1000}.{machine.cuda_driver_version % 1000 // 10}"
-    return (
-        f"NVIDIA-SMI version  : {machine.driver_version}\n"
-        f"DRIVER version      : {machine.driver_version}\n"
-        f"CUDA Version        : {cuda}\n"
-    )
+    return machine.driver_version, cuda
 
 
 def _list(reading: Reading) -> str:

@@ -125,7 +125,7 @@ class StateFile:
             except OSError as error:
                 raise HardwareUnavailable(
                     f"cannot read simulated hardware {self.path}: {error.strerror}",
-                    hint="create it first, with dra_driver.hardware.simulated.create_state",
+                    hint="create it first, with gpu-dra machine create",
                 ) from error
             except ValidationError as error:
                 first = error.errors()[0]
@@ -144,6 +144,17 @@ class StateFile:
             if after != before:
                 self.write(after)
             return after
+
+    def create(self, state: SimulatedState) -> tuple[SimulatedState, bool]:
+        """Write ``state`` unless there is one, alone among all processes; the one that is there then, and if it is new.
+
+        HardwareUnavailable when there is a file that is no state.
+        """
+        with self._exclusively():
+            if self.path.exists():
+                return self.read(), False
+            self.write(state)
+            return state, True
 
     def write(self, state: SimulatedState) -> None:
         write_atomically(self.path, state.model_dump_json(by_alias=True, exclude_none=True).encode())

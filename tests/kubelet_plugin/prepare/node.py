@@ -106,6 +106,10 @@ class Listener:
     damages: list[CheckpointDamage] = field(default_factory=list)
     late: list[tuple[Operation, ClaimRef, DriverError]] = field(default_factory=list)
     told: threading.Event = field(default_factory=threading.Event)
+    postponed: list[tuple[str, ...]] = field(default_factory=list)
+
+    def recovery_postponed(self, claims: Sequence[str]) -> None:
+        self.postponed.append(tuple(claims))
 
     def checkpoint_damaged(self, damage: CheckpointDamage) -> None:
         self.damages.append(damage)
@@ -132,7 +136,9 @@ class TestNode:
         self.edits = DriverEdits(DriverRoots(Root(self.root), sysfs=self.root / "sys"))
         self.listener = Listener()
 
-    def engine(self, boot_id: str = BOOT, *, start: bool = True) -> PrepareEngine:
+    def engine(
+        self, boot_id: str = BOOT, *, start: bool = True, lock_seconds: float = 5.0, pause: float = 5.0
+    ) -> PrepareEngine:
         engine = PrepareEngine(
             api=self.claims,
             driver_name=DRIVER,
@@ -143,6 +149,8 @@ class TestNode:
             state_folder=self.state,
             boot_id=boot_id,
             listener=self.listener,
+            start_lock_seconds=lock_seconds,
+            postponed_pause=pause,
         )
         if start:
             engine.start()

@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dra_driver.errors import StateError
-from kubelet_plugin.locks import NamedLocks, byte_of
+from kubelet_plugin.locks import LockBusy, NamedLocks, byte_of
 
 HOLDER = """
 import sys
@@ -61,6 +63,29 @@ def test_one_at_a_time(file: Path) -> None:
         thread.join(10)
     assert worst == 1
     assert not locks._mutexes
+
+
+def test_a_wait_with_an_end(file: Path) -> None:
+    locks = NamedLocks(file)
+    waited_for: list[str] = []
+
+    def try_it() -> float:
+        began = time.monotonic()
+        with (
+            pytest.raises(LockBusy, match="lock b is held"),
+            locks.hold(["a", "b"], waited_for.append, until=began + 0.1),
+        ):
+            pytest.fail("it was held")
+        return time.monotonic() - began
+
+    with held_by_another_process(file, "b"):
+        assert 0.1 <= try_it() < 1
+    with locks.hold(["b"]), futures.ThreadPoolExecutor(1) as pool:
+        assert 0.1 <= pool.submit(try_it).result() < 1
+    assert waited_for == ["b", "b"]
+    assert not locks._mutexes
+    with locks.hold(["a", "b"], until=0.0):
+        """What is free needs no time."""
 
 
 def test_different_names_do_not_wait(file: Path) -> None:

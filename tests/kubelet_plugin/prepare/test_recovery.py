@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+
+import pytest
 
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.entry import ClaimState, StepRecord
 from kubelet_plugin.prepare.recovery import Recovered
+from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.prepare.node import TestNode, claim, entry, ref, result
 
 
@@ -81,6 +85,43 @@ def test_what_another_process_works_on_is_left_alone(node: TestNode) -> None:
         assert node.engine(start=False).start() == Recovered()
     assert node.cdi.claim_uids() == ("u1", "u2")
     assert node.engine(start=False).start() == Recovered(rolled_back=("u1",), orphans=("u2",))
+
+
+@pytest.mark.parametrize("state", [ClaimState.PREPARE_STARTED, ClaimState.COMPLETED])
+def test_a_gpu_that_another_plugin_works_on_does_not_hold_up_the_start(node: TestNode, state: ClaimState) -> None:
+    old = prepared(node, "u1", "gpu-1")
+    prepared(node, "u2", "gpu-2").stop()
+    node.cdi.remove("u1")
+    set_state(node, "u1", state)
+    gpu = node.machine.gpus[1].uuid
+    engine = node.engine(start=False, lock_seconds=0.1, pause=0.05)
+    with old._locks.hold([f"device-{gpu}"]):
+        began = time.monotonic()
+        assert engine.start() == Recovered(restored=("u2",), postponed=("u1",))
+        assert time.monotonic() - began < 2
+        assert node.listener.postponed == [("u1",)]
+        assert isinstance(engine.unprepare([ref("u2")], timeout=10)["u2"], type(None)), "other GPUs are served"
+        time.sleep(0.3)  # a few tries
+        assert node.cdi.claim_uids() == ()
+    if state is ClaimState.COMPLETED:
+        eventually(lambda: node.cdi.claim_uids() == ("u1",))
+    else:
+        eventually(lambda: not engine.entries())
+    eventually(lambda: engine._postponed is not None and not engine._postponed.is_alive())
+    engine.stop()
+    old.stop()
+
+
+def test_a_stop_ends_the_waiting_for_another_plugin(node: TestNode) -> None:
+    old = prepared(node)
+    set_state(node, "u1", ClaimState.PREPARE_STARTED)
+    engine = node.engine(start=False, lock_seconds=0.05, pause=0.01)
+    with old._locks.hold([f"device-{node.machine.gpus[1].uuid}"]):
+        assert engine.start().postponed == ("u1",)
+        engine.stop()
+        assert engine._postponed is not None
+        assert not engine._postponed.is_alive()
+    assert "u1" in engine.entries(), "for the next start"
 
 
 def test_a_step_that_cannot_be_undone_stays_recorded(node: TestNode) -> None:
