@@ -20,7 +20,6 @@ from dra_driver.kube.interface import (
     KubeApi,
     NotFound,
     Obj,
-    PatchType,
     Resource,
 )
 from e2e.kit.expected import DRIVER
@@ -136,27 +135,22 @@ def _refused_or_dropped(api: KubeApi, spec: Obj, feature: str) -> str:
 
 
 def _missing_health(api: KubeApi, namespace: str) -> dict[str, str]:
+    """Tried on a pod of the driver: the status of a container may speak of any resource that the container requests."""
     pods = api.list(PODS, namespace, limit=1).items
     statuses = (pods[0].get("status") or {}).get("containerStatuses") if pods else None
     if not statuses:
         reason = f"no running pod in {namespace} to try it with"
         return {HEALTH: reason, HEALTH_MESSAGES: reason}
-    resource = {"resourceID": "probe", "health": "Healthy", "message": "probe"}
-    tried = {**statuses[0], "allocatedResourcesStatus": [{"name": "claim:probe", "resources": [resource]}]}
-    patch = {"status": {"containerStatuses": [tried]}}
+    name = statuses[0]["name"]
+    container = next(entry for entry in pods[0]["spec"]["containers"] if entry["name"] == name)
+    resource = next(iter((container.get("resources") or {}).get("requests") or ()), "cpu")
+    entry = {"name": resource, "resources": [{"resourceID": "probe", "health": "Healthy", "message": "probe"}]}
+    patch = {"status": {"containerStatuses": [{**statuses[0], "allocatedResourcesStatus": [entry]}]}}
     try:
-        echo = api.patch(
-            PODS,
-            pods[0]["metadata"]["name"],
-            patch,
-            namespace,
-            patch_type=PatchType.STRATEGIC,
-            subresource="status",
-            dry_run=True,
-        )
+        echo = api.patch(PODS, pods[0]["metadata"]["name"], patch, namespace, subresource="status", dry_run=True)
     except ApiError as error:
         return {HEALTH: f"refused: {error.message}", HEALTH_MESSAGES: f"refused: {error.message}"}
-    kept = _health_entries(echo, statuses[0]["name"])
+    kept = _health_entries(echo, name)
     if not kept:
         reason = "a pod's status loses allocatedResourcesStatus (gate ResourceHealthStatus)"
         return {HEALTH: reason, HEALTH_MESSAGES: reason}

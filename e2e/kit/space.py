@@ -31,6 +31,7 @@ READY_SECONDS = 60.0
 GONE_SECONDS = 60.0
 UNSCHEDULABLE_SECONDS = 20.0
 _STAYS_SECONDS = 1.0
+_AUTHORIZER_LAGS = "no relationship found between node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,14 @@ class Space:
             check_view(found[name], wanted, f"{pod}/{name}")
         return found
 
-    def events(self, reason: str = "") -> list[Obj]:
-        selector = f"reason={reason}" if reason else ""
-        return self.api.list(EVENTS, self.namespace, field_selector=selector).items
+    def failed_prepares(self) -> list[str]:
+        """What the kubelet said of prepares that failed.
+
+        Not those that never got to the driver because the API server would not yet show the kubelet its pod's claim:
+        its authorizer learns of pods by a watch (plugin/pkg/auth/authorizer/node), and the kubelet tries again.
+        """
+        events = self.api.list(EVENTS, self.namespace, field_selector="reason=FailedPrepareDynamicResources").items
+        return [event["message"] for event in events if _AUTHORIZER_LAGS not in event["message"]]
 
     def close(self) -> None:
         """Delete everything; returns when pods and claims are gone. The rest of the namespace goes by itself."""

@@ -33,4 +33,4 @@ def test_ten_rounds_of_eight_pods(stage: Stage, space: Space) -> None:
         stage.wait_clean()
         for node in stage.nodes:
             assert not read_files(stage.cluster, node).problems
-    assert not space.events("FailedPrepareDynamicResources")
+    assert not space.failed_prepares()

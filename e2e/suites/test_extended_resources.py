@@ -6,6 +6,7 @@ import pytest
 
 from dra_driver.kube.interface import NODES, PODS
 from e2e.kit.features import EXTENDED_RESOURCES, IMPLICIT_EXTENDED_RESOURCES, extended_class_resource
+from e2e.kit.pools import gpus
 from e2e.kit.space import Space
 from e2e.kit.stage import Stage
 from e2e.kit.workloads import Container, Use, claim_spec, pod
@@ -43,7 +44,7 @@ def test_beside_a_claim(space: Space) -> None:
 
 
 def test_more_than_there_are_stays_pending(stage: Stage, space: Space) -> None:
-    space.pod(pod("greedy", containers=(limited("main", 1000),)))
+    space.pod(pod("greedy", containers=(limited("main", len(gpus(stage.api)) + 1),)))
     message = space.stays_pending("greedy")
     assert RESOURCE in message or "cannot allocate all claims" in message, message
     for node in stage.api.list(NODES).items:

@@ -44,7 +44,7 @@ def test_plugin_restart_fails_no_prepare_and_writes_no_slice(stage: Stage, space
         enough = churn.rounds + 2
         eventually(lambda: check_rounds(churn.rounds, enough), _ROLLOUT_SECONDS)
     assert not churn.problems
-    assert not space.events("FailedPrepareDynamicResources")
+    assert not space.failed_prepares()
     assert not prepare_errors(stage)
     assert not slices.describe()
     assert versions(driver_slices(stage.api)) == published

@@ -37,7 +37,7 @@ def test_upgrade_under_churn_fails_no_prepare(stage: Stage, space: Space) -> Non
     assert not new & old, "every pod of the driver must have been replaced"
     assert churn.rounds > 0
     assert not churn.problems
-    assert not space.events("FailedPrepareDynamicResources")
+    assert not space.failed_prepares()
     assert not prepare_errors(stage)
     assert not slices.describe()
     assert versions(driver_slices(stage.api)) == published
