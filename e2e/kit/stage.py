@@ -13,7 +13,6 @@ from dra_driver.kube.cluster import ClusterApi
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import RESOURCE_CLAIMS
 from e2e.clusters.interface import Ability, Cluster, ClusterError
-from e2e.images.workload import workload_archive
 from e2e.install import NAMESPACE, Driver
 from e2e.kit.driver_pods import DriverPods
 from e2e.kit.features import Features, probe, read_version
@@ -22,13 +21,19 @@ from e2e.kit.node_files import read_files
 from e2e.kit.space import Space
 from e2e.kit.waiting import NotYet, eventually
 
-CLUSTERS = ("local", "kind", "existing")
+CLUSTERS = {
+    "local": "e2e.clusters.local.cluster",
+    "kind": "e2e.clusters.kind.cluster",
+    "existing": "e2e.clusters.existing",
+}
+DEFAULT_MACHINE = "a100-sxm4-40gb"
 _LEFTOVER_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the session wants its cluster. ``installed``: the driver is there already and stays."""
+    """How the session wants its cluster. ``installed``: the driver is there already and stays. ``name``: not the usual
+    one, beside which it runs."""
 
     cluster: str
     kubernetes: str
@@ -36,6 +41,7 @@ class Options:
     nodes: int
     keep: bool
     installed: bool
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,6 @@ class Stage:
 def open_stage(options: Options) -> Iterator[Stage]:
     """Bring the cluster up and the driver in, and take both away at the end. Raises ClusterError and TimedOut."""
     with open_cluster(options) as cluster:
-        if cluster.abilities:
-            cluster.load_image(workload_archive())
         api = connect(str(cluster.kubeconfig))
         kubectl = find_kubectl(options.kubernetes, cluster.kubeconfig)
         driver = Driver(cluster, api)
@@ -113,13 +117,15 @@ def open_stage(options: Options) -> Iterator[Stage]:
 
 
 def open_cluster(options: Options) -> AbstractContextManager[Cluster]:
-    """The session of ``e2e.clusters.<name>``. Raises ClusterError for a name that there is not."""
+    """The session of that cluster. Raises ClusterError for a name that there is not."""
     if options.cluster not in CLUSTERS:
         raise ClusterError(f"there is no cluster {options.cluster!r}; there are {', '.join(CLUSTERS)}")
-    module: Any = importlib.import_module(f"e2e.clusters.{options.cluster}")
+    module: Any = importlib.import_module(CLUSTERS[options.cluster])
     session: Callable[..., AbstractContextManager[Cluster]] = module.session
-    chosen = {"machine": options.machine} if options.machine else {}
-    return session(kubernetes=options.kubernetes, nodes=options.nodes, keep=options.keep, **chosen)
+    # GPUs of an existing cluster are its own unless somebody asks for simulated ones.
+    machine = options.machine or (None if options.cluster == "existing" else DEFAULT_MACHINE)
+    named = {"name": options.name} if options.name else {}
+    return session(kubernetes=options.kubernetes, nodes=options.nodes, machine=machine, keep=options.keep, **named)
 
 
 def missing_abilities(stage: Stage, wanted: Sequence[Ability]) -> str:

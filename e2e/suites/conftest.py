@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from e2e.clusters.interface import Ability
+from e2e.clusters.interface import Ability, ClusterError
 from e2e.clusters.programs import NEWEST_KUBERNETES
 from e2e.kit.report import failure_report
 from e2e.kit.space import Space, now, unique_name
-from e2e.kit.stage import CLUSTERS, Options, Stage, missing_abilities, open_stage
+from e2e.kit.stage import CLUSTERS, DEFAULT_MACHINE, Options, Stage, missing_abilities, open_stage
+from e2e.kit.waiting import TimedOut
 
 _TEST_SECONDS = 300
 _BEGAN = pytest.StashKey[str]()
@@ -20,8 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cluster", "the cluster of the end-to-end suite")
     group.addoption("--cluster", choices=CLUSTERS, default="local", help="which cluster (local)")
     group.addoption("--kubernetes", default=NEWEST_KUBERNETES, metavar="MINOR", help=f"({NEWEST_KUBERNETES})")
-    group.addoption("--machine", default=None, metavar="NAME", help="the machine that nodes simulate")
+    group.addoption(
+        "--machine", default=None, metavar="NAME", help=f"the machine that nodes simulate ({DEFAULT_MACHINE})"
+    )
     group.addoption("--nodes", type=int, default=1, metavar="N", help="how many nodes (1)")
+    group.addoption("--cluster-name", default="", metavar="NAME", help="of a local cluster beside another one")
     group.addoption("--keep", action="store_true", help="leave the cluster up, with the driver in it")
     group.addoption("--installed", action="store_true", help="the driver is installed already and stays as it is")
 
@@ -55,13 +60,19 @@ def options(pytestconfig: pytest.Config) -> Options:
         machine=pytestconfig.getoption("--machine"),
         nodes=pytestconfig.getoption("--nodes"),
         keep=pytestconfig.getoption("--keep"),
+        name=pytestconfig.getoption("--cluster-name"),
         installed=pytestconfig.getoption("--installed"),
     )
 
 
 @pytest.fixture(scope="session")
 def session_stage(options: Options) -> Iterator[Stage]:
-    with open_stage(options) as stage:
+    with contextlib.ExitStack() as stack:
+        try:
+            stage = stack.enter_context(open_stage(options))
+        except (ClusterError, TimedOut) as error:
+            # One sentence instead of the same one for each test.
+            pytest.exit(f"no cluster to test on: {error}", returncode=3)
         yield stage
 
 

@@ -26,7 +26,7 @@ from e2e.clusters.local import certificates, network
 from e2e.clusters.local.components import CONTAINERD_SOCKET, Components
 from e2e.clusters.local.machine import Machine
 from e2e.clusters.local.processes import ProcessId
-from e2e.clusters.local.settings import API_PORT, CONTROL, CONTROL_ADDRESS, ClusterSettings, NodeSettings
+from e2e.clusters.local.settings import API_PORT, CONTROL, CONTROL_ADDRESS, DEFAULT_NAME, ClusterSettings, NodeSettings
 from e2e.images import driver, pause, workload
 
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "sysctl", "runc", "iptables", "openssl", "busybox")
@@ -261,13 +261,15 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def session(*, kubernetes: str, nodes: int, machine: str, keep: bool) -> Iterator[LocalCluster]:
+def session(
+    *, kubernetes: str, nodes: int, machine: str, keep: bool, name: str = DEFAULT_NAME
+) -> Iterator[LocalCluster]:
     """A cluster for as long as the context lasts, also when this process is killed; with ``keep`` it stays up.
 
     One that is up already with the same settings is used, and stays.
     """
     minor = ".".join(kubernetes.split(".")[:2])
-    settings = ClusterSettings(kubernetes=minor, nodes=nodes, machine=machine)
+    settings = ClusterSettings(name, minor, nodes, machine)
     there = LocalCluster.attach(settings.name)
     if there is not None and there.settings == settings:
         yield there
