@@ -7,7 +7,7 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto generate bench lock clean
+.PHONY: help demo test lint format proto generate manifests bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -45,8 +45,11 @@ format: $(VENV)/.stamp-dev ## format and fix what can be fixed
 proto: $(VENV)/.stamp-dev ## generate api/kubelet/*_pb2.py from the .proto files
 	@$(BIN)/python -m api.kubelet.generate
 
-generate: $(VENV)/.stamp-dev ## generate CRDs, JSON schemas and the configuration reference from api/
+generate: $(VENV)/.stamp-dev ## generate CRDs, JSON schemas, the configuration reference and chart parts from api/
 	@$(BIN)/python -m api.generate
+
+manifests: $(VENV)/.stamp-dev ## render deploy/manifests from the chart; needs helm
+	@$(BIN)/python -m tests.deploy.manifests
 
 bench: $(VENV)/.stamp-dev ## measure; prints the table of docs/dev/performance.md
 	@$(BIN)/python -m tests.bench

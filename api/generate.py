@@ -1,4 +1,6 @@
-"""Writes what follows from the models: CRDs, JSON schemas, tables in the manual. ``python -m api.generate [--check]``.
+"""Writes what follows from the models: CRDs, JSON schemas, the manual's tables, parts of the chart.
+
+``python -m api.generate [--check]``.
 
 ``--check`` writes nothing and fails when a file is not current; a test does the same.
 """
@@ -17,7 +19,7 @@ from pydantic import BaseModel
 from api import tables
 from api.claim_config import KINDS
 from api.crd import Column, Definition, crd
-from api.driver_config import DriverConfiguration
+from api.driver_config import DriverConfiguration, DriverSpec
 from api.node_inventory import NodeInventory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +28,9 @@ CRDS = Path("deploy/crds")
 SCHEMAS = CRDS / "schema"
 CONFIGURATION_PAGE = Path("docs/user/configuration.md")
 CLAIM_CONFIG_PAGE = Path("docs/user/claim-config.md")
+CHART = Path("deploy/chart/gpu-dra")
+CHART_CRD = CHART / "files/nodeinventories.yaml"  # a chart cannot reach files outside of its folder
+VALUES_SCHEMA = CHART / "values.schema.json"
 
 DEFINITIONS = (
     Definition(
@@ -60,7 +65,8 @@ DEFINITIONS = (
 
 
 def generated(root: Path = ROOT) -> dict[Path, str]:
-    """Every generated file by its path below ``root``. Reads the manual's pages, whose other text it keeps."""
+    """Every generated file by its path below ``root``. Reads the manual's pages and the chart's schema of its values,
+    whose other parts it keeps."""
     files = {CRDS / f"{d.plural}.yaml": _yaml(crd(d)) for d in DEFINITIONS}
     models: Mapping[str, type[BaseModel]] = {**KINDS, **{d.kind: d.model for d in DEFINITIONS}}
     files |= {SCHEMAS / f"{kind.lower()}.json": _schema(model) for kind, model in models.items()}
@@ -77,7 +83,18 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
         for name, block in blocks.items():
             text = replace_block(text, name, block)
         files[page] = text
+    files[CHART_CRD] = files[CRDS / "nodeinventories.yaml"]
+    files[VALUES_SCHEMA] = with_configuration((root / VALUES_SCHEMA).read_text(encoding="utf-8"))
     return files
+
+
+def with_configuration(values_schema: str) -> str:
+    """The chart's JSON schema with ``config`` and ``featureGates`` as DriverSpec has them."""
+    schema = json.loads(values_schema)
+    spec = DriverSpec.model_json_schema(by_alias=True)
+    schema["$defs"] = spec.pop("$defs")
+    schema["properties"] |= {"config": spec, "featureGates": spec["properties"]["featureGates"]}
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def replace_block(text: str, name: str, block: str) -> str:

@@ -56,7 +56,7 @@ def make_layer(root: Path, output: Path, *, prefix: str = "") -> Layer:
         links: dict[tuple[int, int], str] = {}
         for path in _walk(root):
             _add(tar, root, path, prefix, links)
-    return _layer(output)
+    return layer_of(output)
 
 
 def write_archive(output: Path, reference: str, layers: Sequence[Layer], config: ImageConfig) -> int:
@@ -161,7 +161,8 @@ def _parents(prefix: str) -> list[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _layer(path: Path) -> Layer:
+def layer_of(path: Path) -> Layer:
+    """The layer that lies in ``path`` already."""
     digest = hashlib.sha256()
     with path.open("rb") as content:
         while block := content.read(_BLOCK):

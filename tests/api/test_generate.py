@@ -26,6 +26,7 @@ def test_check_finds_and_a_run_repairs(
 ) -> None:
     shutil.copytree(generate.ROOT / "docs/user", tmp_path / "docs/user")
     shutil.copytree(generate.ROOT / generate.CRDS, tmp_path / generate.CRDS)
+    shutil.copytree(generate.ROOT / generate.CHART, tmp_path / generate.CHART)
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate.generated, "__defaults__", (tmp_path,))
     stale = tmp_path / generate.CRDS / "nodeinventories.yaml"

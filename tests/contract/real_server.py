@@ -79,6 +79,7 @@ def running(binaries: Binaries, folder: Path) -> Iterator[Path]:
         "--authorization-mode", "AlwaysAllow", "--service-account-key-file", str(key),
         "--service-account-signing-key-file", str(key), "--service-account-issuer", "https://kubernetes.default.svc",
         "--service-cluster-ip-range", "10.96.0.0/16", "--disable-admission-plugins", "ServiceAccount",
+        "--allow-privileged",
     ]  # fmt: skip
     with _process(etcd, folder / "etcd.log"), _process(apiserver, folder / "apiserver.log") as server:
         _wait_ready(server, kubeconfig, folder / "apiserver.log")

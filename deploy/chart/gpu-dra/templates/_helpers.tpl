@@ -1,0 +1,137 @@
+{{- define "gpu-dra.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The release's name when it contains the chart's, as most charts do. Cut to leave room for the longest suffix. */}}
+{{- define "gpu-dra.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 38 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 38 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 38 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-dra.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{- define "gpu-dra.image" -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+
+{{/* Service account of a component: dict "context" $ "component" "controller". */}}
+{{- define "gpu-dra.serviceAccountName" -}}
+{{- printf "%s-%s" (default (include "gpu-dra.fullname" .context) .context.Values.serviceAccount.name) .component }}
+{{- end }}
+
+{{- define "gpu-dra.selectorLabels" -}}
+{{- if .context.Values.selectorLabelsOverride -}}
+{{ toYaml .context.Values.selectorLabelsOverride }}
+{{- else -}}
+app.kubernetes.io/name: {{ include "gpu-dra.name" .context }}
+app.kubernetes.io/instance: {{ .context.Release.Name }}
+{{- end }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Labels of every object: dict "context" $, and "component" where it belongs to one. */}}
+{{- define "gpu-dra.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ include "gpu-dra.name" .context }}
+app.kubernetes.io/instance: {{ .context.Release.Name }}
+app.kubernetes.io/version: {{ .context.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .context.Release.Service }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-dra.podLabels" -}}
+{{- $labels := fromYaml (include "gpu-dra.labels" .) }}
+{{- $selector := fromYaml (include "gpu-dra.selectorLabels" .) }}
+{{- toYaml (mergeOverwrite (omit $labels "helm.sh/chart") (default (dict) .podLabels) $selector) }}
+{{- end }}
+
+{{/* Settings of `config` that templates need too, with the program's own defaults. */}}
+{{- define "gpu-dra.driverName" -}}
+{{- default "gpu.nvidia.com" .Values.config.driverName }}
+{{- end }}
+
+{{- define "gpu-dra.cdiRoot" -}}
+{{- default "/var/run/cdi" (dig "cdi" "root" "" .Values.config) }}
+{{- end }}
+
+{{- define "gpu-dra.leaseName" -}}
+{{- default "gpu-dra-controller" (dig "controller" "leaderElection" "leaseName" "" .Values.config) }}
+{{- end }}
+
+{{- define "gpu-dra.leaseNamespace" -}}
+{{- default (include "gpu-dra.namespace" .) (dig "controller" "leaderElection" "namespace" "" .Values.config) }}
+{{- end }}
+
+{{/* The port of an address such as ":8080". */}}
+{{- define "gpu-dra.port" -}}
+{{- regexFind "[0-9]+$" . }}
+{{- end }}
+
+{{- define "gpu-dra.logLevel" -}}
+{{- $verbosity := toString .Values.logVerbosity }}
+{{- if ne $verbosity "" }}
+{{- ternary "debug" "info" (ge (int $verbosity) 5) }}
+{{- end }}
+{{- end }}
+
+{{/* What both programs are told alike. */}}
+{{- define "gpu-dra.commonEnv" -}}
+- name: NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- with include "gpu-dra.logLevel" . }}
+- name: LOG_LEVEL
+  value: {{ . }}
+{{- end }}
+{{- if .Values.featureGates }}
+{{- $gates := list }}
+{{- range $gate, $on := .Values.featureGates }}
+{{- $gates = append $gates (printf "%s=%t" $gate $on) }}
+{{- end }}
+- name: FEATURE_GATES
+  value: {{ join "," $gates | quote }}
+{{- end }}
+{{- if .Values.config }}
+- name: CONFIG_FILE
+  value: /etc/gpu-dra/driver.yaml
+{{- end }}
+{{- end }}
+
+{{- define "gpu-dra.configMount" -}}
+{{- if .Values.config -}}
+- name: config
+  mountPath: /etc/gpu-dra
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "gpu-dra.configVolume" -}}
+{{- if .Values.config -}}
+- name: config
+  configMap: {name: {{ include "gpu-dra.fullname" . }}-config}
+{{- end }}
+{{- end }}
+
+{{/* A changed configuration makes new pods: the programs read it at their start only. */}}
+{{- define "gpu-dra.podAnnotations" -}}
+{{- $annotations := default (dict) .annotations }}
+{{- if .context.Values.config }}
+{{- $annotations = merge (dict "checksum/config" (toYaml .context.Values.config | sha256sum)) $annotations }}
+{{- end }}
+{{- if $annotations }}
+{{- toYaml $annotations }}
+{{- end }}
+{{- end }}

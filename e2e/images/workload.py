@@ -1,0 +1,43 @@
+"""The image that stands for ``ubuntu:24.04`` where no registry is: a static busybox with the tools the examples use."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from e2e.clusters.interface import ClusterError
+from e2e.clusters.programs import cache_folder
+from e2e.images.oci import ImageConfig, make_layer, write_archive
+
+REFERENCE = "docker.io/library/ubuntu:24.04"
+_FOLDERS = ("bin", "etc", "tmp", "root", "usr/bin")
+
+
+def workload_archive() -> Path:
+    """The OCI archive, made when it is not in the cache. Raises ClusterError without a static busybox."""
+    target = cache_folder() / "images" / "workload.tar"
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise ClusterError("the pods' image is made of busybox: install busybox-static")
+    if target.exists() and target.stat().st_mtime > Path(busybox).stat().st_mtime:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        root = Path(work, "root")
+        _fill(root, Path(busybox))
+        layer = make_layer(root, Path(work, "layer.tar"))
+        write_archive(target, REFERENCE, [layer], ImageConfig(command=("sh",)))
+    return target
+
+
+def _fill(root: Path, busybox: Path) -> None:
+    for folder in _FOLDERS:
+        (root / folder).mkdir(parents=True)
+    shutil.copy2(busybox, root / "bin" / "busybox")
+    (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    tools = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True).stdout.split()
+    for tool in tools:
+        if tool != "busybox":
+            (root / "bin" / tool).symlink_to("busybox")
