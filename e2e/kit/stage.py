@@ -21,11 +21,7 @@ from e2e.kit.node_files import read_files
 from e2e.kit.space import Space
 from e2e.kit.waiting import NotYet, eventually
 
-CLUSTERS = {
-    "local": "e2e.clusters.local.cluster",
-    "kind": "e2e.clusters.kind.cluster",
-    "existing": "e2e.clusters.existing",
-}
+CLUSTERS = ("local", "kind", "existing")
 DEFAULT_MACHINE = "a100-sxm4-40gb"
 _LEFTOVER_SECONDS = 15.0
 
@@ -120,7 +116,7 @@ def open_cluster(options: Options) -> AbstractContextManager[Cluster]:
     """The session of that cluster. Raises ClusterError for a name that there is not."""
     if options.cluster not in CLUSTERS:
         raise ClusterError(f"there is no cluster {options.cluster!r}; there are {', '.join(CLUSTERS)}")
-    module: Any = importlib.import_module(CLUSTERS[options.cluster])
+    module: Any = importlib.import_module(f"e2e.clusters.{options.cluster}")
     session: Callable[..., AbstractContextManager[Cluster]] = module.session
     # GPUs of an existing cluster are its own unless somebody asks for simulated ones.
     machine = options.machine or (None if options.cluster == "existing" else DEFAULT_MACHINE)

@@ -26,12 +26,13 @@ from e2e.clusters.local import certificates, network
 from e2e.clusters.local.components import CONTAINERD_SOCKET, Components
 from e2e.clusters.local.machine import Machine
 from e2e.clusters.local.processes import ProcessId
-from e2e.clusters.local.settings import API_PORT, CONTROL, CONTROL_ADDRESS, DEFAULT_NAME, ClusterSettings, NodeSettings
+from e2e.clusters.local.settings import API_PORT, CONTROL, CONTROL_ADDRESS, ClusterSettings, NodeSettings
 from e2e.images import driver, pause, workload
 
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "sysctl", "runc", "iptables", "openssl", "busybox")
 _PACKAGES = "util-linux iproute2 mount procps runc iptables openssl busybox-static"
 _READY_SECONDS = 120.0
+_DEFAULTS = ClusterSettings()
 _SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -262,7 +263,12 @@ class LocalCluster:
 
 @contextlib.contextmanager
 def session(
-    *, kubernetes: str, nodes: int, machine: str, keep: bool, name: str = DEFAULT_NAME
+    *,
+    kubernetes: str = programs.NEWEST_KUBERNETES,
+    nodes: int = 1,
+    machine: str = _DEFAULTS.machine,
+    keep: bool = False,
+    name: str = _DEFAULTS.name,
 ) -> Iterator[LocalCluster]:
     """A cluster for as long as the context lasts, also when this process is killed; with ``keep`` it stays up.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from e2e.clusters.programs import cache_folder
 
-DEFAULT_NAME = "gpu-dra"
 CONTROL = "control"
 CONTROL_ADDRESS = "10.250.0.1"
 SERVICE_RANGE = "10.96.0.0/16"
@@ -56,7 +55,7 @@ class NodeSettings:
 class ClusterSettings:
     """What a cluster was brought up with. ``kubernetes`` is a minor, ``machine`` what the driver simulates."""
 
-    name: str = DEFAULT_NAME
+    name: str = "gpu-dra"
     kubernetes: str = "1.37"
     nodes: int = 1
     machine: str = "a100-sxm4-40gb"
