@@ -7,10 +7,11 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto generate manifests bench lock clean
+.PHONY: help demo test lint format proto generate manifests bench lock clean \
+	programs image cluster cluster-down e2e bench-e2e kind kind-down kind-e2e
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # Two stamps: the demo needs no test tools. A changed lock or pyproject.toml installs again.
 $(VENV)/.stamp-run: requirements.lock pyproject.toml
@@ -63,6 +64,39 @@ lock: $(VENV)/.stamp-dev ## resolve the dependencies of pyproject.toml into the 
 	@$(COMPILE) $(UPGRADE) pyproject.toml --extra login -o requirements.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml --extra login --group dev -o requirements-dev.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml -o requirements-image.lock
+
+# -- real clusters: root, Linux and Go. K8S is a minor, MACHINE one of `gpu-dra machine list`. --------------------------
+K8S     ?= 1.37
+MACHINE ?= a100-sxm4-40gb
+NODES   ?= 1
+CHOSEN   = --kubernetes $(K8S) --machine $(MACHINE) --nodes $(NODES)
+
+programs: $(VENV)/.stamp-dev ## build what real clusters run, from Go modules, into ~/.cache/gpu-dra
+	@$(BIN)/python -m e2e.clusters.programs
+
+image: $(VENV)/.stamp-dev ## the driver's image without Docker, as an OCI archive
+	@$(BIN)/python -m e2e.images.driver
+
+cluster: $(VENV)/.stamp-dev ## a real cluster on this machine with the driver; K8S=1.34 MACHINE=h100-sxm5-80gb NODES=3
+	@$(BIN)/python -m e2e.try_it local $(CHOSEN)
+
+cluster-down: $(VENV)/.stamp-dev ## take it away again, all of it
+	@$(BIN)/python -m e2e.clusters.local down
+
+e2e: $(VENV)/.stamp-dev ## the suite on a real cluster of its own; K8S=1.34
+	@$(BIN)/python -m pytest e2e/suites --cluster local $(CHOSEN) -rs $(TEST_ARGS)
+
+bench-e2e: $(VENV)/.stamp-dev ## measure pods and restarts on a real node
+	@$(BIN)/python -m e2e.bench --kubernetes $(K8S)
+
+kind: $(VENV)/.stamp-dev ## a kind cluster with the driver, with your Docker or without any
+	@$(BIN)/python -m e2e.try_it kind --machine $(MACHINE)
+
+kind-down: $(VENV)/.stamp-dev ## delete it, and everything started for it
+	@$(BIN)/python -m e2e.clusters.kind down
+
+kind-e2e: $(VENV)/.stamp-dev ## the suite on a kind cluster of its own
+	@$(BIN)/python -m pytest e2e/suites --cluster kind --machine $(MACHINE) -rs $(TEST_ARGS)
 
 clean: ## remove what make made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

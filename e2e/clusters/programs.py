@@ -109,6 +109,7 @@ CDI_HOOK = Module(
     "nvidia-container-toolkit", "nvidia-container-toolkit", (f"{_TOOLKIT}/cmd/nvidia-cdi-hook",), _TOOLKIT, cgo=True
 )
 PAUSE = Module("pause", "pause", (".",), output="pause")
+_OTHERS = (CONTAINERD, CNI, ETCD, CRICTL, KIND, COREDNS, HELM, CDI_HOOK, PAUSE)
 
 
 def kubernetes_minors() -> tuple[str, ...]:
@@ -285,3 +286,20 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Build everything that any cluster or test here uses."""
+    modules = [*(kubernetes(minor) for minor in kubernetes_minors()), *_OTHERS]
+    try:
+        ensure(modules)
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for module in modules:
+        print(f"{module.target}: {', '.join(module.programs)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

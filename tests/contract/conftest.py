@@ -1,10 +1,11 @@
-"""The API under test, three times: in memory, over HTTP to the embedded server, and over HTTP to a real one."""
+"""The API under test: in memory, over HTTP to the embedded server, and over HTTP to a real one of each minor."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dra_driver.embedded.apiserver import ApiServer
 from dra_driver.kube.connect import connect
 from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import NAMESPACES, KubeApi
+from e2e.clusters import programs
 from tests.contract import real_server
 
 _counter = itertools.count(1)
@@ -27,15 +29,37 @@ class Cluster:
     kind: str  # embedded, http, real
     name: str  # a unique prefix for names of cluster-scoped objects
     namespace: str
+    minor: str = ""  # of a real one
+
+    @property
+    def is_older(self) -> bool:
+        """Whether it is an older Kubernetes than the one that the embedded API is like."""
+        return self.minor not in ("", programs.NEWEST_KUBERNETES)
+
+
+class RealServers:
+    """Real API servers by Kubernetes minor, each started when the first test asks for it."""
+
+    def __init__(self, stack: contextlib.ExitStack, make_folder: Callable[[str], Path]) -> None:
+        self._stack = stack
+        self._make_folder = make_folder
+        self._kubeconfigs: dict[str, Path] = {}
+
+    def kubeconfig(self, minor: str) -> Path:
+        """Skips the test where that minor is not built."""
+        if minor not in self._kubeconfigs:
+            found = real_server.find_binaries(minor)
+            if isinstance(found, str):
+                pytest.skip(found)
+            folder = self._make_folder(f"real-apiserver-{minor}")
+            self._kubeconfigs[minor] = self._stack.enter_context(real_server.running(found, folder))
+        return self._kubeconfigs[minor]
 
 
 @pytest.fixture(scope="session")
-def real_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    found = real_server.find_binaries()
-    if isinstance(found, str):
-        pytest.skip(found)
-    with real_server.running(found, tmp_path_factory.mktemp("real-apiserver")) as kubeconfig:
-        yield kubeconfig
+def real_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServers]:
+    with contextlib.ExitStack() as stack:
+        yield RealServers(stack, tmp_path_factory.mktemp)
 
 
 @pytest.fixture(scope="session")
@@ -48,18 +72,21 @@ def embedded_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     server.stop()
 
 
-@pytest.fixture(
-    params=["embedded", "http", pytest.param("real", marks=[pytest.mark.process, pytest.mark.xdist_group("real-api")])]
-)
+def _real(minor: str) -> object:
+    return pytest.param(f"real-{minor}", marks=[pytest.mark.process, pytest.mark.xdist_group(f"real-api-{minor}")])
+
+
+@pytest.fixture(params=["embedded", "http", *(_real(minor) for minor in programs.kubernetes_minors())])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
-    kind = str(request.param)
+    kind, _, minor = str(request.param).partition("-")
     api: KubeApi
     if kind == "embedded":
         api = EmbeddedApi()
     elif kind == "http":
         api = connect(str(request.getfixturevalue("embedded_kubeconfig")))
     else:
-        api = connect(str(request.getfixturevalue("real_kubeconfig")))
+        servers: RealServers = request.getfixturevalue("real_servers")
+        api = connect(str(servers.kubeconfig(minor)))
     name = f"t{os.getpid()}-{next(_counter)}"
     api.create(NAMESPACES, {"metadata": {"name": name}})
-    return Cluster(api, kind, name, name)
+    return Cluster(api, kind, name, name, minor)

@@ -1,15 +1,12 @@
 """A real etcd and kube-apiserver on free ports of 127.0.0.1, for the contract tests; nothing else of a cluster.
 
-The binaries are looked for in ``$GPU_DRA_TEST_BINARIES``, else in ``~/.cache/gpu-dra/bin``: ``etcd`` and
-``<version>/kube-apiserver`` (the highest version wins). Admission of service accounts is off, since no controller
-makes them; authorization is open.
+The programs are those of ``e2e.clusters.programs``, when they have been built (``make programs``). Admission of service
+accounts is off, since no controller makes them; authorization is open.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import shutil
 import socket
 import subprocess
@@ -21,9 +18,9 @@ from pathlib import Path
 from dra_driver.errors import ConfigError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NAMESPACES, ApiError
+from e2e.clusters import programs
+from e2e.clusters.local.settings import ClusterSettings
 
-BINARIES_VARIABLE = "GPU_DRA_TEST_BINARIES"
-DEFAULT_FOLDER = Path("~/.cache/gpu-dra/bin")
 _TOKEN = "contract-test"
 _START_SECONDS = 90.0
 
@@ -32,21 +29,18 @@ _START_SECONDS = 90.0
 class Binaries:
     etcd: Path
     apiserver: Path
-    version: str
+    minor: str
 
 
-def find_binaries() -> Binaries | str:
-    """The binaries, or one line that says what is missing and where it was looked for."""
-    folder = Path(os.environ.get(BINARIES_VARIABLE) or DEFAULT_FOLDER.expanduser())
-    etcd = folder / "etcd"
-    servers = [p for p in folder.glob("*/kube-apiserver") if os.access(p, os.X_OK)]
-    if not os.access(etcd, os.X_OK) or not servers:
-        missing = "etcd" if servers else "<version>/kube-apiserver"
-        return f"no real API server: {folder} has no {missing} (set {BINARIES_VARIABLE} to a folder that has)"
+def find_binaries(minor: str) -> Binaries | str:
+    """The programs of that Kubernetes minor, or one line that says what is missing."""
+    etcd, kubernetes = programs.find(programs.ETCD), programs.find(programs.kubernetes(minor))
+    if etcd is None or kubernetes is None:
+        missing = programs.ETCD if etcd is None else programs.kubernetes(minor)
+        return f"no real API server: {missing.target} is not built (make programs)"
     if shutil.which("openssl") is None:
         return "no real API server: it needs openssl for its service account key"
-    newest = max(servers, key=lambda p: [int(n) for n in re.findall(r"\d+", p.parent.name)])
-    return Binaries(etcd, newest, newest.parent.name)
+    return Binaries(etcd / "etcd", kubernetes / "kube-apiserver", minor)
 
 
 def free_ports(count: int) -> list[int]:
@@ -81,6 +75,9 @@ def running(binaries: Binaries, folder: Path) -> Iterator[Path]:
         "--service-cluster-ip-range", "10.96.0.0/16", "--disable-admission-plugins", "ServiceAccount",
         "--allow-privileged",
     ]  # fmt: skip
+    # What the suites' clusters of that minor switch on.
+    if gates := ClusterSettings(kubernetes=binaries.minor).feature_gates:
+        apiserver.append(f"--feature-gates={gates}")
     with _process(etcd, folder / "etcd.log"), _process(apiserver, folder / "apiserver.log") as server:
         _wait_ready(server, kubeconfig, folder / "apiserver.log")
         yield kubeconfig

@@ -75,6 +75,10 @@ def test_field_selectors_of_slices(cluster: Cluster) -> None:
         (f"spec.pool.name={node}", ["a", "b"]),
         (f"metadata.name={node}-b", ["b"]),
     ):
+        if cluster.is_older and "pool" in selector:
+            with pytest.raises(BadRequest, match="field label not supported"):
+                cluster.api.list(RESOURCE_SLICES, field_selector=selector)
+            continue
         found = names(cluster.api.list(RESOURCE_SLICES, field_selector=selector))
         assert found == [f"{node}-{end}" for end in expected], selector
 

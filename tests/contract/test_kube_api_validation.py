@@ -1,7 +1,8 @@
 """What is refused, where and for which reason: recorded from a real server, asked of every implementation.
 
-The recording (Kubernetes 1.37.2) has a list of [field, reason] for each object of ``refusals``; texts may differ. To
-record again, run ``python -m tests.contract.test_kube_api_validation KUBECONFIG`` against a server that holds nothing.
+A recording has a list of [field, reason] for each object of ``refusals``; texts may differ. The newest is what our own
+API must answer; those of older minors hold only a real server of theirs. To record again, run
+``python -m tests.contract.test_kube_api_validation KUBECONFIG MINOR`` against a server that holds nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from dra_driver.kube.interface import (
     Obj,
     Resource,
 )
+from e2e.clusters import programs
 from tests.contract.conftest import Cluster
 from tests.contract.objects import allocation, claim, resource_slice
 from tests.contract.refusals import CLAIMS, CLASSES, SLICES, STATUSES, Change
 
-RECORDING = Path(__file__).parents[1] / "data" / "kube" / "refusals-1.37.json"
+RECORDINGS = Path(__file__).parents[1] / "data" / "kube"
+RECORDING = RECORDINGS / f"refusals-{programs.NEWEST_KUBERNETES}.json"
 Causes = list[list[str]]
 
 
@@ -66,8 +69,12 @@ def patch_status(api: KubeApi, namespace: str, body: Obj) -> Obj:
     return api.patch(RESOURCE_CLAIMS, "status", body, namespace, subresource="status", dry_run=True)
 
 
+def recording(cluster: Cluster) -> Path:
+    return RECORDINGS / f"refusals-{cluster.minor}.json" if cluster.is_older else RECORDING
+
+
 def test_refusals_are_those_of_the_real_server(cluster: Cluster) -> None:
-    recorded = json.loads(RECORDING.read_text())
+    recorded = json.loads(recording(cluster).read_text())
     found = dict(outcomes(cluster.api, cluster.namespace))
     assert found.keys() == recorded.keys()
     assert {name: sorted(causes) for name, causes in found.items()} == {
@@ -144,14 +151,13 @@ def test_the_message_names_kind_object_and_path(cluster: Cluster, resource: Reso
     assert caught.value.details["group"] == "resource.k8s.io"
 
 
-def record(kubeconfig: str) -> None:
+def record(kubeconfig: str, minor: str) -> None:
     api = connect(kubeconfig)
     api.create(NAMESPACES, {"metadata": {"name": "record"}})
     found = dict(outcomes(api, "record"))
-    RECORDING.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{json.dumps(name)}: {json.dumps(causes)}" for name, causes in found.items()]
-    RECORDING.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (RECORDINGS / f"refusals-{minor}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":
-    record(sys.argv[1])
+    record(sys.argv[1], sys.argv[2])

@@ -17,6 +17,7 @@ import urllib3
 import yaml
 
 from dra_driver.kube.interface import Obj
+from e2e.clusters import programs
 from tests.contract import real_server
 from tests.deploy import helm, manifests
 
@@ -69,9 +70,9 @@ class Server:
         return self.request("POST", f"{self.collection(obj)}?fieldValidation=Strict{query}", obj)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    found = real_server.find_binaries()
+@pytest.fixture(scope="session", params=programs.kubernetes_minors())
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    found = real_server.find_binaries(request.param)
     if isinstance(found, str):
         pytest.skip(found)
     with real_server.running(found, tmp_path_factory.mktemp("chart-apiserver")) as kubeconfig:
