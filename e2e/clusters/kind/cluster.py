@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from e2e.clusters.kind.tools import kind_program
 
 _LOAD_SECONDS = 180.0
 _REBOOT_SECONDS = 120.0
+_BOOT_SECONDS = 60.0
+_STOP_SECONDS = "2"  # then the power goes: systemd would wait for every container of a pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,12 @@ class KindCluster:
         self.run_on_node(node, ["systemctl", "restart", "kubelet"])
 
     def reboot(self, node: str) -> None:
-        self.engine.run(["docker", "restart", self._known(node)], timeout=_REBOOT_SECONDS)
-        self.run_on_node(node, ["systemctl", "start", "kubelet"])  # waits until systemd has come to it
+        self.engine.run(["docker", "restart", "-t", _STOP_SECONDS, self._known(node)], timeout=_REBOOT_SECONDS)
+        deadline = time.monotonic() + _BOOT_SECONDS
+        while not self.engine.succeeds(["docker", "exec", node, "systemctl", "is-active", "--quiet", "kubelet"]):
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{node}: the kubelet did not start within {_BOOT_SECONDS:.0f} s of the reboot")
+            time.sleep(0.1)
 
     def load_image(self, archive: Path) -> None:
         command = [kind_program(), "load", "image-archive", "--name", self.name, str(archive.absolute())]

@@ -22,13 +22,10 @@ from e2e.images import oci
 
 REPOSITORY = "gpu-dra.test/kind-node"
 _SOURCES = (node_root.__file__, control_images.__file__, str(Path(node_root.__file__).with_name("unpack.py")))
-# What `docker import` cannot say (moby builder/dockerfile: validCommitCommands). The signal that ends systemd makes
-# `docker restart` an orderly reboot.
-_DOCKERFILE = """FROM {base}
-ENV container=docker
-STOPSIGNAL SIGRTMIN+3
-ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]
-"""
+_CHANGES = ("ENV container=docker", 'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]')
+# `docker import` cannot say this one (moby builder/dockerfile: validCommitCommands). It is the signal that ends systemd,
+# and makes `docker restart` an orderly reboot.
+_STOP_SIGNAL = "FROM {base}\nSTOPSIGNAL SIGRTMIN+3\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +68,12 @@ def import_image(engine: Engine, image: NodeImage) -> None:
     started = time.monotonic()
     base = f"{image.reference}-base"
     with subprocess.Popen(["zstd", "-dcq", image.archive], stdout=subprocess.PIPE) as unpacked:
-        engine.run(["docker", "import", "-", base], stdin=unpacked.stdout, timeout=300)
+        changes = [word for change in _CHANGES for word in ("--change", change)]
+        engine.run(["docker", "import", *changes, "-", base], stdin=unpacked.stdout, timeout=300)
     if unpacked.returncode != 0:
         raise ClusterError(f"{image.archive} is damaged: remove it and run again")
-    engine.run(
-        ["docker", "build", "--quiet", "--tag", image.reference, "-"],
-        text=_DOCKERFILE.format(base=base),
-        timeout=120,
-    )
+    build = ["docker", "build", "--quiet", "--tag", image.reference, "-"]
+    engine.run(build, text=_STOP_SIGNAL.format(base=base), timeout=120)
     engine.run(["docker", "image", "rm", base])
     _say(f"imported {image.reference} in {time.monotonic() - started:.1f} s")
 

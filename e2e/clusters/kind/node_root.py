@@ -60,9 +60,8 @@ def assemble(root: Path, debian_tar: Path, programs: NodePrograms) -> None:
             path.unlink()
     with (root / "etc/systemd/journald.conf").open("a") as file:
         file.write("ReadKMsg=no\n")
-    _replace_link(root / "usr/sbin/init", "/usr/lib/systemd/systemd")
     _replace_link(root / "etc/systemd/system/systemd-binfmt.service", "/dev/null")  # it is of the whole kernel
-    units = ["kubelet.service", "containerd.service", "undo-mount-hacks.service", "keep-kernel-settings.service"]
+    units = ["kubelet.service", "containerd.service", "undo-mount-hacks.service"]
     _run(["chroot", str(root), "systemctl", "enable", *units], "enabling the node's services")
     for folder in _BALLAST:
         shutil.rmtree(root / folder, ignore_errors=True)
@@ -115,8 +114,7 @@ def _add_our_files(root: Path) -> None:
         ("10-bridge.conflist", "etc/cni/net.d/10-bridge.conflist", 0o644),
         ("default-cni.yaml", "kind/manifests/default-cni.yaml", 0o644),
         ("default-storage.yaml", "kind/manifests/default-storage.yaml", 0o644),
-        ("keep-kernel-settings.sh", "kind/bin/keep-kernel-settings.sh", 0o755),
-        ("keep-kernel-settings.service", "etc/systemd/system/keep-kernel-settings.service", 0o644),
+        ("init", "usr/sbin/init", 0o755),
     ):
         path = root / target
         path.parent.mkdir(parents=True, exist_ok=True)
