@@ -6,7 +6,6 @@ import argparse
 import os
 import select
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,12 @@ from types import FrameType
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import lifecycle
 from e2e.clusters.kind.cluster import KindCluster, engine_of
+from e2e.clusters.kind.engine import Engine
+from e2e.clusters.kind.processes import wait_for_go
 from e2e.clusters.kind.state import StateFolder
 from e2e.clusters.kind.tools import kubectl_program
+
+_GUARD_PATIENCE = 900.0  # a creation that is under way ends, and then is taken down
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     guard = commands.add_parser("guard", help="wait until a process ends, then down")
     guard.add_argument("pid", type=int)
     for command in (up, down, status, run, kubectl, guard):
-        command.add_argument("--name", default=lifecycle.Wanted.name)
+        command.add_argument("--name", default=lifecycle.DEFAULT_NAME)
     return parser
 
 
@@ -65,9 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cluster.engine.replace_process(["docker", "exec", "-i", *terminal, options.node, *options.words])
             case "kubectl":
                 cluster = KindCluster.attach(options.name)
-                os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
-                program = kubectl_program(cluster.state.kubernetes)
-                os.execvp(program, ["kubectl", *options.words])
+                kubectl = Engine(environment={"KUBECONFIG": str(cluster.kubeconfig)})
+                kubectl.replace_process([kubectl_program(cluster.state.kubernetes), *options.words])
             case "guard":
                 _guard(options.pid, options.name)
     except ClusterError as error:
@@ -77,8 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(options: argparse.Namespace) -> None:
-    if options.guarded is not None:
-        _start_guard(options.guarded, options.name)
     cluster = lifecycle.up(
         lifecycle.Wanted(
             name=options.name,
@@ -89,6 +89,7 @@ def _up(options: argparse.Namespace) -> None:
             node_image=options.node_image,
             own_daemon=options.own_daemon,
             configuration=options.config,
+            guarded=options.guarded,
         )
     )
     print(f"export KUBECONFIG={cluster.kubeconfig}")
@@ -113,28 +114,16 @@ def _status(name: str) -> str:
     return text + (f", stopped: {' '.join(stopped)}" if stopped else "")
 
 
-def _start_guard(pid: int, name: str) -> None:
-    """Leave a process behind that waits for ``pid``; it finds what there is to remove from the state on disk."""
-    folder = StateFolder.of(name).path
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "guard.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "e2e.clusters.kind", "guard", str(pid), "--name", name],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
 def _guard(pid: int, name: str) -> None:
+    if not wait_for_go():
+        return
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         pidfd = None  # it has ended before we were there
     if pidfd is not None:
         select.select([pidfd], [], [])
-    lifecycle.down(name)
+    lifecycle.down(name, patience=_GUARD_PATIENCE)
 
 
 def _end(number: int, _: FrameType | None) -> None:

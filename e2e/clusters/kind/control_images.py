@@ -16,7 +16,7 @@ _SINGLE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"
 # kube-proxy sets rules with these; the iptables family is one program under many names.
 _PROXY_TOOLS = ("xtables-nft-multi", "conntrack", "nft", "ip", "kmod")
 _PROXY_LINKS = {
-    **{f"{tool}{what}": "xtables-nft-multi" for tool in ("iptables", "ip6tables") for what in ("", "-save", "-restore")},
+    **{f"ip{six}tables{what}": "xtables-nft-multi" for six in ("", "6") for what in ("", "-save", "-restore")},
     "modprobe": "kmod",
 }
 

@@ -1,7 +1,8 @@
 """A Docker daemon of our own: its start, its stop, and what is left of it after a kill -9.
 
-It runs in network, mount and PID namespaces of its own (daemon_init.py is process 1 there). So one signal to one process
-ends everything that it ever started, and the mounts and interfaces go with it; only cgroups and files are to be removed.
+It runs in network, mount and PID namespaces of its own (daemon_init.py is process 1 there). So one signal to one
+process ends everything that it ever started, and the mounts and interfaces go with it; what remains to be removed are
+cgroups and files.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Engine:
         """Become the command; for people who type at it."""
         whole = [*self.prefix, *command]
         try:
-            os.execvpe(whole[0], whole, self.full_environment())
+            os.execvpe(whole[0], whole, self.full_environment())  # noqa: S606
         except FileNotFoundError as error:
             raise ClusterError(f"{whole[0]} is not installed") from error
 

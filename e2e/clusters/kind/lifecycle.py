@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import machine
+from e2e.clusters.kind.archive import image_references
 from e2e.clusters.kind.cluster import KindCluster, collect_logs, daemon_of
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
 from e2e.clusters.kind.engine import Engine, users_docker
@@ -20,7 +22,6 @@ from e2e.clusters.kind.node_programs import node_programs
 from e2e.clusters.kind.processes import Process, start_detached
 from e2e.clusters.kind.state import State, StateFolder
 from e2e.clusters.kind.tools import kind_program
-from e2e.clusters.kind.archive import image_references
 
 CONFIGURATION = Path(__file__).resolve().parents[3] / "deploy/kind/config.yaml"
 _CREATE_SECONDS = 600.0  # includes pulling a released image
@@ -28,11 +29,14 @@ _CREATE_HERE_SECONDS = 180.0
 _FORWARD_SECONDS = 20.0
 
 
+DEFAULT_NAME = "gpu-dra"  # as in deploy/kind/config.yaml
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What `up` is asked for."""
 
-    name: str = "gpu-dra"
+    name: str = DEFAULT_NAME
     kubernetes: str = ""  # "1.37"; empty: kind's own default, or the newest that is built here
     workers: int = 0
     machine: str | None = None
@@ -40,6 +44,7 @@ class Wanted:
     node_image: str | None = None  # a released one, with the user's Docker
     own_daemon: bool | None = None  # None: ours where no Docker answers
     configuration: Path = CONFIGURATION
+    guarded: int | None = None  # the process whose end takes the cluster down, however it ends
 
 
 def up(wanted: Wanted) -> KindCluster:
@@ -54,10 +59,12 @@ def up(wanted: Wanted) -> KindCluster:
         state = State(own_daemon=docker is None, machine=wanted.machine, kubernetes=wanted.kubernetes)
         folder.write(state)
         try:
+            if wanted.guarded is not None:
+                _start_guard(folder, wanted.guarded)
             if docker is not None:
                 cluster = _up_in_docker(folder, state, docker, wanted)
             else:
-                cluster = _up_in_own_daemon(folder, state, wanted)
+                cluster = _up_in_own_daemon(folder, wanted)
         except BaseException:
             _take_down(folder)
             raise
@@ -65,13 +72,21 @@ def up(wanted: Wanted) -> KindCluster:
         return cluster
 
 
-def down(name: str, *, keep_images: bool = True) -> None:
-    """Remove the cluster, whatever state it is in. With ``keep_images`` our daemon's node image stays for the next."""
+def down(name: str, *, keep_images: bool = True, patience: float = 0.0) -> None:
+    """Remove the cluster, whatever state it is in. With ``keep_images`` our daemon's node image stays for the next.
+
+    ``patience`` is how many seconds another command may take that is changing it."""
     folder = StateFolder.of(name)
-    with folder.locked():
+    with folder.locked(patience):
         _take_down(folder)
         if not keep_images:
             shutil.rmtree(folder.path)
+
+
+def _start_guard(folder: StateFolder, pid: int) -> None:
+    """A process of its own session outlives a test run that is killed, and clears up after it."""
+    command = [sys.executable, "-m", "e2e.clusters.kind", "guard", str(pid), "--name", folder.name]
+    start_detached(command, log=folder.path / "guard.log", record=lambda process: folder.record("guard", process))
 
 
 def _clear_remains(folder: StateFolder) -> None:
@@ -103,7 +118,7 @@ def _up_in_docker(folder: StateFolder, state: State, engine: Engine, wanted: Wan
     return _finish(folder, replace(state, kubernetes=version.strip().removeprefix("v")), engine, wanted)
 
 
-def _up_in_own_daemon(folder: StateFolder, state: State, wanted: Wanted) -> KindCluster:
+def _up_in_own_daemon(folder: StateFolder, wanted: Wanted) -> KindCluster:
     """A daemon in its own namespaces, an assembled node image, then the same; and a way into its network."""
     if wanted.node_image:
         raise ClusterError("--node-image needs Docker: without a registry the node image is assembled here")
@@ -113,8 +128,9 @@ def _up_in_own_daemon(folder: StateFolder, state: State, wanted: Wanted) -> Kind
     daemon = daemon_of(folder)
     if daemon.has_containers:
         daemon.forget_containers()
-    state = replace(state, kubernetes=built.version, node_image=image.reference)
-    folder.write(state)
+    recorded = folder.read()
+    assert recorded is not None
+    folder.write(replace(recorded, kubernetes=built.version, node_image=image.reference))
     engine = daemon.start(lambda process: folder.record("daemon", process))
     import_image(engine, image)
     kubeconfig = ["--kubeconfig", str(folder.kubeconfig)]
@@ -194,6 +210,9 @@ def _take_down(folder: StateFolder) -> None:
     forward = state.processes.get("forward")
     if forward is not None and not forward.end(signal.SIGTERM, timeout=5):
         forward.end(signal.SIGKILL, timeout=5)
+    guard = state.processes.get("guard")
+    if guard is not None and guard.pid != os.getpid():
+        guard.end(signal.SIGTERM, timeout=5)
     folder.forget()
 
 

@@ -57,7 +57,7 @@ def ensure_packages() -> None:
 
 @contextmanager
 def _services_stay_stopped() -> Iterator[None]:
-    """docker.io starts its daemon on installation; the policy of invoke-rc.d(8) forbids it for as long as this lasts."""
+    """docker.io starts its daemon on installation; a policy of invoke-rc.d(8) forbids it meanwhile."""
     if _POLICY.exists():
         yield
         return

@@ -23,8 +23,8 @@ from e2e.images import oci
 REPOSITORY = "gpu-dra.test/kind-node"
 _SOURCES = (node_root.__file__, control_images.__file__, str(Path(node_root.__file__).with_name("unpack.py")))
 _CHANGES = ("ENV container=docker", 'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]')
-# `docker import` cannot say this one (moby builder/dockerfile: validCommitCommands). It is the signal that ends systemd,
-# and makes `docker restart` an orderly reboot.
+# `docker import` cannot say this one (moby builder/dockerfile: validCommitCommands). It is the signal that ends
+# systemd, and makes `docker restart` an orderly reboot.
 _STOP_SIGNAL = "FROM {base}\nSTOPSIGNAL SIGRTMIN+3\n"
 
 

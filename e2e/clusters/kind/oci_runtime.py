@@ -8,10 +8,14 @@ cannot create a node where CAP_SYS_RESOURCE is missing. For ``create`` and ``run
 It runs outside of our environment, by the system's Python, and imports the standard library only.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import resource
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 RUNC = ("/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc", "/usr/local/bin/runc")
 SYS_RESOURCE = 24  # linux/capability.h
@@ -19,7 +23,7 @@ SYS_RESOURCE = 24  # linux/capability.h
 VALUED = {"--log", "--log-format", "--root", "--criu", "--rootless"}
 
 
-def command_of(arguments):
+def command_of(arguments: Sequence[str]) -> str | None:
     """The subcommand ("create"), or None."""
     skip = False
     for argument in arguments:
@@ -32,7 +36,7 @@ def command_of(arguments):
     return None
 
 
-def option_of(arguments, *names):
+def option_of(arguments: Sequence[str], *names: str) -> str | None:
     """The value of a flag in either form, ``--bundle X`` or ``--bundle=X``; None without it."""
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -41,7 +45,7 @@ def option_of(arguments, *names):
     return None
 
 
-def document_of(arguments):
+def document_of(arguments: Sequence[str]) -> tuple[str, str | None] | None:
     """The JSON file that this call takes its process from, and the key of the process in it (None: all of it)."""
     command = command_of(arguments)
     if command in ("create", "run"):
@@ -52,7 +56,9 @@ def document_of(arguments):
     return None
 
 
-def fitted(process, bounding, oom_score_adj, hard_limit):
+def fitted(
+    process: Mapping[str, Any], bounding: int, oom_score_adj: int, hard_limit: Callable[[str], int]
+) -> Mapping[str, Any]:
     """``process`` with what a caller with these bounds may give; ``hard_limit`` maps a limit's name to its maximum."""
     if bounding >> SYS_RESOURCE & 1:
         return process
@@ -75,7 +81,7 @@ def fitted(process, bounding, oom_score_adj, hard_limit):
     return result
 
 
-def fit(path, key):
+def fit(path: str, key: str | None) -> None:
     with open(path) as file:
         document = json.load(file)
     with open("/proc/self/status") as file:
@@ -96,13 +102,13 @@ def fit(path, key):
     os.replace(partial, path)
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> None:
     target = document_of(arguments)
     if target:
         fit(*target)
     for runc in RUNC:
         if os.path.exists(runc):
-            os.execv(runc, ["runc", *arguments])
+            os.execv(runc, ["runc", *arguments])  # noqa: S606
     sys.exit(f"oci_runtime: none of {', '.join(RUNC)} exists: install runc")
 
 

@@ -6,10 +6,11 @@ import contextlib
 import fcntl
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
@@ -81,14 +82,23 @@ class StateFolder:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """One command at a time changes a cluster."""
+    def locked(self, patience: float = 0.0) -> Iterator[None]:
+        """One command at a time changes a cluster; waits ``patience`` seconds for another one to end."""
+        deadline = time.monotonic() + patience
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ClusterError(
-                    f"another command is changing the cluster {self.name}; wait for it, or give --name"
-                ) from None
+            while not _locks(lock):
+                if time.monotonic() >= deadline:
+                    raise ClusterError(
+                        f"another command is changing the cluster {self.name}; wait for it, or give --name"
+                    )
+                time.sleep(0.1)
             yield
+
+
+def _locks(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Unpack images into a node's own containerd, inside the node's root: ``python -m e2e.clusters.kind.unpack ROOT IMAGES``
+"""Unpack images into a node's own containerd: ``python -m e2e.clusters.kind.unpack ROOT IMAGES``
 
 The node image then has them as containers will use them, and not their compressed layers too. Run by
 node_root.py in mount, PID and network namespaces of its own, so every mount and process ends with it.
