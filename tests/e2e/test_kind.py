@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from e2e.clusters.interface import ClusterError
+from e2e.clusters.kind import __main__ as command_line
 from e2e.clusters.kind import daemon, machine, node_root, oci_runtime
 from e2e.clusters.kind.archive import image_references
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
@@ -166,6 +167,20 @@ def test_commands_beside_our_daemon_see_none_of_the_users_docker(monkeypatch: py
     assert "the user's" not in environment.values()
     assert environment["DOCKER_HOST"] == "unix:///x/docker.sock"
     assert environment["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours"),
+    [
+        (["kubectl", "-n", "kube-system", "get", "pods"], 1),
+        (["kubectl", "--name", "a", "exec", "p", "--", "ls", "--name"], 3),
+        (["kubectl", "--name=a", "get", "pods"], 2),
+        (["exec", "--name", "a", "node", "ls", "-l"], 6),
+        ([], 0),
+    ],
+)
+def test_kubectls_flags_are_not_ours(arguments: list[str], ours: int) -> None:
+    assert command_line._split(arguments) == (arguments[:ours], arguments[ours:])
 
 
 @pytest.fixture

@@ -42,8 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("exec", help="run a command on a node")
     run.add_argument("node")
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
-    kubectl = commands.add_parser("kubectl", help="kubectl with the cluster's access")
-    kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
+    kubectl = commands.add_parser("kubectl", help="kubectl ARGUMENTS..., with the cluster's access")
     guard = commands.add_parser("guard", help="wait until a process ends, then down")
     guard.add_argument("pid", type=int)
     for command in (up, down, status, run, kubectl, guard):
@@ -52,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    ours, words = _split(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(ours)
     signal.signal(signal.SIGTERM, _end)
     try:
         match options.command:
@@ -69,13 +69,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "kubectl":
                 cluster = KindCluster.attach(options.name)
                 kubectl = Engine(environment={"KUBECONFIG": str(cluster.kubeconfig)})
-                kubectl.replace_process([kubectl_program(cluster.state.kubernetes), *options.words])
+                kubectl.replace_process([kubectl_program(cluster.state.kubernetes), *words])
             case "guard":
                 _guard(options.pid, options.name)
     except ClusterError as error:
         print(f"kind: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our arguments and, after ``kubectl [--name NAME]``, kubectl's: argparse would take its flags for ours."""
+    ours, theirs = list(arguments), list[str]()
+    if ours[:1] == ["kubectl"] and ours[1:2] not in (["-h"], ["--help"]):
+        end = 3 if ours[1:2] == ["--name"] else 2 if ours[1:2] and ours[1].startswith("--name=") else 1
+        ours, theirs = ours[:end], ours[end:]
+    return ours, theirs
 
 
 def _up(options: argparse.Namespace) -> None:

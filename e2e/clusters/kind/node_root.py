@@ -101,6 +101,7 @@ def _add_programs(root: Path, programs: NodePrograms) -> None:
             shutil.copy(programs[name], root / folder / name)
     (root / "kind/version").write_text(f"v{programs.version}\n")
     (root / "etc/kubernetes/manifests").mkdir(parents=True)
+    (root / "etc/cni/net.d").mkdir(parents=True)
     spec = json.loads(_run([str(programs["ctr"]), "oci", "spec"], "ctr oci spec"))
     spec.setdefault("hooks", {}).setdefault("createContainer", []).append({"path": "/kind/bin/mount-product-files.sh"})
     del spec["process"]["rlimits"]
@@ -111,7 +112,7 @@ def _add_our_files(root: Path) -> None:
     """The pod network and what a machine with cgroup v1 or without CAP_SYS_RESOURCE needs: a kind configuration then
     needs nothing of it."""
     for name, target, mode in (
-        ("10-bridge.conflist", "etc/cni/net.d/10-bridge.conflist", 0o644),
+        ("pod-network.conflist", "kind/pod-network.conflist", 0o644),
         ("default-cni.yaml", "kind/manifests/default-cni.yaml", 0o644),
         ("default-storage.yaml", "kind/manifests/default-storage.yaml", 0o644),
         ("init", "usr/sbin/init", 0o755),
