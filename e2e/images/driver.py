@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,9 +24,10 @@ from e2e.clusters.programs import cache_folder
 from e2e.images.debian import extract
 from e2e.images.oci import ImageConfig, Layer, layer_of, make_layer, write_archive
 
+_KEPT_SECONDS = 24 * 3600.0
 _SUITE = "trixie"
 _PYTHON = "3.13"
-_PACKAGES = ("python3-minimal", "libpython3-stdlib", "ca-certificates", "dash", "zlib1g")
+_PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "ca-certificates", "dash")
 _SITE = f"usr/local/lib/python{_PYTHON}/dist-packages"
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _LOCK = _REPOSITORY / "requirements-image.lock"
@@ -184,9 +186,10 @@ def _run(command: list[str], accepted: Iterable[int] = (0,)) -> None:
 
 
 def _forget_others(kept: Path, pattern: str) -> None:
+    """Remove what no recent run made: another checkout may use its own at this moment."""
     for other in kept.parent.glob(pattern):
-        if other != kept:
-            other.unlink()
+        if other != kept and time.time() - other.stat().st_mtime > _KEPT_SECONDS:
+            other.unlink(missing_ok=True)
 
 
 def _own_text() -> str:

@@ -14,3 +14,17 @@ it. ``control`` runs etcd and the control plane, each node containerd, kubelet a
 
 Why each flag is what it is stands beside it; most were found on a machine without CAP_SYS_RESOURCE and with cgroup v1.
 """
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from e2e.clusters.interface import Cluster
+
+
+def session(**chosen: Any) -> AbstractContextManager[Cluster]:
+    """``cluster.session``; imported when called, since every machine's process 1 imports this package."""
+    from e2e.clusters.local.cluster import session as opened
+
+    return opened(**chosen)

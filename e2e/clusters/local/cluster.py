@@ -32,6 +32,7 @@ from e2e.images import driver, pause, workload
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "sysctl", "runc", "iptables", "openssl", "busybox")
 _PACKAGES = "util-linux iproute2 mount procps runc iptables openssl busybox-static"
 _READY_SECONDS = 120.0
+_DEFAULTS = ClusterSettings()
 _SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -261,13 +262,20 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def session(*, kubernetes: str, nodes: int, machine: str, keep: bool) -> Iterator[LocalCluster]:
+def session(
+    *,
+    kubernetes: str = programs.NEWEST_KUBERNETES,
+    nodes: int = 1,
+    machine: str = _DEFAULTS.machine,
+    keep: bool = False,
+    name: str = _DEFAULTS.name,
+) -> Iterator[LocalCluster]:
     """A cluster for as long as the context lasts, also when this process is killed; with ``keep`` it stays up.
 
     One that is up already with the same settings is used, and stays.
     """
     minor = ".".join(kubernetes.split(".")[:2])
-    settings = ClusterSettings(kubernetes=minor, nodes=nodes, machine=machine)
+    settings = ClusterSettings(name, minor, nodes, machine)
     there = LocalCluster.attach(settings.name)
     if there is not None and there.settings == settings:
         yield there

@@ -1,0 +1,70 @@
+"""A Node without a machine behind it, and the words of a plugin on it: for what the controller does about nodes.
+
+The Node has a taint that keeps everything off it. Its NodeInventory is a copy of a real node's, and ``answer`` does
+what a plugin does whose kubelet connection is alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dra_driver.kube.interface import NODE_INVENTORIES, NODES, KubeApi, NotFound, Obj
+from e2e.kit.waiting import NotYet, eventually
+
+_TAINT = {"key": "e2e.gpu-dra.dev/no-machine", "effect": "NoSchedule"}
+_CHALLENGE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class GhostNode:
+    api: KubeApi
+    name: str
+
+    def create(self, like: str) -> None:
+        """``like``: the real node whose inventory it shows."""
+        node = self.api.create(NODES, {"metadata": {"name": self.name}, "spec": {"taints": [_TAINT]}})
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": node["metadata"]["uid"]}
+        self.api.create(NODE_INVENTORIES, {"metadata": {"name": self.name, "ownerReferences": [owner]}, "spec": {}})
+        status = copied_status(self.api.get(NODE_INVENTORIES, like)["status"], self.name)
+        self.api.patch(NODE_INVENTORIES, self.name, {"status": status}, subresource="status")
+
+    def challenge(self) -> str:
+        """What the controller asks; it asks when slices are missing. Raises TimedOut."""
+
+        def look() -> str:
+            inventory = self.api.get(NODE_INVENTORIES, self.name)
+            asked = (inventory.get("spec") or {}).get("challenge")
+            if not asked or asked == (inventory.get("status") or {}).get("answer"):
+                raise NotYet(f"the controller has not asked {self.name} for a proof")
+            return str(asked)
+
+        return eventually(look, _CHALLENGE_SECONDS)
+
+    def answer(self, challenge: str) -> None:
+        self.api.patch(NODE_INVENTORIES, self.name, {"status": {"answer": challenge}}, subresource="status")
+
+    def delete(self) -> None:
+        with contextlib.suppress(NotFound):
+            self.api.delete(NODES, self.name)
+
+
+@contextlib.contextmanager
+def ghost_node(api: KubeApi, name: str, like: str) -> Iterator[GhostNode]:
+    ghost = GhostNode(api, name)
+    try:
+        ghost.create(like)
+        yield ghost
+    finally:
+        ghost.delete()
+
+
+def copied_status(status: Obj, name: str) -> Obj:
+    """Another node's status with UUIDs of its own, and no answer yet."""
+    found = copy.deepcopy(status)
+    found.pop("answer", None)
+    for gpu in (found.get("machine") or {}).get("gpus") or ():
+        gpu["uuid"] = f"{gpu['uuid']}-{name}"
+    return found

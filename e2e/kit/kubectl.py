@@ -1,0 +1,73 @@
+"""kubectl, for what the project's own API client has no word for: exec, logs, describe, rollouts, tokens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.clusters import programs
+from e2e.clusters.interface import ClusterError
+
+
+class KubectlError(Exception):
+    """kubectl ended with an error; the message has its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """``program`` with the administrator's ``kubeconfig``."""
+
+    program: Path
+    kubeconfig: Path
+
+    def run(self, *arguments: str, timeout: float = 60.0) -> str:
+        """Standard output. Raises :class:`KubectlError`."""
+        try:
+            done = subprocess.run(
+                [str(self.program), *arguments],
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise KubectlError(f"kubectl {' '.join(arguments[:4])} took longer than {timeout:.0f} s") from error
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()
+            raise KubectlError(f"kubectl {' '.join(arguments[:4])} ended with {done.returncode}: {said}")
+        return done.stdout
+
+    def execute(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], *, timeout: float = 60.0
+    ) -> str:
+        """Run ``command`` in a container. Raises :class:`KubectlError`."""
+        return self.run("-n", namespace, "exec", pod, "-c", container, "--", *command, timeout=timeout)
+
+
+def find_kubectl(kubernetes: str, kubeconfig: Path) -> Kubectl:
+    """The one built here for that minor, else the one on PATH, else it is built. Raises ClusterError."""
+    return Kubectl(find_program(programs.kubernetes(_known(kubernetes)), "kubectl"), kubeconfig)
+
+
+def find_program(module: programs.Module, name: str) -> Path:
+    """``name``: built already, on PATH, or built now, in this order."""
+    if built := programs.find(module):
+        return built / name
+    if found := shutil.which(name):
+        return Path(found)
+    return programs.ensure([module])[name]
+
+
+def _known(kubernetes: str) -> str:
+    """A kubectl serves the minors around its own, so any that can be built will do for a cluster of another one."""
+    try:
+        programs.kubernetes(kubernetes)
+    except ClusterError:
+        return programs.NEWEST_KUBERNETES
+    return kubernetes

@@ -1,0 +1,106 @@
+"""Every manifest below deploy/examples, applied as it is: pods reach what the manifest expects, containers see it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dra_driver.allocator.pools import pools_from_slices
+from dra_driver.cli.expectations import Expectation, State, expectation_of, unschedulable_message
+from dra_driver.cli.manifests import Manifest, in_order, load
+from dra_driver.kube.interface import NAMESPACES, PODS, KubeApi, NotFound
+from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS
+from e2e.kit.pools import driver_slices
+from e2e.kit.space import GONE_SECONDS, READY_SECONDS, Space, state
+from e2e.kit.stage import Stage
+from e2e.kit.waiting import NotYet, eventually
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
+# What the real scheduler says of devices, whatever the cause; the reasons of gpu-dra's own allocator say more.
+_SCHEDULER_SAYS = "cannot allocate all claims"
+
+
+def example_files() -> list[Path]:
+    return sorted(EXAMPLES.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", example_files(), ids=lambda path: str(path.relative_to(EXAMPLES).with_suffix("")))
+def test_example(stage: Stage, path: Path) -> None:
+    manifests = in_order(load([path]))
+    for feature in features_used(manifests):
+        if not stage.features.has(feature):
+            pytest.skip(f"no {feature}: {stage.features.missing[feature]}")
+    pools = pools_from_slices(driver_slices(stage.api))
+    expected = {pod.name: expectation_of(pod.object, pools) for pod in manifests if pod.resource == PODS}
+    assert expected, f"{path.name} has no pod, so nothing of it can be checked"
+    with applied(stage, manifests) as spaces:
+        for pod in (manifest for manifest in manifests if manifest.resource == PODS):
+            check_pod(spaces[pod.namespace or "default"], pod.name, expected[pod.name])
+
+
+@contextlib.contextmanager
+def applied(stage: Stage, manifests: Sequence[Manifest]) -> Iterator[dict[str, Space]]:
+    """The manifests' namespaces, with everything else of them inside."""
+    spaces = {
+        name: Space(stage.api, stage.kubectl, name)
+        for name in {manifest.namespace for manifest in manifests if manifest.namespace}
+    }
+    for manifest in manifests:
+        if manifest.resource == NAMESPACES:
+            wait_absent(stage.api, manifest.name)
+        stage.api.create(manifest.resource, manifest.object)
+        if manifest.resource == NAMESPACES and manifest.name in spaces:
+            spaces[manifest.name].wait_usable()
+    try:
+        yield spaces
+    finally:
+        for space in spaces.values():
+            space.close()
+    stage.wait_clean()
+
+
+def wait_absent(api: KubeApi, namespace: str) -> None:
+    """An example's namespace has a fixed name; one of an earlier run may still be going away."""
+
+    def look() -> None:
+        with contextlib.suppress(NotFound):
+            found = api.get(NAMESPACES, namespace)
+            raise NotYet(f"namespace {namespace} is there already, {found['status']['phase']}")
+
+    eventually(look, GONE_SECONDS)
+
+
+def check_pod(space: Space, name: str, expectation: Expectation) -> None:
+    """``name`` gets where its manifest expects it, and its containers see what they claim."""
+    if expectation.state is State.PENDING:
+        message = space.stays_pending(name)
+        assert _SCHEDULER_SAYS in message, f"{name} waits for another reason: {message}"
+        return
+    wait_for_state(space, name, expectation)
+    if expectation.state is State.RUNNING:
+        assert space.devices_of(name), f"{name} runs without a device"
+        space.check_containers(name)
+
+
+def wait_for_state(space: Space, name: str, expectation: Expectation) -> None:
+    def look() -> None:
+        pod = space.api.get(PODS, name, space.namespace)
+        assert not expectation.is_missed(pod), f"{name} was to be {expectation}: {state(pod)}"
+        if not expectation.is_met(pod):
+            raise NotYet(f"{name} is to be {expectation}: {state(pod)}{unschedulable_message(pod)}")
+
+    eventually(look, READY_SECONDS)
+
+
+def features_used(manifests: Sequence[Manifest]) -> set[str]:
+    """What an example needs of Kubernetes that not every supported version has."""
+    text = "\n".join(str(manifest.object) for manifest in manifests)
+    marks = {
+        "'firstAvailable'": PRIORITIZED_LISTS,
+        "'adminAccess'": ADMIN_ACCESS,
+        "'nvidia.com/gpu'": EXTENDED_RESOURCES,
+    }
+    return {feature for mark, feature in marks.items() if mark in text}

@@ -1,0 +1,141 @@
+"""What is read from nodes, containers, metrics and objects."""
+
+from __future__ import annotations
+
+import pytest
+
+from dra_driver.kube.interface import Obj
+from e2e.clusters.existing import runs_pods
+from e2e.clusters.interface import ClusterError
+from e2e.install import check_rollout, split_image
+from e2e.kit import node_files, views
+from e2e.kit.access import with_token
+from e2e.kit.ghost import copied_status
+from e2e.kit.metrics import failed_prepares
+from e2e.kit.report import claim_line, event_lines, inventory_line, slice_line
+from e2e.kit.waiting import NotYet, TimedOut, eventually, holds_for
+from kubelet_plugin.prepare.checkpoint_format import encode_file
+
+_CDI = "k8s.gpu.nvidia.com-claim_{}.yaml"
+
+
+def test_node_files() -> None:
+    listing = "\n".join([_CDI.format("uid-1"), "other.yaml", _CDI.format("uid-2")])
+    found = node_files.parse(f"{listing}\n---\n{encode_file('boot', {}).decode()}")
+    assert found == node_files.NodeFiles(frozenset({"uid-1", "uid-2"}), frozenset())
+
+
+def test_node_files_of_a_new_node() -> None:
+    assert node_files.parse("---\n") == node_files.NodeFiles(frozenset(), frozenset())
+
+
+def test_a_damaged_checkpoint_is_a_problem() -> None:
+    assert node_files.parse("---\n{broken").problems
+
+
+def test_view_of_a_container() -> None:
+    view = views.parse("nvidia0\nnvidia12\nnvidia-uvm\nnvidiactl\nnull\n---\nA=1\nNVIDIA_VISIBLE_DEVICES=void\n")
+    assert view.gpus == {0, 12}
+    assert view.visible_devices == "void"
+    assert views.parse("null\n---\nA=b=c\n").environment == {"A": "b=c"}
+
+
+def test_failed_prepares_are_counters_above_zero() -> None:
+    text = (
+        "# TYPE nvidia_dra_node_prepare_errors_total counter\n"
+        'nvidia_dra_node_prepare_errors_total{error_type="DeviceInUse"} 2.0\n'
+        'nvidia_dra_node_prepare_errors_total{error_type="Other"} 0.0\n'
+        'nvidia_dra_node_unprepare_errors_total{error_type="Other"} 3.0\n'
+    )
+    assert failed_prepares(text) == ['error_type="DeviceInUse": 2.0']
+
+
+def test_token_replaces_the_users_credentials() -> None:
+    config = {"users": [{"name": "admin", "user": {"client-key-data": "secret"}}], "current-context": "x"}
+    assert with_token(config, "t") == {"users": [{"name": "admin", "user": {"token": "t"}}], "current-context": "x"}
+
+
+def test_ghosts_have_no_answer_and_uuids_of_their_own() -> None:
+    status: Obj = {"answer": "x", "machine": {"gpus": [{"uuid": "GPU-1"}]}}
+    assert copied_status(status, "ghost") == {"machine": {"gpus": [{"uuid": "GPU-1-ghost"}]}}
+    assert status["answer"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("spec", "usable"),
+    [
+        ({}, True),
+        ({"unschedulable": True}, False),
+        ({"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}, False),
+        ({"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]}, True),
+        ({"taints": [{"key": "x", "effect": "PreferNoSchedule"}]}, True),
+    ],
+)
+def test_nodes_that_run_pods(spec: Obj, usable: bool) -> None:
+    assert runs_pods({"spec": spec}) is usable
+
+
+def test_image_with_and_without_a_tag() -> None:
+    assert split_image("localhost:5000/gpu-dra:0.1") == ("localhost:5000/gpu-dra", "0.1")
+    for image in ("gpu-dra", "localhost:5000/gpu-dra"):
+        with pytest.raises(ClusterError, match="no tag"):
+            split_image(image)
+
+
+def _daemon_set(**status: int) -> Obj:
+    return {"kind": "DaemonSet", "metadata": {"name": "d", "generation": 2}, "spec": {}, "status": status}
+
+
+def test_rollout_of_a_daemon_set() -> None:
+    whole = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2}
+    check_rollout(_daemon_set(observedGeneration=2, **whole))
+    with pytest.raises(NotYet, match="newest spec"):
+        check_rollout(_daemon_set(observedGeneration=1, **whole))
+    with pytest.raises(NotYet, match="1 available of 2"):
+        check_rollout(_daemon_set(observedGeneration=2, **{**whole, "numberAvailable": 1}))
+    with pytest.raises(NotYet):
+        check_rollout(_daemon_set(observedGeneration=2))
+
+
+def test_rollout_of_a_deployment_waits_for_the_old_pods() -> None:
+    status = {"observedGeneration": 1, "updatedReplicas": 2, "availableReplicas": 2, "replicas": 3}
+    workload = {"kind": "Deployment", "metadata": {"name": "d", "generation": 1}, "spec": {"replicas": 2}}
+    with pytest.raises(NotYet, match="1 old"):
+        check_rollout({**workload, "status": status})
+    check_rollout({**workload, "status": {**status, "replicas": 2}})
+
+
+def test_report_lines() -> None:
+    event = {
+        "metadata": {},
+        "lastTimestamp": "2026-01-02T03:04:05Z",
+        "type": "Warning",
+        "reason": "FailedScheduling",
+        "message": "no",
+        "count": 3,
+        "involvedObject": {"kind": "Pod", "name": "p"},
+    }
+    assert event_lines([event]) == ["03:04:05 Warning FailedScheduling pod/p x3: no"]
+    claim = {"metadata": {"name": "c"}, "status": {"reservedFor": [{"name": "p"}]}}
+    assert claim_line(claim) == "c: not allocated, reserved for p"
+    device = {"name": "gpu-0", "taints": [{"key": "k", "effect": "NoSchedule"}]}
+    pool = {"name": "n", "generation": 1, "resourceSliceCount": 1}
+    assert slice_line({"metadata": {"name": "s"}, "spec": {"pool": pool, "devices": [device]}}) == (
+        "s: pool n generation 1, one of 1: gpu-0[k:NoSchedule]"
+    )
+    assert inventory_line({"metadata": {"name": "n"}}).startswith("n: 0 GPUs, registered None")
+
+
+def test_waiting_tells_what_it_saw_last() -> None:
+    def look() -> None:
+        raise NotYet("two of three")
+
+    with pytest.raises(TimedOut, match="two of three"):
+        eventually(look, 0.0)
+    assert eventually(lambda: 5, 1.0) == 5
+
+
+def test_what_must_hold_is_looked_at_until_the_end() -> None:
+    seen: list[int] = []
+    holds_for(lambda: seen.append(1), 0.05, poll=0.01)
+    assert len(seen) > 1
