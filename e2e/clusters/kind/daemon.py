@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -78,8 +79,42 @@ class Daemon:
         self.socket.unlink(missing_ok=True)
 
     def forget_containers(self) -> None:
-        """After a daemon that could not remove its containers itself: a new one would start them again."""
+        """After a daemon that could not remove its containers itself: a new one would start them again. The images go
+        with them."""
+        self._mark.unlink(missing_ok=True)
         shutil.rmtree(self.data, ignore_errors=True)
+
+    @property
+    def holds(self) -> str | None:
+        """The image that its data was unpacked with."""
+        return self._mark.read_text() if self._mark.exists() and self.data.is_dir() else None
+
+    def fill(self, archive: Path, reference: str) -> None:
+        """Replace its data by the archive of :meth:`pack`."""
+        self.forget_containers()
+        self.data.mkdir()
+        with subprocess.Popen([_program("zstd"), "-dcq", archive], stdout=subprocess.PIPE) as content:
+            tar = ["tar", "-C", str(self.data), "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf", "-"]
+            result = subprocess.run(tar, stdin=content.stdout, capture_output=True, text=True, check=False)
+        if result.returncode != 0 or content.returncode != 0:
+            raise ClusterError(f"{archive} is damaged; remove it and run again: {result.stderr[-500:]}")
+        self._mark.write_text(reference)
+
+    def pack(self, archive: Path, reference: str) -> None:
+        """Keep its data, which has the image ``reference``; it must not be running."""
+        partial = archive.with_name(f".{archive.name}.part")
+        tar = ["tar", "-C", str(self.data), "--numeric-owner", "--xattrs", "--xattrs-include=*", "-cf", "-", "."]
+        with subprocess.Popen(tar, stdout=subprocess.PIPE) as content:
+            zstd = [_program("zstd"), "-q", "-3", "-T0", "-f", "-o", str(partial)]
+            result = subprocess.run(zstd, stdin=content.stdout, capture_output=True, text=True, check=False)
+        if result.returncode != 0 or content.returncode != 0:
+            raise ClusterError(f"packing {self.data} failed: {result.stderr[-500:]}")
+        partial.rename(archive)
+        self._mark.write_text(reference)
+
+    @property
+    def _mark(self) -> Path:
+        return self.folder / "docker-image"
 
     @property
     def has_containers(self) -> bool:

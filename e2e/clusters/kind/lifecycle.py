@@ -17,7 +17,7 @@ from e2e.clusters.kind.archive import image_references
 from e2e.clusters.kind.cluster import KindCluster, collect_logs, daemon_of
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
 from e2e.clusters.kind.engine import Engine, users_docker
-from e2e.clusters.kind.node_image import ensure_archive, import_image
+from e2e.clusters.kind.node_image import image_of, provide
 from e2e.clusters.kind.node_programs import node_programs
 from e2e.clusters.kind.processes import Process, start_detached
 from e2e.clusters.kind.state import State, StateFolder
@@ -124,15 +124,19 @@ def _up_in_own_daemon(folder: StateFolder, wanted: Wanted) -> KindCluster:
         raise ClusterError("--node-image needs Docker: without a registry the node image is assembled here")
     machine.ensure_packages()
     built = node_programs(wanted.kubernetes or programs.NEWEST_KUBERNETES)
-    image = ensure_archive(built)
+    image = image_of(built)
     daemon = daemon_of(folder)
     if daemon.has_containers:
         daemon.forget_containers()
+
+    def record(process: Process) -> None:
+        folder.record("daemon", process)
+
     recorded = folder.read()
     assert recorded is not None
     folder.write(replace(recorded, kubernetes=built.version, node_image=image.reference))
-    engine = daemon.start(lambda process: folder.record("daemon", process))
-    import_image(engine, image)
+    provide(image, built, daemon, record)
+    engine = daemon.start(record)
     kubeconfig = ["--kubeconfig", str(folder.kubeconfig)]
     _create(engine, folder, wanted, ["--image", image.reference, *kubeconfig], timeout=_CREATE_HERE_SECONDS)
     running = folder.read()
