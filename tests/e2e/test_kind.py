@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.clusters.interface import ClusterError
+from e2e.clusters.interface import Ability, Cluster, ClusterError
 from e2e.clusters.kind import __main__ as command_line
 from e2e.clusters.kind import daemon, machine, node_root, oci_runtime
 from e2e.clusters.kind.archive import image_references
+from e2e.clusters.kind.cluster import KindCluster
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
-from e2e.clusters.kind.engine import daemon_engine
+from e2e.clusters.kind.engine import Engine, daemon_engine
 from e2e.clusters.kind.lifecycle import CONFIGURATION, down
 from e2e.clusters.kind.node_image import image_key
 from e2e.clusters.kind.processes import Process, start_detached
@@ -203,6 +205,28 @@ def test_state_survives_a_restart_and_names_processes_by_start_time(folder: Stat
     assert not Process(me.pid, me.started - 1).alive
 
 
+def test_pods_run_on_workers_where_there_are_any(folder: StateFolder) -> None:
+    plane, workers = "trial-control-plane", ("trial-worker", "trial-worker2")
+    alone: Cluster = KindCluster(folder, State(own_daemon=True, nodes=(plane,), image="gpu-dra:1"), Engine())
+    assert (alone.name, alone.nodes, alone.image, alone.simulated_machine) == ("trial", (plane,), "gpu-dra:1", None)
+    assert alone.abilities == frozenset(Ability)
+    three: Cluster = KindCluster(folder, State(own_daemon=True, nodes=(plane, *workers)), Engine())
+    assert three.nodes == workers
+    with pytest.raises(ClusterError, match="trial has no node 'other', but trial-control-plane"):
+        alone.run_on_node("other", ["true"])
+
+
+def test_there_is_nothing_to_attach_to_before_up_has_ended(folder: StateFolder) -> None:
+    for state in (None, State(own_daemon=True)):
+        if state is not None:
+            folder.write(state)
+        with pytest.raises(ClusterError, match="kind up --name trial"):
+            KindCluster.attach("trial")
+    folder.write(State(own_daemon=True, ready=True, processes={"daemon": Process(1, 0)}))
+    with pytest.raises(ClusterError, match="daemon of trial is gone"):
+        KindCluster.attach("trial")
+
+
 def test_two_commands_do_not_change_one_cluster(folder: StateFolder) -> None:
     with folder.locked(), pytest.raises(ClusterError, match="another command is changing the cluster trial"):  # noqa: SIM117
         with folder.locked():
@@ -263,6 +287,27 @@ def test_down_clears_up_after_a_creation_that_was_killed(
     assert not (folder.path / "docker").exists()
     assert [path.name for path in (cgroups / "memory").iterdir()] == ["gpu-dra-kind-other"]
     down("trial")  # of nothing is nothing
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+def test_a_daemons_data_is_packed_once_and_unpacked_for_others(tmp_path: Path) -> None:
+    first, second = (daemon.Daemon(tmp_path / name, name) for name in ("first", "second"))
+    (first.data / "image").mkdir(parents=True)
+    (first.data / "image/layer").write_text("content")
+    archive = tmp_path / "data.tar.zst"
+    first.pack(archive, "node:1")
+    (second.data / "containers/0a1b").mkdir(parents=True)
+    second.fill(archive, "node:1")
+    assert (first.holds, second.holds) == ("node:1", "node:1")
+    assert (second.data / "image/layer").read_text() == "content"
+    assert not second.has_containers
+    second.forget_containers()
+    assert second.holds is None
+    archive.write_text("no archive")
+    with pytest.raises(ClusterError, match="is damaged"):
+        second.fill(archive, "node:1")
+    assert second.holds is None
 
 
 def test_missing_packages_are_named_in_one_line_outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
