@@ -56,6 +56,8 @@ def up(wanted: Wanted) -> KindCluster:
         docker = None if wanted.own_daemon else users_docker()
         if docker is None and wanted.own_daemon is False:
             raise ClusterError("Docker does not answer (docker info)")
+        if docker is not None:
+            _refuse_another(docker, folder.name)
         state = State(own_daemon=docker is None, machine=wanted.machine, kubernetes=wanted.kubernetes)
         folder.write(state)
         try:
@@ -101,6 +103,12 @@ def _clear_remains(folder: StateFolder) -> None:
         )
     _say(f"removing what an earlier attempt left of {folder.name} ...")
     _take_down(folder)
+
+
+def _refuse_another(engine: Engine, name: str) -> None:
+    """A cluster that somebody made by hand is not ours to take down when the creation fails because of it."""
+    if name in engine.run([kind_program(), "get", "clusters"]).split():
+        raise ClusterError(f"Docker has a kind cluster {name} already: kind delete cluster --name {name}, or --name")
 
 
 def _up_in_docker(folder: StateFolder, state: State, engine: Engine, wanted: Wanted) -> KindCluster:

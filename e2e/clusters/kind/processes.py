@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from e2e.clusters.interface import ClusterError
 
@@ -30,13 +29,6 @@ class Process:
     def of(cls, pid: int) -> Process | None:
         started = _started(pid)
         return None if started is None else cls(pid, started)
-
-    @classmethod
-    def decode(cls, document: Mapping[str, Any] | None) -> Process | None:
-        return None if document is None else cls(int(document["pid"]), int(document["started"]))
-
-    def encode(self) -> dict[str, int]:
-        return {"pid": self.pid, "started": self.started}
 
     @property
     def alive(self) -> bool:
