@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -33,6 +34,7 @@ ROLLOUT_SECONDS = 180.0
 PUBLISH_SECONDS = 60.0
 # The kubelet deletes slices of a driver that it lost 30 s ago (pkg/kubelet/cm/dra/plugin/dra_plugin_manager.go).
 WIPE_SECONDS = 60.0
+_KEPT_BY_HELM = ((CUSTOM_RESOURCE_DEFINITIONS, "nodeinventories.gpu-dra.dev"), (NAMESPACES, NAMESPACE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Driver:
 
     def start_upgrade(self, settings: Sequence[str] = ()) -> None:
         """Hand the chart to the API server and return; the pods change meanwhile."""
+        eventually(self._check_removed, ROLLOUT_SECONDS)
         chosen = [argument for setting in [*values(self.cluster), *settings] for argument in ("--set", setting)]
         self._helm("upgrade", RELEASE, str(CHART), "--install", "--create-namespace", *chosen, timeout=ROLLOUT_SECONDS)
 
@@ -72,21 +75,27 @@ class Driver:
         return tuple(node for node in self.cluster.nodes if node in found)
 
     def uninstall(self) -> None:
-        """Returns when the driver's slices are gone. The CRD, which Helm keeps, and the namespace go too."""
+        """Take the release away, with the CRD, which Helm keeps, and the namespace. Not all of it is gone on return."""
         self._helm("uninstall", RELEASE, "--ignore-not-found", timeout=ROLLOUT_SECONDS)
-        eventually(self._check_no_slices, WIPE_SECONDS)
-        for resource, name in (
-            (CUSTOM_RESOURCE_DEFINITIONS, "nodeinventories.gpu-dra.dev"),
-            (NAMESPACES, NAMESPACE),
-        ):
-            try:
+        for resource, name in _KEPT_BY_HELM:
+            with contextlib.suppress(NotFound):
                 self.api.delete(resource, name)
-            except NotFound:
-                continue
+
+    def wait_uninstalled(self) -> None:
+        """Until nothing is left, the slices that the kubelet deletes included."""
+        eventually(self._check_no_slices, WIPE_SECONDS)
+        eventually(self._check_removed, ROLLOUT_SECONDS)
 
     def _check_no_slices(self) -> None:
         if left := driver_slices(self.api):
             raise NotYet(f"{len(left)} ResourceSlices of the uninstalled driver are still there")
+
+    def _check_removed(self) -> None:
+        """What an installation makes must not be on its way out any more."""
+        for resource, name in _KEPT_BY_HELM:
+            with contextlib.suppress(NotFound):
+                if self.api.get(resource, name)["metadata"].get("deletionTimestamp"):
+                    raise NotYet(f"{resource.kind} {name} of an earlier installation is still being deleted")
 
     def _helm(self, *arguments: str, timeout: float) -> None:
         helm = find_program(programs.HELM, "helm")
@@ -159,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 driver.install(given.set)
             else:
                 driver.uninstall()
+                driver.wait_uninstalled()
             print(json.dumps({"release": RELEASE, "nodes": driver.nodes() if given.action == "install" else []}))
     except (ClusterError, TimedOut) as error:
         print(f"e2e.install: {error}", file=sys.stderr)

@@ -24,13 +24,14 @@ from dra_driver.kube.interface import (
 )
 from dra_driver.kube.resources import SERVICE_ACCOUNTS
 from e2e.kit import expected, views
-from e2e.kit.kubectl import Kubectl
+from e2e.kit.kubectl import Kubectl, KubectlError
 from e2e.kit.waiting import NotYet, eventually, holds_for
 
 READY_SECONDS = 60.0
 GONE_SECONDS = 60.0
 UNSCHEDULABLE_SECONDS = 20.0
 _STAYS_SECONDS = 1.0
+_EXEC_SECONDS = 10.0
 _AUTHORIZER_LAGS = "no relationship found between node"
 
 
@@ -146,7 +147,15 @@ class Space:
         return [result for claim in self.claims_of(pod).values() for result in expected.results_of(claim)]
 
     def look(self, pod: str, container: str = "main") -> views.View:
-        return views.look(self.kubectl, self.namespace, pod, container)
+        """A kubelet that has just started does not know its pods at once, and lets nobody in."""
+
+        def look() -> views.View:
+            try:
+                return views.look(self.kubectl, self.namespace, pod, container)
+            except KubectlError as error:
+                raise NotYet(str(error)) from error
+
+        return eventually(look, _EXEC_SECONDS)
 
     def check_containers(self, pod: str) -> dict[str, views.View]:
         """Each container must see exactly the GPUs of what it claims. Returns what they see."""

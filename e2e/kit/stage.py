@@ -24,6 +24,8 @@ from e2e.kit.waiting import NotYet, eventually
 CLUSTERS = ("local", "kind", "existing")
 DEFAULT_MACHINE = "a100-sxm4-40gb"
 _LEFTOVER_SECONDS = 15.0
+# Faults are noticed at the next reading of the hardware; the default, 10 s, is a long time for tests.
+SETTINGS = ("config.hardware.rescanInterval=2s",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class Stage:
 
     def can(self, ability: Ability) -> bool:
         return ability in self.cluster.abilities
+
+    def install_driver(self) -> None:
+        """As the session did at its beginning."""
+        self.driver.install(SETTINGS)
 
     def leftovers(self) -> list[str]:
         """What a node still has of claims that do not exist any more; nothing where nodes cannot be looked into."""
@@ -103,7 +109,7 @@ def open_stage(options: Options) -> Iterator[Stage]:
         if options.installed:
             driver.wait()
         else:
-            driver.install()
+            driver.install(SETTINGS)
         features = probe(api, read_version(api), NAMESPACE)
         try:
             yield Stage(cluster, api, kubectl, driver, DriverPods(api, kubectl), features)

@@ -12,7 +12,7 @@ from e2e.kit.metrics import prepare_errors
 from e2e.kit.pools import driver_slices, versions
 from e2e.kit.recording import recording
 from e2e.kit.space import Space, container_ids
-from e2e.kit.stage import Stage
+from e2e.kit.stage import SETTINGS, Stage
 from e2e.kit.workloads import Use, claim_spec, pod
 
 pytestmark = pytest.mark.own_install
@@ -30,7 +30,7 @@ def test_upgrade_under_churn_fails_no_prepare(stage: Stage, space: Space) -> Non
     revision = secrets.token_hex(4)
     settings = [f"{part}.podAnnotations.{_REVISION}={revision}" for part in ("controller", "kubeletPlugin")]
     with recording(stage.api, RESOURCE_SLICES) as slices, churning(space) as churn:
-        stage.driver.start_upgrade(settings)
+        stage.driver.start_upgrade([*SETTINGS, *settings])
         stage.driver.wait()
         stage.pods.wait_leader()
     new = {found["metadata"]["uid"] for found in [*stage.pods.plugins(), *stage.pods.controllers()]}
@@ -48,11 +48,12 @@ def test_upgrade_under_churn_fails_no_prepare(stage: Stage, space: Space) -> Non
 @pytest.mark.last(90)
 def test_uninstall_takes_everything_and_install_brings_it_back(stage: Stage, space: Space) -> None:
     stage.driver.uninstall()
+    stage.driver.wait_uninstalled()
     assert not driver_slices(stage.api)
     with pytest.raises(NotFound):
         stage.api.get(CUSTOM_RESOURCE_DEFINITIONS, "nodeinventories.gpu-dra.dev")
     assert not left_over(stage)
-    stage.driver.install()
+    stage.install_driver()
     space.template("one", claim_spec())
     space.pod(pod("again", Use(template="one")))
     space.wait_ready("again")
