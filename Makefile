@@ -8,10 +8,10 @@ UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format proto generate manifests bench lock clean \
-	programs image cluster cluster-down e2e bench-e2e kind kind-down kind-e2e
+	programs image cluster cluster-down e2e e2e-lifecycle bench-e2e kind kind-down kind-e2e
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 # Two stamps: the demo needs no test tools. A changed lock or pyproject.toml installs again.
 $(VENV)/.stamp-run: requirements.lock pyproject.toml
@@ -85,6 +85,9 @@ cluster-down: $(VENV)/.stamp-dev ## take it away again, all of it
 
 e2e: $(VENV)/.stamp-dev ## the suite on a real cluster of its own; K8S=1.34
 	@$(BIN)/python -m pytest e2e/suites --cluster local $(CHOSEN) -rs $(TEST_ARGS)
+
+e2e-lifecycle: $(VENV)/.stamp-dev ## that a real cluster leaves nothing behind, however it ends
+	@$(BIN)/python -m pytest e2e/lifecycle $(TEST_ARGS)
 
 bench-e2e: $(VENV)/.stamp-dev ## measure pods and restarts on a real node
 	@$(BIN)/python -m e2e.bench --kubernetes $(K8S)

@@ -23,6 +23,14 @@ def mirror() -> str:
     raise ClusterError("apt of this machine has no Debian archive (/etc/apt/sources.list*); a root needs one")
 
 
+def apt_options() -> list[str]:
+    """The machine's proxies and certificates, as `--aptopt` arguments of mmdebstrap (it reads no other apt.conf)."""
+    dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=False)
+    wanted = ("::proxy", "::cainfo", "::verify-peer", "::verify-host")
+    lines = [line for line in dump.stdout.splitlines() if line.partition(" ")[0].lower().endswith(wanted)]
+    return [f"--aptopt={line}" for line in lines]
+
+
 def extract(root: Path, suite: str, packages: Sequence[str]) -> None:
     """Unpack ``packages`` and what they depend on into ``root``, without running their scripts: no shell, no apt.
 
@@ -32,7 +40,7 @@ def extract(root: Path, suite: str, packages: Sequence[str]) -> None:
         raise ClusterError("images without Docker are made with mmdebstrap; apt-get install mmdebstrap")
     shutil.rmtree(root, ignore_errors=True)
     command = ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", "--format=directory"]
-    command += [f"--include={','.join(packages)}", suite, str(root), mirror()]
+    command += [f"--include={','.join(packages)}", *apt_options(), suite, str(root), mirror()]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ClusterError(f"mmdebstrap {suite}: {done.stderr.strip()[-1000:]}")

@@ -1,4 +1,4 @@
-"""What a cluster without the user's Docker needs of the machine: Debian packages, and how apt reaches its mirror."""
+"""What a cluster without the user's Docker needs of the machine: Debian packages."""
 
 from __future__ import annotations
 
@@ -67,11 +67,3 @@ def _services_stay_stopped() -> Iterator[None]:
         yield
     finally:
         _POLICY.unlink()
-
-
-def apt_options() -> list[str]:
-    """The machine's proxies and certificates, as `--aptopt` arguments of mmdebstrap (it reads no other apt.conf)."""
-    dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=False)
-    wanted = ("::proxy", "::cainfo", "::verify-peer", "::verify-host")
-    lines = [line for line in dump.stdout.splitlines() if line.partition(" ")[0].lower().endswith(wanted)]
-    return [f"--aptopt={line}" for line in lines]

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 from e2e.clusters.interface import ClusterError
-from e2e.clusters.kind import machine
 from e2e.clusters.kind.node_programs import NodePrograms
 from e2e.images import debian
 
@@ -44,7 +43,7 @@ _BALLAST = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/ma
 def make_debian_root(output: Path) -> None:
     """Write a tar of the Debian packages, signed and from the mirror that apt is configured with."""
     command = ["mmdebstrap", "--quiet", "--variant=apt", "--mode=root", f"--include={PACKAGES}"]
-    command += [*machine.apt_options(), SUITE, str(output), debian.mirror()]
+    command += [*debian.apt_options(), SUITE, str(output), debian.mirror()]
     _run(command, "mmdebstrap")
 
 
