@@ -1,0 +1,85 @@
+"""``make bench-e2e``: a real node with the driver and eight simulated H100s, measured in one run.
+
+NVIDIA's figures were recorded on a node of the same kind with its Go driver; see ``tests.bench.report.Baseline``. They
+are of another run: what is compared in one run is a pod with a claim and the same pod without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+
+from dra_driver.kube.connect import connect
+from e2e.bench import restarts
+from e2e.bench.pods import PodBench
+from e2e.clusters import programs
+from e2e.clusters.interface import Cluster, ClusterError
+from e2e.clusters.local.cluster import session
+from e2e.install import Driver
+from e2e.kit.kubectl import find_kubectl
+from tests.bench.report import Baseline, Row, table
+
+_MACHINE = "h100-sxm5-80gb"
+_WARM_UP = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m e2e.bench", description=__doc__)
+    parser.add_argument("--kubernetes", default=programs.NEWEST_KUBERNETES, metavar="MINOR")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds: to see that it works")
+    flags = parser.parse_args(arguments)
+    try:
+        with session(kubernetes=flags.kubernetes, machine=_MACHINE, name="bench") as cluster:
+            rows = list(measure(cluster, flags.kubernetes, share=0.2 if flags.quick else 1.0))
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(table(rows))
+    return 0
+
+
+def measure(cluster: Cluster, kubernetes: str, share: float) -> Iterator[Row]:
+    """All rows; ``share`` is the part of the rounds that are run."""
+    api = connect(str(cluster.kubeconfig))
+    kubectl = find_kubectl(kubernetes, cluster.kubeconfig)
+    Driver(cluster, api).install()
+    (node,) = cluster.nodes
+
+    def rounds(count: int) -> int:
+        return max(3, round(count * share))
+
+    bench = PodBench(api, cluster)
+    bench.prepare()
+    bench.pairs(_WARM_UP)
+    yield from _single_pods(bench, rounds(30))
+    yield from _bursts(bench, rounds(10))
+    back = restarts.kubelet_restarts(api, cluster, node, rounds(20))
+    yield Row("kubelet restart to slices back", back, "s", Baseline("30.2 first, then 55.0 s", 55.0), 2.0)
+    yield Row("the slowest of those", [max(back)], "s", Baseline("55.0 s", 55.0), 2.0)
+    writes, registered = restarts.plugin_restarts(api, kubectl, node, rounds(10))
+    yield Row("slice writes of a plugin restart, total", [sum(writes)], "", Baseline("1 each time"), 1)
+    yield Row("plugin start to registered", registered, "s", Baseline("1.45 s at once, 0.47 later", 1.45))
+    updating = restarts.rolling_update_writes(api, kubectl)
+    yield Row("slice writes of a rolling update", [updating], "", Baseline("not recorded"), 1)
+
+
+def _single_pods(bench: PodBench, count: int) -> Iterator[Row]:
+    without, having, gone = bench.pairs(count)
+    difference = (statistics.median(having) - statistics.median(without)) * 1000
+    yield Row("pod create to Ready, no claim", without, "s", Baseline("0.66 / 0.90 s", 0.66))
+    yield Row("pod create to Ready, 1 GPU by template", having, "s", Baseline("0.81 / 1.06 s", 0.81))
+    yield Row("difference of the medians", [difference], "ms", Baseline("149 ms", 149), 120)
+    yield Row("pod delete to claim and CDI file gone", gone, "s", Baseline("2.89 / 4.11 s", 2.89))
+
+
+def _bursts(bench: PodBench, count: int) -> Iterator[Row]:
+    for claims, word, first, last in ((True, "1 GPU each", 2.41, 3.02), (False, "no claim", 2.20, 2.72)):
+        ours_first, ours_last = bench.bursts(count, 8, claims=claims)
+        yield Row(f"8 pods at once, {word}: first Ready", ours_first, "s", Baseline(f"{first} s", first))
+        yield Row(f"8 pods at once, {word}: last Ready", ours_last, "s", Baseline(f"{last} s", last))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""How long pods take to become Ready, as a client sees it: from its create request to the watch event."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dra_driver.kube.interface import (
+    NAMESPACES,
+    PODS,
+    RESOURCE_CLAIM_TEMPLATES,
+    RESOURCE_CLAIMS,
+    ApiError,
+    EventType,
+    KubeApi,
+    Obj,
+)
+from e2e.clusters.interface import Cluster
+from e2e.kit.waiting import NotYet, eventually
+from e2e.kit.workloads import Use, claim_spec, pod
+
+NAMESPACE = "bench"
+_TEMPLATE = "one"
+_PATIENCE = 60.0
+_PAUSE = 0.3
+_CDI = Path("/var/run/cdi")
+
+
+@dataclass
+class PodWatch:
+    """The moment (monotonic, seconds) at which each pod of the namespace was first seen Ready, and gone."""
+
+    ready: dict[str, float] = field(default_factory=dict)
+    gone: dict[str, float] = field(default_factory=dict)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def see(self, kind: EventType, obj: Obj) -> None:
+        now = time.monotonic()
+        name = obj["metadata"]["name"]
+        with self.changed:
+            if kind is EventType.DELETED:
+                self.gone[name] = now
+            elif is_ready(obj):
+                self.ready.setdefault(name, now)
+            self.changed.notify_all()
+
+    def wait(self, names: Sequence[str], seen: Mapping[str, float]) -> None:
+        with self.changed:
+            if not self.changed.wait_for(lambda: all(name in seen for name in names), _PATIENCE):
+                missing = [name for name in names if name not in seen]
+                raise TimeoutError(f"after {_PATIENCE:.0f} s: {', '.join(missing)} not seen")
+
+
+@dataclass(frozen=True, slots=True)
+class PodBench:
+    """Creates and deletes pods in the namespace ``bench``, which it makes."""
+
+    api: KubeApi
+    cluster: Cluster
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def prepare(self) -> None:
+        self.api.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+        template = {"metadata": {"name": _TEMPLATE, "namespace": NAMESPACE}, "spec": {"spec": claim_spec()}}
+        self.api.create(RESOURCE_CLAIM_TEMPLATES, template)
+
+    def pairs(self, count: int) -> tuple[list[float], list[float], list[float]]:
+        """Seconds to Ready without and with a claim, in turns, and seconds from delete to claim and CDI file gone."""
+        without, having, gone = [], [], []
+        with self._watching() as watch:
+            for _ in range(count):
+                (name,), (seconds,) = self._ready(watch, 1, claims=False)
+                without.append(seconds)
+                self._delete(watch, [name])
+                (name,), (seconds,) = self._ready(watch, 1, claims=True)
+                having.append(seconds)
+                began = time.monotonic()
+                self._delete(watch, [name])
+                eventually(self._check_nothing_left, _PATIENCE, poll=0.02)
+                gone.append(time.monotonic() - began)
+                time.sleep(_PAUSE)
+        return without, having, gone
+
+    def bursts(self, rounds: int, pods: int, *, claims: bool) -> tuple[list[float], list[float]]:
+        """Seconds until the first and until the last of ``pods`` pods, created at once, is Ready."""
+        first, last = [], []
+        with self._watching() as watch:
+            for _ in range(rounds):
+                names, seconds = self._ready(watch, pods, claims=claims)
+                first.append(min(seconds))
+                last.append(max(seconds))
+                self._delete(watch, names)
+                eventually(self._check_nothing_left, _PATIENCE)
+                time.sleep(_PAUSE)
+        return first, last
+
+    def _ready(self, watch: PodWatch, count: int, *, claims: bool) -> tuple[list[str], list[float]]:
+        names = [f"p{next(self.numbers)}" for _ in range(count)]
+        began = time.monotonic()
+        for name in names:
+            obj = pod(name, Use(template=_TEMPLATE)) if claims else pod(name)
+            obj["metadata"]["namespace"] = NAMESPACE
+            self.api.create(PODS, obj)
+        watch.wait(names, watch.ready)
+        return names, [watch.ready[name] - began for name in names]
+
+    def _delete(self, watch: PodWatch, names: Sequence[str]) -> None:
+        for name in names:
+            self.api.delete(PODS, name, NAMESPACE)
+        watch.wait(names, watch.gone)
+
+    def _check_nothing_left(self) -> None:
+        if claims := self.api.list(RESOURCE_CLAIMS, NAMESPACE).items:
+            raise NotYet(f"{len(claims)} claims are left")
+        for node in self.cluster.nodes:
+            if files := self.cluster.run_on_node(node, ["ls", str(_CDI)]).split():
+                raise NotYet(f"CDI files are left: {' '.join(files)}")
+
+    @contextmanager
+    def _watching(self) -> Iterator[PodWatch]:
+        start = self.api.list(PODS, NAMESPACE).resource_version
+        found = PodWatch()
+        stream = self.api.watch(PODS, NAMESPACE, resource_version=start, timeout_seconds=3600)
+
+        def follow() -> None:
+            try:
+                with stream as events:
+                    for event in events:
+                        if event.type is not EventType.BOOKMARK:
+                            found.see(event.type, event.object)
+            except ApiError:
+                return  # closed below; a watch that broke earlier shows as a pod that is never seen
+
+        thread = threading.Thread(target=follow, name="pod-watch", daemon=True)
+        thread.start()
+        try:
+            yield found
+        finally:
+            getattr(stream, "close", lambda: None)()
+            thread.join(10)
+
+
+def is_ready(obj: Obj) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)

@@ -1,0 +1,104 @@
+"""What restarts cost: how soon wiped slices are back, what is written when nothing changed, how soon a plugin serves."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from dra_driver.kube.interface import PODS, RESOURCE_SLICES, EventType, KubeApi, Obj
+from e2e.clusters.interface import Cluster
+from e2e.install import NAMESPACE, PLUGIN
+from e2e.kit.kubectl import Kubectl
+from e2e.kit.pools import driver_slices, publication_problem, versions
+from e2e.kit.recording import recording
+from e2e.kit.waiting import NotYet, eventually
+
+_PATIENCE = 120.0
+_QUIET_SECONDS = 3.0  # a second wipe, if one comes, comes sooner
+_REGISTERED = re.compile(r"^(\S+) .*the kubelet registered this plugin", re.MULTILINE)
+
+
+def kubelet_restarts(api: KubeApi, cluster: Cluster, node: str, count: int) -> list[float]:
+    """Seconds from the restart's command to the node's devices being published after the last wipe that followed."""
+    return [_kubelet_restart(api, cluster, node) for _ in range(count)]
+
+
+def plugin_restarts(api: KubeApi, kubectl: Kubectl, node: str, count: int) -> tuple[list[float], list[float]]:
+    """Slice writes of each restart, and seconds from the process's first log line to its registration."""
+    samples = [_plugin_restart(api, kubectl, node) for _ in range(count)]
+    return [writes for writes, _ in samples], [seconds for _, seconds in samples]
+
+
+def _kubelet_restart(api: KubeApi, cluster: Cluster, node: str) -> float:
+    with recording(api, RESOURCE_SLICES) as slices:
+        began = time.monotonic()
+        cluster.restart_kubelet(node)
+        eventually(lambda: _check_wiped(slices.of(EventType.DELETED)), _PATIENCE, poll=0.01)
+        eventually(lambda: _check_published(api, node), _PATIENCE, poll=0.01)
+        back, wipes = time.monotonic(), len(slices.of(EventType.DELETED))
+        while time.monotonic() < back + _QUIET_SECONDS:
+            if len(slices.of(EventType.DELETED)) > wipes:
+                eventually(lambda: _check_published(api, node), _PATIENCE, poll=0.01)
+                back, wipes = time.monotonic(), len(slices.of(EventType.DELETED))
+            time.sleep(0.05)
+    return back - began
+
+
+def _plugin_restart(api: KubeApi, kubectl: Kubectl, node: str) -> tuple[float, float]:
+    before, old = versions(driver_slices(api)), _plugin(api, node)
+    with recording(api, RESOURCE_SLICES) as slices:
+        api.delete(PODS, old, NAMESPACE)
+        new = eventually(lambda: _check_ready(api, node, old), _PATIENCE)
+        time.sleep(_QUIET_SECONDS)
+    writes = len(slices.describe())
+    if versions(driver_slices(api)) != before:
+        writes = max(writes, 1)
+    return float(writes), start_to_registered(kubectl.run("-n", NAMESPACE, "logs", new, "-c", "gpus"))
+
+
+def rolling_update_writes(api: KubeApi, kubectl: Kubectl) -> float:
+    """Slice writes while the DaemonSet replaces its pods, old and new side by side."""
+    with recording(api, RESOURCE_SLICES) as slices:
+        kubectl.run("-n", NAMESPACE, "rollout", "restart", f"daemonset/{PLUGIN}")
+        kubectl.run("-n", NAMESPACE, "rollout", "status", f"daemonset/{PLUGIN}", "--timeout=120s", timeout=130)
+        time.sleep(_QUIET_SECONDS)
+    return float(len(slices.describe()))
+
+
+def start_to_registered(log: str) -> float:
+    """From the first line of a plugin's log to the kubelet's notification, seconds."""
+    found = _REGISTERED.search(log)
+    first = log.split(maxsplit=1)[0] if log.strip() else ""
+    if found is None or not first:
+        raise NotYet("the plugin's log does not tell of its registration")
+    return (datetime.fromisoformat(found[1]) - datetime.fromisoformat(first)).total_seconds()
+
+
+def _check_wiped(deleted: Sequence[str]) -> None:
+    if not deleted:
+        raise NotYet("the kubelet has not deleted the node's slices")
+
+
+def _check_published(api: KubeApi, node: str) -> None:
+    if problem := publication_problem(api, node):
+        raise NotYet(problem)
+
+
+def _plugins(api: KubeApi, node: str) -> list[Obj]:
+    label, field = "app.kubernetes.io/component=kubelet-plugin", f"spec.nodeName={node}"
+    return api.list(PODS, NAMESPACE, label_selector=label, field_selector=field).items
+
+
+def _plugin(api: KubeApi, node: str) -> str:
+    living = [pod for pod in _plugins(api, node) if not pod["metadata"].get("deletionTimestamp")]
+    return str(living[0]["metadata"]["name"])
+
+
+def _check_ready(api: KubeApi, node: str, old: str) -> str:
+    for pod in _plugins(api, node):
+        statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+        if pod["metadata"]["name"] != old and statuses and all(status["ready"] for status in statuses):
+            return str(pod["metadata"]["name"])
+    raise NotYet(f"no new plugin pod on {node} is ready")
