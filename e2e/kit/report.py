@@ -17,21 +17,16 @@ from e2e.kit.kubectl import Kubectl, KubectlError
 from e2e.kit.pools import conditions, driver_slices
 from e2e.kit.space import Space, is_ready, state
 
-_DESCRIBED = 4
+_DESCRIBED = 3
 _EVENTS = 40
 _LOG_LINES = 200
 
 
-def failure_report(api: KubeApi, kubectl: Kubectl, space: Space | None, since: str) -> str:
+def failure_report(api: KubeApi, kubectl: Kubectl, spaces: Sequence[Space], since: str) -> str:
     """``since``: when the test began, for the logs (RFC 3339)."""
     parts: list[tuple[str, Callable[[], Sequence[str]]]] = []
-    if space is not None:
-        parts += [
-            (f"Events of {space.namespace}", lambda: event_lines(api.list(EVENTS, space.namespace).items)),
-            ("Pods", lambda: [f"{name}: {state(pod)}" for name, pod in space.pods().items()]),
-            ("Claims", lambda: [claim_line(claim) for claim in space.claims().values()]),
-            ("Descriptions", lambda: _descriptions(space)),
-        ]
+    for space in spaces:
+        parts += _space_parts(api, space)
     parts += [
         ("NodeInventories", lambda: [inventory_line(found) for found in api.list(NODE_INVENTORIES).items]),
         ("ResourceSlices", lambda: [slice_line(found) for found in driver_slices(api)]),
@@ -46,6 +41,15 @@ def failure_report(api: KubeApi, kubectl: Kubectl, space: Space | None, since: s
         except (ApiError, KubectlError, ClusterError, KeyError) as error:
             lines.append(f"(not to be had: {type(error).__name__}: {error})")
     return "\n".join(lines)
+
+
+def _space_parts(api: KubeApi, space: Space) -> list[tuple[str, Callable[[], Sequence[str]]]]:
+    return [
+        (f"Events of {space.namespace}", lambda: event_lines(api.list(EVENTS, space.namespace).items)),
+        ("Pods", lambda: [f"{name}: {state(pod)}" for name, pod in space.pods().items()]),
+        ("Claims", lambda: [claim_line(claim) for claim in space.claims().values()]),
+        ("Descriptions", lambda: _descriptions(space)),
+    ]
 
 
 def event_lines(events: Sequence[Obj]) -> list[str]:
@@ -98,13 +102,14 @@ def slice_line(resource_slice: Obj) -> str:
 
 
 def _descriptions(space: Space) -> list[str]:
-    """Those that are not Ready first; Events are left out, they stand above."""
-    pods = sorted(space.pods().items(), key=lambda item: is_ready(item[1]))
+    """Of those that are not Ready, or of some when all are. Events are left out, they stand above."""
+    pods = space.pods()
+    chosen = [name for name, pod in pods.items() if not is_ready(pod)] or list(pods)
     lines: list[str] = []
-    for name, _ in pods[:_DESCRIBED]:
+    for name in chosen[:_DESCRIBED]:
         lines += space.kubectl.run("-n", space.namespace, "describe", "pod", name, "--show-events=false").splitlines()
-    if len(pods) > _DESCRIBED:
-        lines.append(f"({len(pods) - _DESCRIBED} more pods are not described)")
+    if len(chosen) > _DESCRIBED:
+        lines.append(f"({len(chosen) - _DESCRIBED} more pods are not described)")
     return lines
 
 

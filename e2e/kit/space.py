@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from dra_driver.cli.expectations import phase, unschedulable_message, waiting_message
@@ -39,8 +40,8 @@ _AUTHORIZER_LAGS = "no relationship found between node"
 class Space:
     """Everything here happens in ``namespace``."""
 
-    api: KubeApi
-    kubectl: Kubectl
+    api: KubeApi = field(repr=False)
+    kubectl: Kubectl = field(repr=False)
     namespace: str
 
     def open(self, labels: Mapping[str, str] | None = None) -> None:
@@ -107,13 +108,14 @@ class Space:
         holds_for(lambda: self._check_unplaced(name), _STAYS_SECONDS)
         return look()
 
-    def delete_pods(self, *names: str, grace: int | None = None) -> None:
-        """Returns when they are gone from the API, which is after they were unprepared."""
+    def start_deleting(self, *names: str, grace: int | None = None) -> None:
         for name in names:
-            try:
+            with contextlib.suppress(NotFound):
                 self.api.delete(PODS, name, self.namespace, grace_period_seconds=grace)
-            except NotFound:
-                continue
+
+    def delete_pods(self, *names: str) -> None:
+        """Returns when they are gone from the API, which is after they were unprepared."""
+        self.start_deleting(*names)
         self.wait_gone(*names)
 
     def wait_gone(self, *names: str, timeout: float = GONE_SECONDS) -> None:
@@ -180,11 +182,7 @@ class Space:
 
     def close(self) -> None:
         """Delete everything; returns when pods and claims are gone. The rest of the namespace goes by itself."""
-        for pod in self.pods():
-            try:
-                self.api.delete(PODS, pod, self.namespace, grace_period_seconds=1)
-            except NotFound:
-                continue
+        self.start_deleting(*self.pods(), grace=1)
         self.api.delete_collection(RESOURCE_CLAIM_TEMPLATES, self.namespace)
         eventually(self._check_no_pods, GONE_SECONDS)
         self.api.delete_collection(RESOURCE_CLAIMS, self.namespace)

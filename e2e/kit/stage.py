@@ -6,7 +6,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dra_driver.kube.cluster import ClusterApi
@@ -46,11 +46,11 @@ class Options:
 class Stage:
     """The cluster, the ways to it, and the driver."""
 
-    cluster: Cluster
-    api: ClusterApi
-    kubectl: Kubectl
-    driver: Driver
-    pods: DriverPods
+    cluster: Cluster = field(repr=False)
+    api: ClusterApi = field(repr=False)
+    kubectl: Kubectl = field(repr=False)
+    driver: Driver = field(repr=False)
+    pods: DriverPods = field(repr=False)
     features: Features
 
     @property

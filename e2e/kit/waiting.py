@@ -20,6 +20,7 @@ class NotYet(Exception):
 
 def eventually(look: Callable[[], T], timeout: float, *, poll: float = POLL_SECONDS) -> T:
     """What ``look`` returns once it stops raising :class:`NotYet`. Raises :class:`TimedOut` with its last words."""
+    __tracebackhide__ = True  # pytest shows who waited, not this loop
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from e2e.clusters.interface import Ability, ClusterError
-from e2e.clusters.programs import NEWEST_KUBERNETES
+from e2e.clusters.programs import NEWEST_KUBERNETES, cache_folder
 from e2e.kit.report import failure_report
 from e2e.kit.space import Space, now, unique_name
 from e2e.kit.stage import CLUSTERS, DEFAULT_MACHINE, Options, Stage, missing_abilities, open_stage
@@ -16,6 +17,7 @@ from e2e.kit.waiting import TimedOut
 
 _TEST_SECONDS = 300
 _BEGAN = pytest.StashKey[str]()
+_LOGS = pytest.StashKey[Path]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,7 +68,7 @@ def options(pytestconfig: pytest.Config) -> Options:
 
 
 @pytest.fixture(scope="session")
-def session_stage(options: Options) -> Iterator[Stage]:
+def session_stage(options: Options, request: pytest.FixtureRequest) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         try:
             stage = stack.enter_context(open_stage(options))
@@ -74,6 +76,16 @@ def session_stage(options: Options) -> Iterator[Stage]:
             # One sentence instead of the same one for each test.
             pytest.exit(f"no cluster to test on: {error}", returncode=3)
         yield stage
+        if request.session.testsfailed:
+            # They go with the cluster.
+            logs = cache_folder() / "logs" / f"e2e-{options.cluster}"
+            stage.cluster.collect_logs(logs)
+            request.config.stash[_LOGS] = logs
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if logs := config.stash.get(_LOGS, None):
+        terminalreporter.write_line(f"logs of kubelets, container runtimes and control plane: {logs}")
 
 
 @pytest.fixture
@@ -117,11 +129,16 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Adds what the cluster says to the report of a failure, before the test's namespace is taken away."""
     report: pytest.TestReport = yield  # type: ignore[assignment]
-    stage = getattr(item, "funcargs", {}).get("session_stage") or getattr(item, "funcargs", {}).get("stage")
+    fixtures: dict[str, object] = getattr(item, "funcargs", {})
+    stage = fixtures.get("stage") or fixtures.get("session_stage")
     if report.failed and isinstance(stage, Stage):
-        space = item.funcargs.get("space")  # type: ignore[attr-defined]
-        text = failure_report(
-            stage.api, stage.kubectl, space if isinstance(space, Space) else None, item.stash.get(_BEGAN, now())
-        )
+        text = failure_report(stage.api, stage.kubectl, _namespaces(fixtures), item.stash.get(_BEGAN, now()))
         report.sections.append(("cluster", text))
     return report  # type: ignore[return-value]
+
+
+def _namespaces(fixtures: Mapping[str, object]) -> list[Space]:
+    """The test's own namespace; of the examples' namespaces that are left to go, the one that came last."""
+    leaving = fixtures.get("leaving")
+    found = [fixtures.get("space"), *(leaving[-1:] if isinstance(leaving, list) else ())]
+    return [space for space in found if isinstance(space, Space)]

@@ -15,6 +15,7 @@ _PODS = 8
 
 
 def test_ten_rounds_of_eight_pods(stage: Stage, space: Space) -> None:
+    """Each round's pods want the devices that the pods of the round before are just leaving."""
     space.template("one", claim_spec())
     count = min(_PODS, len(free_gpus(stage.api)))
     for round_ in range(_ROUNDS):
@@ -22,12 +23,14 @@ def test_ten_rounds_of_eight_pods(stage: Stage, space: Space) -> None:
         for name in pods:
             space.pod(pod(name, Use(template="one"), grace=1))
         space.wait_ready(*pods)
-        held = [result for claim in space.claims().values() for result in results_of(claim)]
-        assert len(held) == len({(result.pool, result.device) for result in held}) == count
-        if round_ == 0:
+        held = [(result.pool, result.device) for claim in space.claims().values() for result in results_of(claim)]
+        assert len(held) >= count
+        assert len(held) == len(set(held)), "a device was given to two claims"
+        if round_ in (0, _ROUNDS - 1):
             for name in pods:
                 space.check_containers(name)
-        space.delete_pods(*pods)
+        space.start_deleting(*pods)
+    space.wait_gone(*space.pods())
     assert not space.claims(), "every claim must have gone with its pod"
     if stage.can(Ability.RUN_ON_NODE):
         stage.wait_clean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ def example_files() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", example_files(), ids=lambda path: str(path.relative_to(EXAMPLES).with_suffix("")))
-def test_example(stage: Stage, path: Path) -> None:
+def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
     manifests = in_order(load([path]))
     for feature in features_used(manifests):
         if not stage.features.has(feature):
@@ -36,30 +36,36 @@ def test_example(stage: Stage, path: Path) -> None:
     pools = pools_from_slices(driver_slices(stage.api))
     expected = {pod.name: expectation_of(pod.object, pools) for pod in manifests if pod.resource == PODS}
     assert expected, f"{path.name} has no pod, so nothing of it can be checked"
-    with applied(stage, manifests) as spaces:
-        for pod in (manifest for manifest in manifests if manifest.resource == PODS):
-            check_pod(spaces[pod.namespace or "default"], pod.name, expected[pod.name])
-
-
-@contextlib.contextmanager
-def applied(stage: Stage, manifests: Sequence[Manifest]) -> Iterator[dict[str, Space]]:
-    """The manifests' namespaces, with everything else of them inside."""
     spaces = {
         name: Space(stage.api, stage.kubectl, name)
         for name in {manifest.namespace for manifest in manifests if manifest.namespace}
     }
+    leaving += spaces.values()
+    apply(stage, manifests, spaces)
+    for pod in (manifest for manifest in manifests if manifest.resource == PODS):
+        check_pod(spaces[pod.namespace or "default"], pod.name, expected[pod.name])
+    for space in spaces.values():
+        space.start_deleting(*space.pods(), grace=1)
+
+
+@pytest.fixture(scope="module")
+def leaving(session_stage: Stage) -> Iterator[list[Space]]:
+    """Namespaces whose pods are going away while the next example runs already: their shell heeds no SIGTERM."""
+    spaces: list[Space] = []
+    yield spaces
+    for space in spaces:
+        space.close()
+    session_stage.wait_clean()
+
+
+def apply(stage: Stage, manifests: Sequence[Manifest], spaces: Mapping[str, Space]) -> None:
+    """``spaces``: the manifests' namespaces by name."""
     for manifest in manifests:
         if manifest.resource == NAMESPACES:
             wait_absent(stage.api, manifest.name)
         stage.api.create(manifest.resource, manifest.object)
         if manifest.resource == NAMESPACES and manifest.name in spaces:
             spaces[manifest.name].wait_usable()
-    try:
-        yield spaces
-    finally:
-        for space in spaces.values():
-            space.close()
-    stage.wait_clean()
 
 
 def wait_absent(api: KubeApi, namespace: str) -> None:
