@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from dra_driver.kube.interface import NODE_INVENTORIES, NODES, PODS, RESOURCE_SLICES, EventType, NotFound, Obj
+from dra_driver.kube.interface import (
+    NODE_INVENTORIES,
+    NODES,
+    PODS,
+    RESOURCE_SLICES,
+    EventType,
+    NotFound,
+    Obj,
+    Unavailable,
+)
 from e2e.clusters.interface import Ability
 from e2e.kit.ghost import ghost_node
 from e2e.kit.node_files import read_files
@@ -105,7 +114,10 @@ def check_new_node(stage: Stage, node: str, old: str) -> None:
 
 def check_started_again(space: Space, before: Obj) -> None:
     """The same pod, in new containers."""
-    found = space.api.get(PODS, "survivor", space.namespace)
+    try:
+        found = space.api.get(PODS, "survivor", space.namespace)
+    except Unavailable as error:  # on a cluster of one machine the API server was rebooted as well
+        raise NotYet(f"the API server is not back: {error}") from error
     assert found["metadata"]["uid"] == before["metadata"]["uid"], "the pod was replaced"
     restarts = found["status"]["containerStatuses"][0]["restartCount"]
     if not restarts or not is_ready(found):
