@@ -1,4 +1,4 @@
-"""What restarts cost: how soon wiped slices are back, what is written when nothing changed, how soon a plugin serves."""
+"""What restarts cost: how soon wiped slices are back, what is written for nothing, how soon a plugin serves."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Traces:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         return cls(
             mounts=frozenset(_mounts()),
-            cgroups=frozenset(str(path) for path in Path("/sys/fs/cgroup").rglob("*") if path.is_dir()),
+            cgroups=frozenset(folder for folder, _, _ in os.walk("/sys/fs/cgroup")),
             namespaces=frozenset(line for pid in pids for line in _namespace(pid)),
             processes=frozenset(line for pid in pids for line in _process(pid)),
             links=frozenset(os.listdir("/sys/class/net")),
