@@ -113,7 +113,7 @@ def _cannot_run(stage: Stage, options: Options, item: pytest.Item) -> str:
     if reason := missing_abilities(stage, abilities):
         return reason
     if item.get_closest_marker("simulated") and not stage.cluster.simulated_machine:
-        return "the nodes' GPUs are real, and no fault is played on those"
+        return "no simulated GPUs (--machine), and no fault is played on real ones"
     if item.get_closest_marker("own_install") and options.installed:
         return "the driver's release is not this session's (--installed)"
     return ""

@@ -50,8 +50,8 @@ def test_a_freed_device_goes_to_who_waits(stage: Stage, space: Space) -> None:
 
 
 def test_devices_on_one_pcie_root(stage: Stage, space: Space) -> None:
-    roots = [gpu.pcie_root for gpu in free_gpus(stage.api)]
-    if not any(root and roots.count(root) > 1 for root in roots):
+    roots = [(gpu.pool, gpu.pcie_root) for gpu in free_gpus(stage.api) if gpu.pcie_root]
+    if len(roots) == len(set(roots)):
         pytest.skip("no two GPUs of this machine are on one PCIe root")
     same = {"requests": ["gpu"], "matchAttribute": "resource.kubernetes.io/pcieRoot"}
     space.template("close", claim_spec(exactly(count=2), constraints=[same]))
