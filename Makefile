@@ -98,8 +98,9 @@ kind: $(VENV)/.stamp-dev ## a kind cluster with the driver, with your Docker or 
 kind-down: $(VENV)/.stamp-dev ## delete it, and everything started for it
 	@$(BIN)/python -m e2e.clusters.kind down
 
+KIND_SUITE ?= e2e/suites
 kind-e2e: $(VENV)/.stamp-dev ## the suite on a kind cluster of its own
-	@$(BIN)/python -m pytest e2e/suites --cluster kind --machine $(MACHINE) -rs $(TEST_ARGS)
+	@$(BIN)/python -m pytest $(KIND_SUITE) --cluster kind --machine $(MACHINE) -rs $(TEST_ARGS)
 
 clean: ## remove what make made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
