@@ -24,8 +24,8 @@ from e2e.clusters.kind.configuration import api_server, with_server, with_worker
 from e2e.clusters.kind.engine import Engine, daemon_engine
 from e2e.clusters.kind.lifecycle import CONFIGURATION, down
 from e2e.clusters.kind.node_image import image_key
-from e2e.clusters.kind.processes import Process, start_detached
 from e2e.clusters.kind.state import State, StateFolder
+from e2e.clusters.processes import Process, start_detached
 from e2e.images.oci import ImageConfig, make_layer, write_archive
 
 _ALL = (1 << 41) - 1

@@ -16,8 +16,8 @@ from e2e.clusters.interface import ClusterError
 from e2e.clusters.local import certificates, cgroups
 from e2e.clusters.local.components import Components
 from e2e.clusters.local.init import Supervisor, answer
-from e2e.clusters.local.processes import ProcessId, start_time
 from e2e.clusters.local.settings import ClusterSettings
+from e2e.clusters.processes import Process
 
 
 @pytest.fixture
@@ -95,19 +95,21 @@ def test_the_servers_certificate_names_every_way_to_it(settings: ClusterSettings
 
 
 def test_a_pid_that_was_given_to_another_process_is_not_ours(tmp_path: Path) -> None:
-    mine = ProcessId.of(os.getpid())
-    assert mine.is_alive()
-    assert not ProcessId(mine.pid, mine.started - 1).is_alive()
+    mine = Process.of(os.getpid())
+    assert mine is not None
+    assert mine.alive
+    assert not Process(mine.pid, mine.started - 1).alive
     mine.write(tmp_path / "pid")
-    assert ProcessId.read(tmp_path / "pid") == mine
-    assert ProcessId.read(tmp_path / "absent") is None
+    assert Process.read(tmp_path / "pid") == mine
+    assert Process.read(tmp_path / "absent") is None
 
 
 def test_a_process_is_ended_and_waited_for() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
-        known = ProcessId.of(child.pid)
-        known.end()
-        assert start_time(child.pid) is None  # a zombie counts as gone
+        known = Process.of(child.pid)
+        assert known is not None
+        assert known.stop()
+        assert Process.of(child.pid) is None  # a zombie counts as gone
         assert child.wait(5) == -signal.SIGTERM
 
 

@@ -15,9 +15,9 @@ from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import lifecycle
 from e2e.clusters.kind.cluster import KindCluster, engine_of
 from e2e.clusters.kind.engine import Engine
-from e2e.clusters.kind.processes import wait_for_go
 from e2e.clusters.kind.state import StateFolder
 from e2e.clusters.kind.tools import kubectl_program
+from e2e.clusters.processes import wait_for_go
 
 _GUARD_PATIENCE = 900.0  # a creation that is under way ends, and then is taken down
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import machine
 from e2e.clusters.kind.engine import Engine, daemon_engine
-from e2e.clusters.kind.processes import Process, start_detached
+from e2e.clusters.processes import Process, start_detached
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _START_SECONDS = 60.0

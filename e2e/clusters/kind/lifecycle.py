@@ -19,9 +19,9 @@ from e2e.clusters.kind.configuration import api_server, with_server, with_worker
 from e2e.clusters.kind.engine import Engine, users_docker
 from e2e.clusters.kind.node_image import image_of, provide
 from e2e.clusters.kind.node_programs import node_programs
-from e2e.clusters.kind.processes import Process, start_detached
 from e2e.clusters.kind.state import State, StateFolder
 from e2e.clusters.kind.tools import kind_program
+from e2e.clusters.processes import Process, start_detached
 
 CONFIGURATION = Path(__file__).resolve().parents[3] / "deploy/kind/config.yaml"
 _CREATE_SECONDS = 600.0  # includes pulling a released image

@@ -23,7 +23,7 @@ from e2e.clusters.kind.daemon import Daemon
 from e2e.clusters.kind.engine import Engine
 from e2e.clusters.kind.machine import find_program
 from e2e.clusters.kind.node_programs import NodePrograms
-from e2e.clusters.kind.processes import Process
+from e2e.clusters.processes import Process
 from e2e.images import oci
 
 REPOSITORY = "gpu-dra.test/kind-node"

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
-from e2e.clusters.kind.processes import Process
+from e2e.clusters.processes import Process
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")  # kind's own rule, and short enough for a node's host name
 

@@ -25,8 +25,8 @@ from e2e.clusters.interface import Ability, ClusterError
 from e2e.clusters.local import certificates, network
 from e2e.clusters.local.components import CONTAINERD_SOCKET, Components
 from e2e.clusters.local.machine import Machine
-from e2e.clusters.local.processes import ProcessId
 from e2e.clusters.local.settings import API_PORT, CONTROL, CONTROL_ADDRESS, ClusterSettings, NodeSettings
+from e2e.clusters.processes import Process
 from e2e.images import driver, pause, workload
 
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "sysctl", "runc", "iptables", "openssl", "busybox")
@@ -92,9 +92,8 @@ class LocalCluster:
         cluster = cls(settings)
         with ThreadPoolExecutor(len(cluster._machines)) as pool:
             left = [line for lines in pool.map(Machine.remove, cluster._machines.values()) for line in lines]
-        forwarder = ProcessId.read(settings.folder / "forward.pid")
-        if forwarder is not None:
-            forwarder.end()
+        if forwarder := Process.read(settings.folder / "forward.pid"):
+            forwarder.stop()
         if not left:
             shutil.rmtree(settings.folder, ignore_errors=True)
         return left
@@ -230,7 +229,8 @@ class LocalCluster:
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(_ROOT)},
             )
-        ProcessId.of(process.pid).write(folder / "forward.pid")
+        if known := Process.of(process.pid):
+            known.write(folder / "forward.pid")
         _wait("the forwarder", lambda: port_file.exists() or process.poll() is not None, 15.0)
         if process.poll() is not None:
             raise ClusterError(f"the forwarder ended with {process.returncode}; see forward.log")

@@ -17,7 +17,7 @@ from typing import Any
 
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local import cgroups
-from e2e.clusters.local.processes import ProcessId
+from e2e.clusters.processes import Process
 
 _START_SECONDS = 20.0
 _LONGEST_SOCKET_PATH = 107  # sun_path without its final NUL
@@ -52,13 +52,14 @@ class Machine:
         }
         (self.folder / "init.json").write_text(json.dumps(spec))
         outer = self._unshare()
-        ProcessId.of(outer.pid).write(self.folder / "outer.pid")
+        if known := Process.of(outer.pid):
+            known.write(self.folder / "outer.pid")
         self._wait_for_init(outer)
 
     def pid(self) -> int | None:
         """Init's pid as seen from here; None when the machine is down."""
-        init = ProcessId.read(self.folder / "init.pid")
-        return init.pid if init is not None and init.is_alive() else None
+        init = Process.read(self.folder / "init.pid")
+        return init.pid if init is not None and init.alive else None
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._ask({"do": "start", "name": name, "command": list(command), "environment": dict(environment or {})})
@@ -99,15 +100,12 @@ class Machine:
     def halt(self) -> list[str]:
         """End every process of this machine, and with them its namespaces; its folder stays. Returns what is left."""
         for name in ("init.pid", "outer.pid"):
-            known = ProcessId.read(self.folder / name)
-            if known is not None:
-                known.kill(signal.SIGKILL, 10.0)
+            if known := Process.read(self.folder / name):
+                known.end(signal.SIGKILL, timeout=10.0)
         # Init's death ended all others; what was started by nsenter is in the cgroup as well.
         for pid in cgroups.processes(self.cgroup):
-            try:
-                ProcessId.of(pid).kill(signal.SIGKILL, 5.0)
-            except ProcessLookupError:
-                continue
+            if known := Process.of(pid):
+                known.end(signal.SIGKILL, timeout=5.0)
         return [f"cgroup {folder}" for folder in cgroups.remove(self.cgroup)]
 
     def remove(self) -> list[str]:
@@ -139,12 +137,12 @@ class Machine:
 
     def _wait_for_init(self, outer: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        known = Process(outer.pid, started=0)  # only its children are asked for
         while time.monotonic() < deadline and outer.poll() is None:
             # `unshare` replaces the python that entered the cgroups, and forks init; the socket says that it is that.
-            pids = children.read_text().split()
-            if pids and self._socket.exists():
-                ProcessId.of(int(pids[0])).write(self.folder / "init.pid")
+            children = known.children()
+            if children and self._socket.exists():
+                children[0].write(self.folder / "init.pid")
                 if self._answers():
                     return
             time.sleep(0.02)

@@ -51,6 +51,22 @@ class Process:
         finally:
             os.close(pidfd)
 
+    def stop(self, *, timeout: float = 5.0) -> bool:
+        """SIGTERM, and SIGKILL when that is not enough; True once it is gone."""
+        return self.end(signal.SIGTERM, timeout=timeout) or self.end(signal.SIGKILL, timeout=timeout)
+
+    def write(self, path: Path) -> None:
+        path.write_text(f"{self.pid} {self.started}\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Process | None:
+        """What :meth:`write` wrote; None where there is no such file, or half of one."""
+        try:
+            pid, started = path.read_text().split()
+        except (FileNotFoundError, ValueError):
+            return None
+        return cls(int(pid), int(started))
+
     def children(self) -> list[Process]:
         try:
             text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
