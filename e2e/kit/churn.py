@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dra_driver.kube.interface import ApiError
-from e2e.kit.space import Space
+from e2e.kit.space import GONE_SECONDS, READY_SECONDS, Space
 from e2e.kit.waiting import TimedOut
 from e2e.kit.workloads import Use, claim_spec, pod
 
@@ -49,7 +49,7 @@ def churning(space: Space, workers: int = 2, node: str = "") -> Iterator[Churn]:
     finally:
         stopping.set()
         for thread in threads:
-            thread.join(150)
+            thread.join(READY_SECONDS + GONE_SECONDS)
 
 
 def _work(space: Space, name: str, node: str, churn: Churn, stopping: threading.Event) -> None:

@@ -28,7 +28,9 @@ from e2e.kit import expected, views
 from e2e.kit.kubectl import Kubectl, KubectlError
 from e2e.kit.waiting import NotYet, eventually, holds_for
 
-READY_SECONDS = 60.0
+# The kubelet tries a failed prepare again only when it looks at the pod next, after 60 to 90 s with its default
+# syncFrequency (pkg/kubelet/kuberuntime, SyncPod). See `failed_prepares` for one that no driver can help.
+READY_SECONDS = 120.0
 GONE_SECONDS = 60.0
 UNSCHEDULABLE_SECONDS = 20.0
 _STAYS_SECONDS = 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from e2e.clusters.interface import Ability
 from e2e.kit.expected import results_of
 from e2e.kit.node_files import read_files
@@ -14,6 +16,7 @@ _ROUNDS = 10
 _PODS = 8
 
 
+@pytest.mark.timeout(600, func_only=True)
 def test_ten_rounds_of_eight_pods(stage: Stage, space: Space) -> None:
     """Each round's pods want the devices that the pods of the round before are just leaving."""
     space.template("one", claim_spec())

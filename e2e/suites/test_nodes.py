@@ -9,10 +9,10 @@ from dra_driver.kube.interface import (
     NODES,
     PODS,
     RESOURCE_SLICES,
+    ApiError,
     EventType,
     NotFound,
     Obj,
-    Unavailable,
 )
 from e2e.clusters.interface import Ability
 from e2e.kit.ghost import ghost_node
@@ -116,7 +116,8 @@ def check_started_again(space: Space, before: Obj) -> None:
     """The same pod, in new containers."""
     try:
         found = space.api.get(PODS, "survivor", space.namespace)
-    except Unavailable as error:  # on a cluster of one machine the API server was rebooted as well
+    except ApiError as error:
+        # On a cluster of one machine the API server was rebooted as well; at first it refuses connections, then rights.
         raise NotYet(f"the API server is not back: {error}") from error
     assert found["metadata"]["uid"] == before["metadata"]["uid"], "the pod was replaced"
     restarts = found["status"]["containerStatuses"][0]["restartCount"]
