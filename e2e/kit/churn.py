@@ -50,6 +50,8 @@ def churning(space: Space, workers: int = 2, node: str = "") -> Iterator[Churn]:
         stopping.set()
         for thread in threads:
             thread.join(READY_SECONDS + GONE_SECONDS)
+            if thread.is_alive():
+                churn.complain(f"{thread.name}: did not end")
 
 
 def _work(space: Space, name: str, node: str, churn: Churn, stopping: threading.Event) -> None:
