@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.clusters.interface import ClusterError
+from e2e.clusters.packages import BUILD, ensure_packages
 
 MODULES = Path(__file__).resolve().parent / "modules"
 NEWEST_KUBERNETES = "1.37"
@@ -168,6 +169,8 @@ class Build:
     def run(self) -> None:
         module = self.module
         go = _go(module)
+        if module.cgo:
+            ensure_packages(BUILD)
         work = module.target.with_name(f".{module.target.name}.new")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dra_driver.version import __version__
 from e2e.clusters.interface import ClusterError
+from e2e.clusters.packages import IMAGES, ensure_packages
 from e2e.clusters.programs import cache_folder
 from e2e.images.debian import extract
 from e2e.images.oci import ImageConfig, Layer, layer_of, make_layer, write_archive
@@ -49,6 +50,7 @@ def reference() -> str:
 
 def driver_archive() -> Path:
     """The OCI archive of :func:`reference`, made when the sources changed. Raises ClusterError."""
+    ensure_packages(IMAGES)
     base = _kept("base", _text_key(_SUITE, *_PACKAGES, *_SUPERFLUOUS, _own_text()), _base)
     dependencies = _kept("dependencies", _text_key(_PYTHON, _LOCK.read_text(), _own_text()), _dependencies)
     application = _kept("driver", _sources_key(), _application)

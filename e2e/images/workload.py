@@ -8,19 +8,22 @@ import tempfile
 from pathlib import Path
 
 from e2e.clusters.interface import ClusterError
+from e2e.clusters.packages import IMAGES, ensure_packages
 from e2e.clusters.programs import cache_folder
 from e2e.images.oci import ImageConfig, make_layer, write_archive
 
 REFERENCE = "docker.io/library/ubuntu:24.04"
+_ELF_HEADERS = 4096  # a program that is linked dynamically names its linker there
 _FOLDERS = ("bin", "etc", "tmp", "root", "usr/bin")
 
 
 def workload_archive() -> Path:
     """The OCI archive, made when it is not in the cache. Raises ClusterError without a static busybox."""
     target = cache_folder() / "images" / "workload.tar"
+    ensure_packages(IMAGES)
     busybox = shutil.which("busybox")
-    if busybox is None:
-        raise ClusterError("the pods' image is made of busybox: install busybox-static")
+    if busybox is None or b"/ld-linux" in Path(busybox).read_bytes()[:_ELF_HEADERS]:
+        raise ClusterError("the pods' image is made of a static busybox: apt-get install busybox-static")
     if target.exists() and target.stat().st_mtime > Path(busybox).stat().st_mtime:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

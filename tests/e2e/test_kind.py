@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.clusters import packages
 from e2e.clusters.interface import Ability, Cluster, ClusterError
 from e2e.clusters.kind import __main__ as command_line
-from e2e.clusters.kind import daemon, machine, node_root, oci_runtime
+from e2e.clusters.kind import daemon, node_root, oci_runtime
 from e2e.clusters.kind.archive import image_references
 from e2e.clusters.kind.cluster import KindCluster
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
@@ -310,8 +311,12 @@ def test_a_daemons_data_is_packed_once_and_unpacked_for_others(tmp_path: Path) -
     assert second.holds is None
 
 
-def test_missing_packages_are_named_in_one_line_outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr(machine, "find_program", lambda name: None if "docker" in name else f"/usr/bin/{name}")
-    with pytest.raises(ClusterError, match=r"apt-get install --yes --no-install-recommends docker\.io$"):
-        machine.ensure_packages()
+def test_missing_packages_are_named_in_one_line_where_they_cannot_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ClusterError, match=r"apt-get install --yes --no-install-recommends nothing-such zzz$"):
+        packages.ensure_packages({"no-such-program": "nothing-such", "/no/such/file": "zzz", "sh": "dash"})
+
+
+def test_where_nothing_is_missing_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", None)
+    packages.ensure_packages({"sh": "dash", "/bin/sh": "dash"})

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.clusters import packages
 from e2e.clusters.interface import ClusterError
-from e2e.clusters.kind import machine
 from e2e.clusters.kind.engine import Engine, daemon_engine
 from e2e.clusters.processes import Process, start_detached
 
@@ -154,7 +154,7 @@ def remove_cgroups(name: str, *, timeout: float = 20.0) -> None:
 
 
 def _program(name: str) -> str:
-    path = machine.find_program(name)
+    path = packages.find_program(name)
     if path is None:
         raise ClusterError(f"{name} is not installed")
     return path

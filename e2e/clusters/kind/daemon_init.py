@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from e2e.clusters.kind.machine import find_program
+from e2e.clusters.packages import find_program
 from e2e.clusters.processes import wait_for_go
 
 # A default route, for what only looks whether there is one (kind's IPv6, Docker's bridge). TEST-NET-1, RFC 5737.

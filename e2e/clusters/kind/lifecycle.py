@@ -10,9 +10,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from e2e.clusters import programs
+from e2e.clusters import packages, programs
 from e2e.clusters.interface import ClusterError
-from e2e.clusters.kind import machine
 from e2e.clusters.kind.archive import image_references
 from e2e.clusters.kind.cluster import KindCluster, collect_logs, daemon_of
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
@@ -130,7 +129,7 @@ def _up_in_own_daemon(folder: StateFolder, wanted: Wanted) -> KindCluster:
     """A daemon in its own namespaces, an assembled node image, then the same; and a way into its network."""
     if wanted.node_image:
         raise ClusterError("--node-image needs Docker: without a registry the node image is assembled here")
-    machine.ensure_packages()
+    packages.ensure_packages(packages.KIND)
     built = node_programs(wanted.kubernetes or programs.NEWEST_KUBERNETES)
     image = image_of(built)
     daemon = daemon_of(folder)

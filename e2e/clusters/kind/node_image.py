@@ -21,8 +21,8 @@ from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import control_images, node_root
 from e2e.clusters.kind.daemon import Daemon
 from e2e.clusters.kind.engine import Engine
-from e2e.clusters.kind.machine import find_program
 from e2e.clusters.kind.node_programs import NodePrograms
+from e2e.clusters.packages import find_program
 from e2e.clusters.processes import Process
 from e2e.images import oci
 

@@ -9,12 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from e2e.clusters import programs
+from e2e.clusters import packages, programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import lifecycle
 from e2e.clusters.kind.cluster import KindCluster
 from e2e.clusters.kind.engine import users_docker
-from e2e.clusters.kind.machine import ensure_packages
 from e2e.images import driver, workload
 
 _MACHINE = "a100-sxm4-40gb"
@@ -61,7 +60,7 @@ def session(
 def _driver_archive(*, with_docker: bool) -> Iterator[Path]:
     """Made by Docker from deploy/image/Dockerfile where there is Docker, else without."""
     if not with_docker:
-        ensure_packages()
+        packages.ensure_packages(packages.KIND)
         yield driver.driver_archive()
         return
     with tempfile.TemporaryDirectory() as folder:

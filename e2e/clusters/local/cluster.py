@@ -1,6 +1,6 @@
 """Brings a local cluster up, changes it, and takes it down without leaving anything.
 
-Needs root, Go for the programs, and of Debian's packages runc, iptables, iproute2, openssl and busybox-static.
+Needs root, Go for the programs, and what ``e2e.clusters.packages.LOCAL`` names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from dra_driver.errors import ConfigError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NAMESPACES, NODES, ApiError, KubeApi, Resource
-from e2e.clusters import programs
+from e2e.clusters import packages, programs
 from e2e.clusters.interface import Ability, ClusterError
 from e2e.clusters.local import certificates, network
 from e2e.clusters.local.components import CONTAINERD_SOCKET, Components
@@ -29,8 +29,6 @@ from e2e.clusters.local.settings import API_PORT, CONTROL, CONTROL_ADDRESS, Clus
 from e2e.clusters.processes import Process
 from e2e.images import driver, pause, workload
 
-_TOOLS = ("unshare", "nsenter", "ip", "mount", "sysctl", "runc", "iptables", "openssl", "busybox")
-_PACKAGES = "util-linux iproute2 mount procps runc iptables openssl busybox-static"
 _READY_SECONDS = 120.0
 _DEFAULTS = ClusterSettings()
 _SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
@@ -55,6 +53,7 @@ class LocalCluster:
         taken down again but its logs."""
         if problem := missing_for_local():
             raise ClusterError(problem)
+        packages.ensure_packages(packages.LOCAL)
         if running := cls.attach(settings.name):
             if running.settings == settings:
                 return running
@@ -296,10 +295,6 @@ def missing_for_local() -> str | None:
     """One line that says why no local cluster can be brought up here; None when it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a local cluster needs Linux and root"
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = [tool for tool in _TOOLS if shutil.which(tool, path=path) is None]
-    if missing:
-        return f"a local cluster needs {', '.join(missing)}: apt-get install {_PACKAGES}"
     if shutil.which("go") is None:
         return "a local cluster is built from Go modules: put `go` on PATH"
     namespaces = ["unshare", "--mount", "--net", "--pid", "--cgroup", "--fork", "true"]
