@@ -18,7 +18,7 @@ from dra_driver.kube.interface import PODS, AlreadyExists, ApiError, KubeApi, Ob
 from e2e.clusters import programs
 from e2e.clusters.interface import Cluster, ClusterError
 from e2e.install import Driver
-from e2e.kit.kubectl import find_program
+from e2e.kit.kubectl import Kubectl, KubectlError, find_kubectl, find_program
 from e2e.kit.stage import Options, open_cluster
 from e2e.kit.waiting import NotYet, TimedOut, eventually
 
@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say("installing the driver with its chart ...")
             Driver(cluster, api).install()
             _say(f"applying {os.path.relpath(EXAMPLE)} ...")
-            _show(cluster, start_example(api))
+            _show(cluster, find_kubectl(flags.kubernetes, cluster.kubeconfig), start_example(api))
             _next_steps(cluster, flags.kubernetes, _DOWN[flags.cluster])
-    except (ClusterError, TimedOut, ApiError) as error:
+    except (ClusterError, TimedOut, ApiError, KubectlError) as error:
         print(f"{error}", file=sys.stderr)
         return 1
     return 0
@@ -68,11 +68,15 @@ def _running(pod: Obj) -> Obj:
     return pod
 
 
-def _show(cluster: Cluster, pod: Obj) -> None:
+def _show(cluster: Cluster, kubectl: Kubectl, pod: Obj) -> None:
+    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     print()
     get.run("slices", None, None, "table", cluster.kubeconfig)
     print()
-    get.run("pods", None, pod["metadata"]["namespace"], "table", cluster.kubeconfig)
+    get.run("pods", None, namespace, "table", cluster.kubeconfig)
+    print(f"\nnvidia-smi -L in {namespace}/{name}:")
+    container = pod["spec"]["containers"][0]["name"]
+    print(kubectl.execute(namespace, name, container, ["nvidia-smi", "-L"]).rstrip())
 
 
 def _next_steps(cluster: Cluster, kubernetes: str, down: str) -> None:
