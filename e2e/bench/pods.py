@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dra_driver.kube.interface import (
+    EVENTS,
     NAMESPACES,
     PODS,
     RESOURCE_CLAIM_TEMPLATES,
@@ -21,6 +22,7 @@ from dra_driver.kube.interface import (
     Obj,
 )
 from e2e.clusters.interface import Cluster
+from e2e.kit.space import AUTHORIZER_LAGS
 from e2e.kit.waiting import NotYet, eventually
 from e2e.kit.workloads import Use, claim_spec, pod
 
@@ -56,6 +58,21 @@ class PodWatch:
                 raise TimeoutError(f"after {_PATIENCE:.0f} s: {', '.join(missing)} not seen")
 
 
+@dataclass(slots=True)
+class Burst:
+    """Seconds until the first and until the last pod of each round was Ready. ``refused`` counts rounds in which a pod
+    waited because the API server's authorizer did not know it yet, which is no doing of the driver."""
+
+    first: list[float] = field(default_factory=list)
+    last: list[float] = field(default_factory=list)
+    refused: int = 0
+
+    def add(self, seconds: Sequence[float], refused: bool) -> None:
+        self.first.append(min(seconds))
+        self.last.append(max(seconds))
+        self.refused += refused
+
+
 @dataclass(frozen=True, slots=True)
 class PodBench:
     """Creates and deletes pods in the namespace ``bench``, which it makes."""
@@ -86,18 +103,23 @@ class PodBench:
                 time.sleep(_PAUSE)
         return without, having, gone
 
-    def bursts(self, rounds: int, pods: int, *, claims: bool) -> tuple[list[float], list[float]]:
-        """Seconds until the first and until the last of ``pods`` pods, created at once, is Ready."""
-        first, last = [], []
+    def bursts(self, rounds: int, pods: int) -> tuple[Burst, Burst]:
+        """``pods`` pods created at once, without and with claims in turns."""
+        without, having = Burst(), Burst()
         with self._watching() as watch:
             for _ in range(rounds):
-                names, seconds = self._ready(watch, pods, claims=claims)
-                first.append(min(seconds))
-                last.append(max(seconds))
-                self._delete(watch, names)
-                eventually(self._check_nothing_left, _PATIENCE)
-                time.sleep(_PAUSE)
-        return first, last
+                for burst, claims in ((without, False), (having, True)):
+                    names, seconds = self._ready(watch, pods, claims=claims)
+                    burst.add(seconds, self._refused(names))
+                    self._delete(watch, names)
+                    eventually(self._check_nothing_left, _PATIENCE)
+                    time.sleep(_PAUSE)
+        return without, having
+
+    def _refused(self, names: Collection[str]) -> bool:
+        """Whether the API server would not show the kubelet one of these pods' claims at first (AUTHORIZER_LAGS)."""
+        events = self.api.list(EVENTS, NAMESPACE, field_selector="reason=FailedPrepareDynamicResources").items
+        return any(event["involvedObject"]["name"] in names and AUTHORIZER_LAGS in event["message"] for event in events)
 
     def _ready(self, watch: PodWatch, count: int, *, claims: bool) -> tuple[list[str], list[float]]:
         names = [f"p{next(self.numbers)}" for _ in range(count)]

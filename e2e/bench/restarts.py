@@ -10,6 +10,7 @@ from datetime import datetime
 from dra_driver.kube.interface import PODS, RESOURCE_SLICES, EventType, KubeApi, Obj
 from e2e.clusters.interface import Cluster
 from e2e.install import NAMESPACE, PLUGIN
+from e2e.kit.driver_pods import PLUGIN_CONTAINER
 from e2e.kit.kubectl import Kubectl
 from e2e.kit.pools import driver_slices, publication_problem, versions
 from e2e.kit.recording import recording
@@ -18,6 +19,13 @@ from e2e.kit.waiting import NotYet, eventually
 _PATIENCE = 120.0
 _QUIET_SECONDS = 3.0  # a second wipe, if one comes, comes sooner
 _REGISTERED = re.compile(r"^(\S+) .*the kubelet registered this plugin", re.MULTILINE)
+# When the container's process was started, in seconds of the clock that its log lines have (proc(5), starttime).
+_STARTED = """
+import os, time
+ticks = int(open("/proc/1/stat").read().rpartition(")")[2].split()[19])
+up = float(open("/proc/uptime").read().split()[0])
+print(time.time() - up + ticks / os.sysconf("SC_CLK_TCK"))
+"""
 
 
 def kubelet_restarts(api: KubeApi, cluster: Cluster, node: str, count: int) -> list[float]:
@@ -26,7 +34,7 @@ def kubelet_restarts(api: KubeApi, cluster: Cluster, node: str, count: int) -> l
 
 
 def plugin_restarts(api: KubeApi, kubectl: Kubectl, node: str, count: int) -> tuple[list[float], list[float]]:
-    """Slice writes of each restart, and seconds from the process's first log line to its registration."""
+    """Slice writes of each restart, and seconds from the start of the new process to its registration."""
     samples = [_plugin_restart(api, kubectl, node) for _ in range(count)]
     return [writes for writes, _ in samples], [seconds for _, seconds in samples]
 
@@ -55,7 +63,9 @@ def _plugin_restart(api: KubeApi, kubectl: Kubectl, node: str) -> tuple[float, f
     writes = len(slices.describe())
     if versions(driver_slices(api)) != before:
         writes = max(writes, 1)
-    return float(writes), start_to_registered(kubectl.run("-n", NAMESPACE, "logs", new, "-c", "gpus"))
+    started = float(kubectl.execute(NAMESPACE, new, PLUGIN_CONTAINER, ["python3", "-c", _STARTED]))
+    registered = eventually(lambda: registered_at(_log(kubectl, new)), _PATIENCE)
+    return float(writes), registered - started
 
 
 def rolling_update_writes(api: KubeApi, kubectl: Kubectl) -> float:
@@ -67,13 +77,16 @@ def rolling_update_writes(api: KubeApi, kubectl: Kubectl) -> float:
     return float(len(slices.describe()))
 
 
-def start_to_registered(log: str) -> float:
-    """From the first line of a plugin's log to the kubelet's notification, seconds."""
+def registered_at(log: str) -> float:
+    """The moment of the kubelet's first notification, seconds since the epoch. Raises NotYet."""
     found = _REGISTERED.search(log)
-    first = log.split(maxsplit=1)[0] if log.strip() else ""
-    if found is None or not first:
+    if found is None:
         raise NotYet("the plugin's log does not tell of its registration")
-    return (datetime.fromisoformat(found[1]) - datetime.fromisoformat(first)).total_seconds()
+    return datetime.fromisoformat(found[1]).timestamp()
+
+
+def _log(kubectl: Kubectl, pod: str) -> str:
+    return kubectl.run("-n", NAMESPACE, "logs", pod, "-c", PLUGIN_CONTAINER)
 
 
 def _check_wiped(deleted: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ GONE_SECONDS = 60.0
 UNSCHEDULABLE_SECONDS = 20.0
 _STAYS_SECONDS = 1.0
 _EXEC_SECONDS = 10.0
-_AUTHORIZER_LAGS = "no relationship found between node"
+AUTHORIZER_LAGS = "no relationship found between node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Space:
         its authorizer learns of pods by a watch (plugin/pkg/auth/authorizer/node), and the kubelet tries again.
         """
         events = self.api.list(EVENTS, self.namespace, field_selector="reason=FailedPrepareDynamicResources").items
-        return [event["message"] for event in events if _AUTHORIZER_LAGS not in event["message"]]
+        return [event["message"] for event in events if AUTHORIZER_LAGS not in event["message"]]
 
     def close(self) -> None:
         """Delete everything; returns when pods and claims are gone. The rest of the namespace goes by itself."""
