@@ -53,6 +53,9 @@ class Server:
         sent = {"Authorization": f"Bearer {self._token}", "Content-Type": kind, **(headers or {})}
         data = None if body is None else json.dumps(body).encode()
         response = self._pool.request(method, self._url + path, body=data, headers=sent, retries=False, timeout=20.0)
+        if not response.headers.get("Content-Type", "").startswith("application/json"):
+            # A path that is not served yet, as that of a new CustomResourceDefinition, is answered in plain text.
+            return Answer(response.status, {"message": response.data.decode()})
         return Answer(response.status, json.loads(response.data))
 
     def collection(self, obj: Obj) -> str:
