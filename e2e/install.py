@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, N
 from dra_driver.kube.resources import DAEMON_SETS, DEPLOYMENTS
 from e2e.clusters import existing, programs
 from e2e.clusters.interface import Cluster, ClusterError
+from e2e.clusters.runner import Runner
 from e2e.kit.kubectl import find_program
 from e2e.kit.pools import driver_slices, wait_published
 from e2e.kit.waiting import NotYet, TimedOut, eventually
@@ -99,21 +98,8 @@ class Driver:
 
     def _helm(self, *arguments: str, timeout: float) -> None:
         helm = find_program(programs.HELM, "helm")
-        command = [str(helm), *arguments, "--namespace", NAMESPACE]
-        try:
-            done = subprocess.run(
-                command,
-                env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ClusterError(f"helm {arguments[0]} took longer than {timeout:.0f} s") from error
-        if done.returncode != 0:
-            raise ClusterError(f"helm {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()}")
+        runner = Runner(environment={"KUBECONFIG": str(self.cluster.kubeconfig)})
+        runner.run([str(helm), *arguments, "--namespace", NAMESPACE], timeout=timeout)
 
 
 def values(cluster: Cluster) -> list[str]:

@@ -16,13 +16,13 @@ from dra_driver.kube.interface import (
     PODS,
     RESOURCE_CLAIM_TEMPLATES,
     RESOURCE_CLAIMS,
-    ApiError,
     EventType,
     KubeApi,
     Obj,
 )
 from e2e.clusters.interface import Cluster
-from e2e.kit.space import AUTHORIZER_LAGS
+from e2e.kit.recording import following
+from e2e.kit.space import AUTHORIZER_LAGS, is_ready
 from e2e.kit.waiting import NotYet, eventually
 from e2e.kit.workloads import Use, claim_spec, pod
 
@@ -145,28 +145,6 @@ class PodBench:
 
     @contextmanager
     def _watching(self) -> Iterator[PodWatch]:
-        start = self.api.list(PODS, NAMESPACE).resource_version
         found = PodWatch()
-        stream = self.api.watch(PODS, NAMESPACE, resource_version=start, timeout_seconds=3600)
-
-        def follow() -> None:
-            try:
-                with stream as events:
-                    for event in events:
-                        if event.type is not EventType.BOOKMARK:
-                            found.see(event.type, event.object)
-            except ApiError:
-                return  # closed below; a watch that broke earlier shows as a pod that is never seen
-
-        thread = threading.Thread(target=follow, name="pod-watch", daemon=True)
-        thread.start()
-        try:
+        with following(self.api, PODS, lambda event: found.see(event.type, event.object), NAMESPACE):
             yield found
-        finally:
-            getattr(stream, "close", lambda: None)()
-            thread.join(10)
-
-
-def is_ready(obj: Obj) -> bool:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)

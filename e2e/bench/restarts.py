@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
-from dra_driver.kube.interface import PODS, RESOURCE_SLICES, EventType, KubeApi, Obj
+from dra_driver.kube.interface import PODS, RESOURCE_SLICES, EventType, KubeApi
 from e2e.clusters.interface import Cluster
 from e2e.install import NAMESPACE, PLUGIN
-from e2e.kit.driver_pods import PLUGIN_CONTAINER
+from e2e.kit.driver_pods import PLUGIN_CONTAINER, DriverPods
 from e2e.kit.kubectl import Kubectl
 from e2e.kit.pools import driver_slices, publication_problem, versions
 from e2e.kit.recording import recording
+from e2e.kit.space import is_ready
 from e2e.kit.waiting import NotYet, eventually
 
 _PATIENCE = 120.0
@@ -55,10 +56,11 @@ def _kubelet_restart(api: KubeApi, cluster: Cluster, node: str) -> float:
 
 
 def _plugin_restart(api: KubeApi, kubectl: Kubectl, node: str) -> tuple[float, float]:
-    before, old = versions(driver_slices(api)), _plugin(api, node)
+    pods = DriverPods(api, kubectl)
+    before, old = versions(driver_slices(api)), pods.plugin(node)["metadata"]["name"]
     with recording(api, RESOURCE_SLICES) as slices:
         api.delete(PODS, old, NAMESPACE)
-        new = eventually(lambda: _check_ready(api, node, old), _PATIENCE)
+        new = eventually(lambda: _check_replaced(pods, node, old), _PATIENCE)
         time.sleep(_QUIET_SECONDS)
     writes = len(slices.describe())
     if versions(driver_slices(api)) != before:
@@ -99,19 +101,8 @@ def _check_published(api: KubeApi, node: str) -> None:
         raise NotYet(problem)
 
 
-def _plugins(api: KubeApi, node: str) -> list[Obj]:
-    label, field = "app.kubernetes.io/component=kubelet-plugin", f"spec.nodeName={node}"
-    return api.list(PODS, NAMESPACE, label_selector=label, field_selector=field).items
-
-
-def _plugin(api: KubeApi, node: str) -> str:
-    living = [pod for pod in _plugins(api, node) if not pod["metadata"].get("deletionTimestamp")]
-    return str(living[0]["metadata"]["name"])
-
-
-def _check_ready(api: KubeApi, node: str, old: str) -> str:
-    for pod in _plugins(api, node):
-        statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-        if pod["metadata"]["name"] != old and statuses and all(status["ready"] for status in statuses):
-            return str(pod["metadata"]["name"])
-    raise NotYet(f"no new plugin pod on {node} is ready")
+def _check_replaced(pods: DriverPods, node: str, old: str) -> str:
+    new = pods.plugin(node)
+    if new["metadata"]["name"] == old or not is_ready(new):
+        raise NotYet(f"no new plugin pod on {node} is ready")
+    return str(new["metadata"]["name"])

@@ -117,6 +117,19 @@ def start_detached(
     return process
 
 
+def wait_for_end(pid: int) -> None:
+    """Until the process has ended, also when it had before. On a pidfd (pidfd_open(2)): it costs nothing meanwhile, and
+    no other process is taken for this one."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([pidfd], [], [])
+    finally:
+        os.close(pidfd)
+
+
 def wait_for_go() -> bool:
     """The child's half of :func:`start_detached`; False when its starter is gone."""
     return os.read(0, 16) == b"go\n"

@@ -143,6 +143,11 @@ def ensure(modules: Sequence[Module]) -> dict[str, Path]:
     """
     for module in modules:
         _ensure(module)
+    return paths(modules)
+
+
+def paths(modules: Sequence[Module]) -> dict[str, Path]:
+    """Where each program is once it is built, by its name."""
     return {program: module.target / program for module in modules for program in module.programs}
 
 

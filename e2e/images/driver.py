@@ -6,9 +6,7 @@ Three layers, each kept in the cache by what it is made of, so that a change of 
 
 from __future__ import annotations
 
-import compileall
 import hashlib
-import py_compile
 import shutil
 import subprocess
 import sys
@@ -52,8 +50,9 @@ def driver_archive() -> Path:
     """The OCI archive of :func:`reference`, made when the sources changed. Raises ClusterError."""
     ensure_packages(IMAGES)
     base = _kept("base", _text_key(_SUITE, *_PACKAGES, *_SUPERFLUOUS, _own_text()), _base)
-    dependencies = _kept("dependencies", _text_key(_PYTHON, _LOCK.read_text(), _own_text()), _dependencies)
-    application = _kept("driver", _sources_key(), _application)
+    key = _text_key(_PYTHON, _LOCK.read_text(), _own_text())
+    dependencies = _kept("dependencies", key, lambda root: _dependencies(root, base))
+    application = _kept("driver", _sources_key(), lambda root: _application(root, base))
     layers = [base, dependencies, application]
     key = _text_key(*(layer.digest for layer in layers), reference(), str(_ENVIRONMENT))
     target = cache_folder() / "images" / f"gpu-dra-{key}.tar"
@@ -106,19 +105,19 @@ def _base(root: Path) -> None:
     _compile(root, f"usr/lib/python{_PYTHON}")
 
 
-def _dependencies(root: Path) -> None:
+def _dependencies(root: Path, base: Layer) -> None:
     _install(root, "--require-hashes", "--requirement", str(_LOCK))
     for tests in (root / _SITE).glob("*/tests"):
         shutil.rmtree(tests)
-    _compile(root, _SITE)
+    _compile_site(root, base)
 
 
-def _application(root: Path) -> None:
+def _application(root: Path, base: Layer) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _run([_uv(), "build", "--quiet", "--wheel", "--out-dir", folder, str(_REPOSITORY)])
         (wheel,) = Path(folder).glob("*.whl")
         _install(root, "--no-deps", str(wheel))
-    _compile(root, _SITE)
+    _compile_site(root, base)
     # uv's own scripts name the interpreter that installed them, not the image's.
     shutil.rmtree(root / _SITE / "bin", ignore_errors=True)
     programs = root / "usr/local/bin"
@@ -140,37 +139,25 @@ def _install(root: Path, *arguments: str) -> None:
 
 
 def _compile(root: Path, folder: str) -> None:
-    """Bytecode as ``PYTHONOPTIMIZE=2`` wants it. Made by the image's own Python: bytecode belongs to one version.
+    """Bytecode as ``PYTHONOPTIMIZE=2`` wants it, by the Python in ``root``: bytecode belongs to one version.
 
     It is never checked against the sources, whose times a layer does not keep.
     """
-    target, python = root / folder, cache_folder() / "layers"
-    interpreter = root / f"usr/bin/python{_PYTHON}"
-    if f"{sys.version_info.major}.{sys.version_info.minor}" == _PYTHON:
-        compileall.compile_dir(
-            target, quiet=2, optimize=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-        )
-        return
-    if interpreter.exists():
-        _compile_in(root, f"/{folder}")
-        return
-    with tempfile.TemporaryDirectory(dir=python, prefix=".compile-") as work:
-        base = next(iter(sorted(python.glob("base-*.tar"))), None)
-        if base is None:
-            raise ClusterError("the base layer is made before the others")
-        _run(["tar", "-C", work, "-xf", str(base)])
-        place = Path(work, folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(target, place)
-        _compile_in(Path(work), f"/{folder}")
-        shutil.move(place, target)
-
-
-def _compile_in(root: Path, folder: str) -> None:
     python = f"/usr/bin/python{_PYTHON}"
     options = ["-q", "-o", "2", "--invalidation-mode", "unchecked-hash", "-x", "/(test|tests|idlelib|lib2to3)/"]
     # 1: some file of a package does not compile (templates, code for other versions); it would not be imported either.
-    _run(["chroot", str(root), python, "-m", "compileall", *options, folder], accepted=(0, 1))
+    _run(["chroot", str(root), python, "-m", "compileall", *options, f"/{folder}"], accepted=(0, 1))
+
+
+def _compile_site(root: Path, base: Layer) -> None:
+    """Bytecode of the packages in ``root``, which has no Python of its own: they visit an unpacked base for it."""
+    with tempfile.TemporaryDirectory(dir=base.path.parent, prefix=".compile-") as work:
+        _run(["tar", "-C", work, "-xf", str(base.path)])
+        place = Path(work, _SITE)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(root / _SITE, place)
+        _compile(Path(work), _SITE)
+        shutil.move(place, root / _SITE)
 
 
 def _uv() -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
+from e2e.clusters.runner import Runner
 
 
 class KubectlError(Exception):
@@ -27,21 +26,10 @@ class Kubectl:
     def run(self, *arguments: str, timeout: float = 60.0) -> str:
         """Standard output. Raises :class:`KubectlError`."""
         try:
-            done = subprocess.run(
-                [str(self.program), *arguments],
-                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise KubectlError(f"kubectl {' '.join(arguments[:4])} took longer than {timeout:.0f} s") from error
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()
-            raise KubectlError(f"kubectl {' '.join(arguments[:4])} ended with {done.returncode}: {said}")
-        return done.stdout
+            runner = Runner(environment={"KUBECONFIG": str(self.kubeconfig)})
+            return runner.run([str(self.program), *arguments], timeout=timeout)
+        except ClusterError as error:
+            raise KubectlError(str(error)) from error
 
     def execute(
         self, namespace: str, pod: str, container: str, command: Sequence[str], *, timeout: float = 60.0

@@ -15,7 +15,6 @@ class Recording:
     """``events`` grows while the recording runs; read it after ``settle`` or after the end."""
 
     events: list[WatchEvent] = field(default_factory=list)
-    problem: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, event: WatchEvent) -> None:
@@ -42,8 +41,26 @@ def recording(
     api: KubeApi, resource: Resource, namespace: str | None = None, *, field_selector: str = ""
 ) -> Iterator[Recording]:
     """Records from now to the end of the context. A watch that breaks is an error at the end, never a silent gap."""
-    start = api.list(resource, namespace, field_selector=field_selector).resource_version
     found = Recording()
+    with following(api, resource, found.add, namespace, field_selector=field_selector):
+        yield found
+
+
+@contextlib.contextmanager
+def following(
+    api: KubeApi,
+    resource: Resource,
+    see: Callable[[WatchEvent], None],
+    namespace: str | None = None,
+    *,
+    field_selector: str = "",
+) -> Iterator[None]:
+    """``see`` is called, on a thread of its own, with every event from now to the end of the context.
+
+    Raises AssertionError at the end when the watch broke: events may have been missed.
+    """
+    start = api.list(resource, namespace, field_selector=field_selector).resource_version
+    problems: list[str] = []
     stopping = threading.Event()
     watch = api.watch(resource, namespace, resource_version=start, field_selector=field_selector, timeout_seconds=3600)
 
@@ -52,21 +69,21 @@ def recording(
             with watch as events:
                 for event in events:
                     if event.type is not EventType.BOOKMARK:
-                        found.add(event)
+                        see(event)
         except ApiError as error:
-            found.problem = str(error)
+            problems.append(str(error))
             return
         if not stopping.is_set():
-            found.problem = "the API server ended the watch"
+            problems.append("the API server ended the watch")
 
-    thread = threading.Thread(target=follow, name=f"recording-{resource.plural}", daemon=True)
+    thread = threading.Thread(target=follow, name=f"watch-{resource.plural}", daemon=True)
     thread.start()
     try:
-        yield found
+        yield
     finally:
         stopping.set()
         close: Callable[[], None] = getattr(watch, "close", lambda: None)
         close()
         thread.join(10)
-    if found.problem:
-        raise AssertionError(f"the watch of {resource.plural} broke, so writes may have been missed: {found.problem}")
+    if problems:
+        raise AssertionError(f"the watch of {resource.plural} broke, so events may have been missed: {problems[0]}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dra_driver.cli.expectations import phase, unschedulable_message, waiting_message
+from dra_driver.embedded.kubelet import status
 from dra_driver.kube.interface import (
     CONFIG_MAPS,
     EVENTS,
@@ -228,8 +229,7 @@ def check_view(view: views.View, wanted: set[int], where: str) -> None:
 
 
 def is_ready(pod: Obj | None) -> bool:
-    found = ((pod or {}).get("status") or {}).get("conditions") or ()
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in found)
+    return pod is not None and status.is_ready(pod)
 
 
 def state(pod: Obj | None) -> str:

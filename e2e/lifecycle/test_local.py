@@ -19,6 +19,7 @@ from e2e.clusters.interface import ClusterError
 from e2e.clusters.local.cluster import LocalCluster, missing_for_local
 from e2e.clusters.local.settings import ClusterSettings
 from e2e.images import driver, pause, workload
+from e2e.kit.waiting import NotYet, eventually
 from e2e.lifecycle.traces import Traces
 
 NAME = "lifecycle"
@@ -58,10 +59,11 @@ def command(*arguments: str) -> list[str]:
 
 
 def wait_until_nothing_is_left(before: Traces) -> None:
-    deadline = time.monotonic() + _GONE_SECONDS
-    while left := Traces.now().added_since(before):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+    def look() -> None:
+        if left := Traces.now().added_since(before):
+            raise NotYet(f"left behind: {left}")
+
+    eventually(look, _GONE_SECONDS)
 
 
 def test_down_leaves_nothing(before: Traces) -> None:

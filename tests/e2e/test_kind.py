@@ -22,11 +22,12 @@ from e2e.clusters.kind import daemon, node_root, oci_runtime
 from e2e.clusters.kind.archive import image_references
 from e2e.clusters.kind.cluster import KindCluster
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
-from e2e.clusters.kind.engine import Engine, daemon_engine
+from e2e.clusters.kind.engine import daemon_engine
 from e2e.clusters.kind.lifecycle import CONFIGURATION, down
 from e2e.clusters.kind.node_image import image_key
 from e2e.clusters.kind.state import State, StateFolder
 from e2e.clusters.processes import Process, start_detached
+from e2e.clusters.runner import Runner
 from e2e.images.oci import ImageConfig, make_layer, write_archive
 
 _ALL = (1 << 41) - 1
@@ -208,10 +209,10 @@ def test_state_survives_a_restart_and_names_processes_by_start_time(folder: Stat
 
 def test_pods_run_on_workers_where_there_are_any(folder: StateFolder) -> None:
     plane, workers = "trial-control-plane", ("trial-worker", "trial-worker2")
-    alone: Cluster = KindCluster(folder, State(own_daemon=True, nodes=(plane,), image="gpu-dra:1"), Engine())
+    alone: Cluster = KindCluster(folder, State(own_daemon=True, nodes=(plane,), image="gpu-dra:1"), Runner())
     assert (alone.name, alone.nodes, alone.image, alone.simulated_machine) == ("trial", (plane,), "gpu-dra:1", None)
     assert alone.abilities == frozenset(Ability)
-    three: Cluster = KindCluster(folder, State(own_daemon=True, nodes=(plane, *workers)), Engine())
+    three: Cluster = KindCluster(folder, State(own_daemon=True, nodes=(plane, *workers)), Runner())
     assert three.nodes == workers
     with pytest.raises(ClusterError, match="trial has no node 'other', but trial-control-plane"):
         alone.run_on_node("other", ["true"])

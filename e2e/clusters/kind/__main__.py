@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,10 +12,10 @@ from types import FrameType
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import lifecycle
 from e2e.clusters.kind.cluster import KindCluster, engine_of
-from e2e.clusters.kind.engine import Engine
 from e2e.clusters.kind.state import StateFolder
 from e2e.clusters.kind.tools import kubectl_program
-from e2e.clusters.processes import wait_for_go
+from e2e.clusters.processes import wait_for_end, wait_for_go
+from e2e.clusters.runner import Runner
 
 _GUARD_PATIENCE = 900.0  # a creation that is under way ends, and then is taken down
 
@@ -68,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cluster.engine.replace_process(["docker", "exec", "-i", *terminal, options.node, *options.words])
             case "kubectl":
                 cluster = KindCluster.attach(options.name)
-                kubectl = Engine(environment={"KUBECONFIG": str(cluster.kubeconfig)})
+                kubectl = Runner(environment={"KUBECONFIG": str(cluster.kubeconfig)})
                 kubectl.replace_process([kubectl_program(cluster.state.kubernetes), *words])
             case "guard":
                 _guard(options.pid, options.name)
@@ -126,12 +124,7 @@ def _status(name: str) -> str:
 def _guard(pid: int, name: str) -> None:
     if not wait_for_go():
         return
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        pidfd = None  # it has ended before we were there
-    if pidfd is not None:
-        select.select([pidfd], [], [])
+    wait_for_end(pid)
     lifecycle.down(name, patience=_GUARD_PATIENCE)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from e2e.clusters.interface import Ability, ClusterError
 from e2e.clusters.kind.daemon import Daemon
-from e2e.clusters.kind.engine import Engine, users_docker
+from e2e.clusters.kind.engine import users_docker
 from e2e.clusters.kind.state import State, StateFolder
 from e2e.clusters.kind.tools import kind_program
+from e2e.clusters.runner import Runner
 
 _LOAD_SECONDS = 180.0
 _REBOOT_SECONDS = 120.0
@@ -25,7 +26,7 @@ class KindCluster:
 
     folder: StateFolder
     state: State
-    engine: Engine
+    engine: Runner
 
     @classmethod
     def attach(cls, name: str) -> KindCluster:
@@ -89,7 +90,7 @@ class KindCluster:
         return node
 
 
-def engine_of(folder: StateFolder, state: State) -> Engine:
+def engine_of(folder: StateFolder, state: State) -> Runner:
     """How to reach the daemon of a cluster. Raises ClusterError when it is gone."""
     if not state.own_daemon:
         engine = users_docker()
@@ -108,7 +109,7 @@ def daemon_of(folder: StateFolder) -> Daemon:
     return Daemon(folder.path, f"gpu-dra-kind-{folder.name}")
 
 
-def collect_logs(engine: Engine, state_folder: StateFolder, target: Path) -> None:
+def collect_logs(engine: Runner, state_folder: StateFolder, target: Path) -> None:
     """Everything kind knows to collect, and the log of a daemon of our own."""
     target.mkdir(parents=True, exist_ok=True)
     command = [kind_program(), "export", "logs", "--quiet", "--name", state_folder.name, str(target.absolute())]

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from e2e.clusters import packages
 from e2e.clusters.interface import ClusterError
-from e2e.clusters.kind.engine import Engine, daemon_engine
+from e2e.clusters.kind.engine import daemon_engine
 from e2e.clusters.processes import Process, start_detached
+from e2e.clusters.runner import Runner
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _START_SECONDS = 60.0
@@ -49,7 +50,7 @@ class Daemon:
     def data(self) -> Path:
         return self.folder / "docker"
 
-    def start(self, record: Callable[[Process], None]) -> Engine:
+    def start(self, record: Callable[[Process], None]) -> Runner:
         """Start it and wait until it answers. ``record`` is called with its process before it does anything."""
         if len(str(self.socket)) > _LONGEST_SOCKET:
             raise ClusterError(f"{self.socket} is too long for a socket: set GPU_DRA_CACHE to a shorter folder")
@@ -65,7 +66,7 @@ class Daemon:
             time.sleep(0.05)
         return engine
 
-    def engine(self, process: Process) -> Engine:
+    def engine(self, process: Process) -> Runner:
         return daemon_engine(process.pid, self.socket, self.folder / "client")
 
     def stop(self, process: Process | None) -> None:

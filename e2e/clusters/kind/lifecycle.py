@@ -15,12 +15,13 @@ from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind.archive import image_references
 from e2e.clusters.kind.cluster import KindCluster, collect_logs, daemon_of
 from e2e.clusters.kind.configuration import api_server, with_server, with_workers
-from e2e.clusters.kind.engine import Engine, users_docker
+from e2e.clusters.kind.engine import users_docker
 from e2e.clusters.kind.node_image import image_of, provide
 from e2e.clusters.kind.node_programs import node_programs
 from e2e.clusters.kind.state import State, StateFolder
 from e2e.clusters.kind.tools import kind_program
 from e2e.clusters.processes import Process, start_detached
+from e2e.clusters.runner import Runner
 
 CONFIGURATION = Path(__file__).resolve().parents[3] / "deploy/kind/config.yaml"
 _CREATE_SECONDS = 600.0  # includes pulling a released image
@@ -104,13 +105,13 @@ def _clear_remains(folder: StateFolder) -> None:
     _take_down(folder)
 
 
-def _refuse_another(engine: Engine, name: str) -> None:
+def _refuse_another(engine: Runner, name: str) -> None:
     """A cluster that somebody made by hand is not ours to take down when the creation fails because of it."""
     if name in engine.run([kind_program(), "get", "clusters"]).split():
         raise ClusterError(f"Docker has a kind cluster {name} already: kind delete cluster --name {name}, or --name")
 
 
-def _up_in_docker(folder: StateFolder, state: State, engine: Engine, wanted: Wanted) -> KindCluster:
+def _up_in_docker(folder: StateFolder, state: State, engine: Runner, wanted: Wanted) -> KindCluster:
     """Nothing special: kind, its released image, the user's kubeconfig. The suite gets a copy of the access."""
     if wanted.kubernetes and not wanted.node_image:
         raise ClusterError(
@@ -152,7 +153,7 @@ def _up_in_own_daemon(folder: StateFolder, wanted: Wanted) -> KindCluster:
     return _finish(folder, running, engine, wanted)
 
 
-def _create(engine: Engine, folder: StateFolder, wanted: Wanted, options: list[str], *, timeout: float) -> None:
+def _create(engine: Runner, folder: StateFolder, wanted: Wanted, options: list[str], *, timeout: float) -> None:
     text = wanted.configuration.read_text()
     configuration = folder.path / "kind.yaml"
     configuration.write_text(with_workers(text, wanted.workers) if wanted.workers else text)
@@ -190,7 +191,7 @@ def _forward(folder: StateFolder, daemon: Process) -> None:
     _write_private(folder.kubeconfig, with_server(kubeconfig, int(port_file.read_text())))
 
 
-def _finish(folder: StateFolder, state: State, engine: Engine, wanted: Wanted) -> KindCluster:
+def _finish(folder: StateFolder, state: State, engine: Runner, wanted: Wanted) -> KindCluster:
     nodes = sorted(engine.run([kind_program(), "get", "nodes", "--name", folder.name]).split())
     latest = folder.read()
     assert latest is not None
@@ -210,7 +211,7 @@ def _take_down(folder: StateFolder) -> None:
     if state is None:
         return
     daemon_process = state.processes.get("daemon")
-    engine: Engine | None = None
+    engine: Runner | None = None
     if not state.own_daemon:
         engine = users_docker()
         if engine is None:

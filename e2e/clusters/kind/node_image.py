@@ -20,10 +20,10 @@ from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.kind import control_images, node_root
 from e2e.clusters.kind.daemon import Daemon
-from e2e.clusters.kind.engine import Engine
 from e2e.clusters.kind.node_programs import NodePrograms
 from e2e.clusters.packages import find_program
 from e2e.clusters.processes import Process
+from e2e.clusters.runner import Runner
 from e2e.images import oci
 
 REPOSITORY = "gpu-dra.test/kind-node"
@@ -53,7 +53,7 @@ def image_key(digest: str, files: list[Path]) -> str:
 def image_of(node_programs: NodePrograms) -> NodeImage:
     """The image for these programs and this machine's Docker; it need not exist yet."""
     files = [*(Path(name) for name in (*_SOURCES, oci.__file__)), *node_root.OURS.iterdir()]
-    docker = Engine().run([find_program("dockerd") or "dockerd", "--version"])
+    docker = Runner().run([find_program("dockerd") or "dockerd", "--version"])
     key = image_key(f"{node_programs.digest} {docker}", [path for path in files if path.is_file()])
     folder = programs.cache_folder() / "images"
     return NodeImage(
@@ -103,7 +103,7 @@ def _make(image: NodeImage, node_programs: NodePrograms, daemon: Daemon, record:
     _say(f"made {image.archive.name}, {size:.0f} MB, in {time.monotonic() - started:.0f} s")
 
 
-def _import(engine: Engine, image: NodeImage, root: Path) -> None:
+def _import(engine: Runner, image: NodeImage, root: Path) -> None:
     base = f"{image.reference}-base"
     changes = [word for change in _CHANGES for word in ("--change", change)]
     tar = ["tar", "-C", str(root), "--numeric-owner", "--xattrs", "-cf", "-", "."]

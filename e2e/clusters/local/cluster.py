@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from dra_driver.embedded.kubelet.status import is_ready
 from dra_driver.errors import ConfigError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NAMESPACES, NODES, ApiError, KubeApi, Resource
@@ -42,7 +42,7 @@ class LocalCluster:
 
     def __init__(self, settings: ClusterSettings) -> None:
         self.settings = settings
-        self.programs = _program_paths(settings.kubernetes)
+        self.programs = programs.paths([programs.kubernetes(settings.kubernetes), *_MODULES])
         self._components = Components(settings, self.programs)
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -279,14 +279,15 @@ def session(
     if there is not None and there.settings == settings:
         yield there
         return
-    if not keep:
-        _guard(settings)
-    cluster = LocalCluster.up(settings, say=lambda text: print(text, file=sys.stderr, flush=True))
+    guard = None if keep else _start_guard(settings)
     try:
-        yield cluster
+        yield LocalCluster.up(settings, say=lambda text: print(text, file=sys.stderr, flush=True))
     finally:
-        if not keep:
+        if guard is not None:
             left = LocalCluster.down(settings.name)
+            # Only now; and not left waiting, or it would take down a later cluster of this name.
+            guard.terminate()
+            guard.wait()
             if left:
                 raise ClusterError(f"left behind: {'; '.join(left)}")
 
@@ -312,13 +313,8 @@ _MODULES = (
 )
 
 
-def _program_paths(kubernetes: str) -> dict[str, Path]:
-    modules = [programs.kubernetes(kubernetes), *_MODULES]
-    return {program: module.target / program for module in modules for program in module.programs}
-
-
-def _guard(settings: ClusterSettings) -> None:
-    subprocess.Popen(
+def _start_guard(settings: ClusterSettings) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         [sys.executable, "-m", "e2e.clusters.local.guard", str(os.getpid()), settings.name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -363,9 +359,4 @@ def _found(api: KubeApi, resource: Resource, name: str, namespace: str | None = 
 
 
 def _ready_nodes(api: KubeApi) -> set[str]:
-    return {node["metadata"]["name"] for node in api.list(NODES).items if _is_ready(node)}
-
-
-def _is_ready(node: Mapping[str, Any]) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+    return {node["metadata"]["name"] for node in api.list(NODES).items if is_ready(node)}

@@ -1,26 +1,19 @@
 """``python -m e2e.clusters.local.guard <pid> <cluster>``: takes the cluster down when process ``pid`` has ended.
 
-A test run that is killed cannot clean up after itself; this process, in a session of its own, can. It waits on a pidfd
-(pidfd_open(2)), so it costs nothing and cannot mistake another process for the one it waits for.
+A test run that is killed cannot clean up after itself; this process, in a session of its own, can.
 """
 
 from __future__ import annotations
 
-import os
-import select
 import sys
 from collections.abc import Sequence
 
 from e2e.clusters.local.cluster import LocalCluster
+from e2e.clusters.processes import wait_for_end
 
 
 def main(arguments: Sequence[str]) -> None:
-    try:
-        descriptor = os.pidfd_open(int(arguments[0]))
-    except ProcessLookupError:
-        descriptor = None
-    if descriptor is not None:
-        select.select([descriptor], [], [])
+    wait_for_end(int(arguments[0]))
     LocalCluster.down(arguments[1])
 
 

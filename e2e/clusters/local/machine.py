@@ -18,6 +18,7 @@ from typing import Any
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local import cgroups
 from e2e.clusters.processes import Process
+from e2e.clusters.runner import Runner
 
 _START_SECONDS = 20.0
 _LONGEST_SOCKET_PATH = 107  # sun_path without its final NUL
@@ -74,21 +75,7 @@ class Machine:
 
     def run(self, command: Sequence[str], *, timeout: float = 60.0, namespaces: Sequence[str] = _NAMESPACES) -> str:
         """Run ``command`` inside; returns its output. Raises ClusterError with both outputs when it fails."""
-        try:
-            done = subprocess.run(
-                [*self.enter_command(namespaces), *command],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ClusterError(f"{self.name}: {' '.join(command)} took longer than {timeout:.0f} s") from error
-        if done.returncode != 0:
-            said = f"{done.stdout}{done.stderr}".strip()
-            raise ClusterError(f"{self.name}: {' '.join(command)} ended with {done.returncode}: {said}")
-        return done.stdout
+        return Runner(tuple(self.enter_command(namespaces)), where=self.name).run(command, timeout=timeout)
 
     def enter_command(self, namespaces: Sequence[str] = _NAMESPACES) -> list[str]:
         """What to put before a command so that it runs inside."""
