@@ -119,7 +119,7 @@ class PluginApp:
             self._connection,
         )
         self._servers = PluginServers(
-            driver, self._paths, (*service.handlers(), *health.handlers()), registration.handler(), health.stop
+            driver, self._paths, (*service.handlers(), *health.handlers()), registration.handler(), health
         )
         self._connection.on_change(self._check_refusals)
 

@@ -81,10 +81,14 @@ class HealthService:
         return self._streams
 
     def stop(self) -> None:
-        """End all streams, and every one that comes later; the threads go with them."""
+        """End all streams, and every one that comes later: the kubelet dials again as soon as its stream has ended."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let the threads go. Not before the server has stopped: a stream that finds no threads breaks the thread that
+        serves all calls (grpc/_server.py, _handle_call), and the server would never have stopped."""
         self._threads.shutdown(wait=False)
 
     def watch_v1(
@@ -125,8 +129,10 @@ class HealthService:
     def _changes_of_devices(self, context: grpc.ServicerContext) -> Iterator[tuple[DeviceHealth, ...]]:
         sent: tuple[DeviceHealth, ...] | None = None
         due = 0.0
-        while not self._stopping and context.is_active():
-            seen = self._changes
+        while True:
+            seen = self._changes  # before the looks below: what changes after them must not be slept over
+            if self._stopping or not context.is_active():
+                return
             devices = self.devices()
             if devices != sent or time.monotonic() >= due:
                 _log(sent, devices)

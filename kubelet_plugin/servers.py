@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 
@@ -66,10 +66,22 @@ class UnixServer:
         logger.info("stopped", extra={"service": self._name})
 
 
+class Streams(Protocol):
+    """Calls that last until they are told to end (``health_service``)."""
+
+    def stop(self) -> None:
+        """End them, and those that still come."""
+        ...
+
+    def close(self) -> None:
+        """None comes any more."""
+        ...
+
+
 class PluginServers:
     """Both servers. ``driver`` is only needed to find what dead instances left behind.
 
-    ``end_streams`` ends the calls of the DRA server that would not end by themselves.
+    ``streams`` serves the calls of the DRA server that would not end by themselves.
     """
 
     def __init__(
@@ -78,9 +90,9 @@ class PluginServers:
         paths: SocketPaths,
         dra_handlers: tuple[grpc.GenericRpcHandler, ...],
         registration_handler: grpc.GenericRpcHandler,
-        end_streams: Callable[[], None] = lambda: None,
+        streams: Streams | None = None,
     ) -> None:
-        self._end_streams = end_streams
+        self._streams = streams
         self._driver = driver
         self._paths = paths
         self._dra = UnixServer("dra-service", paths.dra, DRA_THREADS, dra_handlers)
@@ -99,7 +111,11 @@ class PluginServers:
             raise
 
     def stop(self, grace: float) -> None:
-        """1. Registration: the kubelet turns to another instance. 2. Streams. 3. The DRA service, its calls done."""
+        """1. Registration: the kubelet turns to another instance. 2. Streams. 3. The DRA service, its calls done.
+        4. What the streams had."""
         self._registration.stop(_REGISTRATION_GRACE_SECONDS)
-        self._end_streams()
+        if self._streams is not None:
+            self._streams.stop()
         self._dra.stop(grace)
+        if self._streams is not None:
+            self._streams.close()

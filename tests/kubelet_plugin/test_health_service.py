@@ -50,7 +50,7 @@ class Lab:
             self.paths,
             (*DraService(self.preparer).handlers(), *self.health.handlers()),
             registration.handler(),
-            self.health.stop,
+            self.health,
         )
         self.watch.start()
         assert self.watch.wait_for_first_reading(10)
@@ -216,3 +216,15 @@ def test_a_stop_ends_streams_at_once_and_leaves_no_thread(root: Path) -> None:
     lab.watch.stop()
     uninstall()
     eventually(lambda: health_threads() == before)
+
+
+def test_a_stream_that_comes_while_the_plugin_stops_does_not_hold_it_up(root: Path) -> None:
+    """The kubelet dials again as soon as its stream ended, on the connection that it still has."""
+    lab = Lab(root)
+    with lab.channel() as channel, futures.ThreadPoolExecutor() as pool:
+        next(HEALTH_V1.open(channel))
+        lab.health.stop()
+        assert list(HEALTH_V1.open(channel)) == []
+        pool.submit(lab.servers.stop, 0).result(5)
+    lab.watch.stop()
+    uninstall()
