@@ -27,7 +27,7 @@ def test_upgrade_under_churn_fails_no_prepare(stage: Stage, space: Space) -> Non
     before = space.wait_ready("bystander")["bystander"]
     published = versions(driver_slices(stage.api))
     old = {found["metadata"]["uid"] for found in [*stage.pods.plugins(), *stage.pods.controllers()]}
-    revision = secrets.token_hex(4)
+    revision = f"r{secrets.token_hex(4)}"  # a letter first: helm takes eight digits for a number
     settings = [f"{part}.podAnnotations.{_REVISION}={revision}" for part in ("controller", "kubeletPlugin")]
     with recording(stage.api, RESOURCE_SLICES) as slices, churning(space) as churn:
         stage.driver.start_upgrade([*SETTINGS, *settings])
