@@ -55,14 +55,34 @@ class Product(LenientModel):
     mig_profiles: list[MigProfileEntry] | None = None
 
 
-class MigInstanceEntry(LenientModel):
+class ComputeInstanceEntry(LenientModel):
+    """A MIG device: compute slices ``start`` to ``start + slices`` of its GPU instance."""
+
+    id: int
     uuid: str
-    gpu_instance: int
-    compute_instance: int
+    slices: int
+    start: int = 0
+
+
+class MigInstanceEntry(LenientModel):
+    """A GPU instance. ``foreign``: this driver did not make it and leaves it alone."""
+
+    id: int
     profile: int
     profile_name: str
     start: int
     size: int
+    compute: list[ComputeInstanceEntry] = Field(default_factory=list)
+    foreign: bool | None = None
+
+
+class RefusedPlacementEntry(LenientModel):
+    """NVML refused a GPU instance here although nothing is listed there; ``message`` has both views."""
+
+    profile: int
+    start: int
+    size: int
+    message: str = Field(max_length=1024)
 
 
 class GpuEntry(LenientModel):
@@ -77,6 +97,7 @@ class GpuEntry(LenientModel):
     numa_node: int | None = None
     mig: Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"] | None = None
     mig_instances: list[MigInstanceEntry] | None = None
+    mig_refused: list[RefusedPlacementEntry] | None = None
 
 
 class MachineStatus(LenientModel):

@@ -1,12 +1,87 @@
 """What an administrator decides about devices, as the pure functions of this package see it.
 
-A value, made from DriverConfiguration by the controller. Policies for MIG and for sharing join it as fields with
-defaults that leave the devices as they are.
+A value, made from DriverConfiguration (``devices.configured``) by the controller, which publishes by it, and by the
+kubelet plugin, which prepares by it. Policies for sharing join it as fields with defaults that change nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from dra_driver.hardware.model import Gpu
+
+_TOGGLES_WITHOUT_RESET = 9  # compute capability, major: Hopper and newer (NVIDIA MIG User Guide, "Enable MIG Mode")
+
+
+class MigMode(StrEnum):
+    """What is offered of a GPU that has MIG."""
+
+    DYNAMIC = "dynamic"  # the whole GPU and every placement of every profile; created when a claim is prepared
+    STATIC = "static"  # the MIG devices that exist; the whole GPU when its MIG mode is off
+    OFF = "off"  # the whole GPU, as if there were no MIG
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSelector:
+    """Which GPUs a rule is about: those that match every field that is not empty. Names are shell patterns."""
+
+    nodes: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    uuids: tuple[str, ...] = ()
+    minors: tuple[int, ...] = ()
+
+    def matches(self, node: str, gpu: Gpu) -> bool:
+        return (
+            _like(node, self.nodes)
+            and _like(gpu.product_name, self.products)
+            and _like(gpu.architecture, self.architectures)
+            and _like(gpu.uuid, self.uuids)
+            and (not self.minors or gpu.minor in self.minors)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMigPolicy:
+    """The policy of one GPU. ``layout`` names a layout to bring about, for static GPUs; empty for none.
+
+    ``adopt_foreign``: instances that nobody's claim made may be removed where a claim needs their place.
+    ``keep_mode``: MIG mode stays on after the last instance is gone.
+    """
+
+    mode: MigMode
+    partial_compute_instances: bool = False
+    adopt_foreign: bool = False
+    keep_mode: bool = False
+    layout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MigRule:
+    """``mode`` None is the default of the GPU; see :meth:`MigPolicy.for_gpu`."""
+
+    selector: GpuSelector = GpuSelector()
+    mode: MigMode | None = None
+    partial_compute_instances: bool = False
+    adopt_foreign: bool = False
+    keep_mode: bool = False
+    layout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MigPolicy:
+    """``rules`` in their order: the first that selects a GPU decides about it."""
+
+    rules: tuple[MigRule, ...] = ()
+
+    def for_gpu(self, node: str, gpu: Gpu) -> GpuMigPolicy:
+        """Without a mode: dynamic where MIG mode changes without a reset, static where it is on already, else off."""
+        rule = next((rule for rule in self.rules if rule.selector.matches(node, gpu)), MigRule())
+        mode = MigMode.OFF if gpu.mig is None else rule.mode or _default_mode(gpu)
+        return GpuMigPolicy(mode, rule.partial_compute_instances, rule.adopt_foreign, rule.keep_mode, rule.layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +92,20 @@ class DevicePolicy:
     """
 
     additional_attributes: bool = False
+    mig: MigPolicy = field(default_factory=MigPolicy)
+
+
+def toggles_without_reset(gpu: Gpu) -> bool:
+    """Whether MIG mode of this GPU changes at once; on Ampere it waits for a reset of the GPU."""
+    return int(gpu.cuda_compute_capability.partition(".")[0]) >= _TOGGLES_WITHOUT_RESET
+
+
+def _default_mode(gpu: Gpu) -> MigMode:
+    if toggles_without_reset(gpu):
+        return MigMode.DYNAMIC
+    return MigMode.STATIC if gpu.mig is not None and gpu.mig.enabled else MigMode.OFF
+
+
+def _like(text: str, patterns: Iterable[str]) -> bool:
+    chosen = tuple(patterns)
+    return not chosen or any(fnmatchcase(text, pattern) for pattern in chosen)

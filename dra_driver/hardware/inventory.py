@@ -9,14 +9,25 @@ from __future__ import annotations
 from typing import Literal
 
 from api.node_inventory import (
+    ComputeInstanceEntry,
     GpuEntry,
     MachineStatus,
     MigInstanceEntry,
     MigProfileEntry,
     PlacementRange,
     Product,
+    RefusedPlacementEntry,
 )
-from dra_driver.hardware.model import Gpu, Machine, MigInstance, MigPlacement, MigProfile, MigState
+from dra_driver.hardware.model import (
+    ComputeInstance,
+    Gpu,
+    GpuInstance,
+    Machine,
+    MigPlacement,
+    MigProfile,
+    MigState,
+    RefusedPlacement,
+)
 
 _MigMode = Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"]
 
@@ -95,22 +106,9 @@ def _profile_entry(profile: MigProfile) -> MigProfileEntry:
 
 def _gpu_entry(gpu: Gpu, product: int) -> GpuEntry:
     mode: _MigMode | None = None
-    instances: list[MigInstanceEntry] | None = None
     if gpu.mig is not None:
         state = (gpu.mig.enabled, gpu.mig.pending)
         mode = next(word for word, meaning in _MODES.items() if meaning == state)
-        instances = [
-            MigInstanceEntry(
-                uuid=each.uuid,
-                gpu_instance=each.gpu_instance_id,
-                compute_instance=each.compute_instance_id,
-                profile=each.profile_id,
-                profile_name=each.profile_name,
-                start=each.placement.start,
-                size=each.placement.size,
-            )
-            for each in gpu.mig.instances
-        ] or None
     return GpuEntry(
         index=gpu.index,
         minor=gpu.minor,
@@ -120,7 +118,32 @@ def _gpu_entry(gpu: Gpu, product: int) -> GpuEntry:
         pcie_root=gpu.pcie_root,
         numa_node=gpu.numa_node,
         mig=mode,
-        mig_instances=instances,
+        mig_instances=[_instance_entry(each) for each in gpu.mig.instances] or None if gpu.mig else None,
+        mig_refused=[_refused_entry(each) for each in gpu.mig.refused] or None if gpu.mig else None,
+    )
+
+
+def _instance_entry(instance: GpuInstance) -> MigInstanceEntry:
+    return MigInstanceEntry(
+        id=instance.id,
+        profile=instance.profile_id,
+        profile_name=instance.profile_name,
+        start=instance.placement.start,
+        size=instance.placement.size,
+        compute=[
+            ComputeInstanceEntry(id=each.id, uuid=each.uuid, slices=each.slices, start=each.start)
+            for each in instance.compute_instances
+        ],
+        foreign=instance.foreign or None,
+    )
+
+
+def _refused_entry(refused: RefusedPlacement) -> RefusedPlacementEntry:
+    return RefusedPlacementEntry(
+        profile=refused.profile_id,
+        start=refused.placement.start,
+        size=refused.placement.size,
+        message=refused.message,
     )
 
 
@@ -153,17 +176,22 @@ def _mig(entry: GpuEntry, product: Product) -> MigState | None:
         enabled=enabled,
         pending=pending,
         profiles=tuple(_profile(profile) for profile in product.mig_profiles or ()),
-        instances=tuple(
-            MigInstance(
-                uuid=each.uuid,
-                gpu_instance_id=each.gpu_instance,
-                compute_instance_id=each.compute_instance,
-                profile_id=each.profile,
-                profile_name=each.profile_name,
-                placement=MigPlacement(each.start, each.size),
-            )
-            for each in entry.mig_instances or ()
+        instances=tuple(map(_instance, entry.mig_instances or ())),
+        refused=tuple(
+            RefusedPlacement(each.profile, MigPlacement(each.start, each.size), each.message)
+            for each in entry.mig_refused or ()
         ),
+    )
+
+
+def _instance(entry: MigInstanceEntry) -> GpuInstance:
+    return GpuInstance(
+        id=entry.id,
+        profile_id=entry.profile,
+        profile_name=entry.profile_name,
+        placement=MigPlacement(entry.start, entry.size),
+        compute_instances=tuple(ComputeInstance(each.id, each.uuid, each.slices, each.start) for each in entry.compute),
+        foreign=bool(entry.foreign),
     )
 
 

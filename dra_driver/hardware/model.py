@@ -16,6 +16,13 @@ class MigPlacement:
     start: int
     size: int
 
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+    def overlaps(self, other: MigPlacement) -> bool:
+        return self.start < other.end and other.start < self.end
+
 
 @dataclass(frozen=True, slots=True)
 class MigProfile:
@@ -42,15 +49,37 @@ class MigProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class MigInstance:
-    """An existing GPU instance with its compute instance, as found on the hardware."""
+class ComputeInstance:
+    """A compute instance: what a process uses, and so a MIG device (nvmlComputeInstanceInfo_t)."""
 
-    uuid: str  # "MIG-..."
-    gpu_instance_id: int
-    compute_instance_id: int
+    id: int  # within its GPU instance
+    uuid: str  # "MIG-..."; another one each time it is created
+    slices: int  # compute slices (C), at most those of the GPU instance
+    start: int = 0  # first compute slice within the GPU instance
+
+
+@dataclass(frozen=True, slots=True)
+class GpuInstance:
+    """A GPU instance as found on the hardware. Without a compute instance nobody can use it.
+
+    ``foreign`` is the plugin's word: no claim that it knows of made this instance. The hardware does not tell.
+    """
+
+    id: int  # not tied to the placement
     profile_id: int
     profile_name: str
     placement: MigPlacement
+    compute_instances: tuple[ComputeInstance, ...] = ()
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPlacement:
+    """Where NVML refused to create a GPU instance although it listed nothing there. The plugin's word as well."""
+
+    profile_id: int
+    placement: MigPlacement
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +89,12 @@ class MigState:
     enabled: bool
     pending: bool  # mode after the next reset
     profiles: tuple[MigProfile, ...] = ()
-    instances: tuple[MigInstance, ...] = ()
+    instances: tuple[GpuInstance, ...] = ()  # by placement
+    refused: tuple[RefusedPlacement, ...] = ()
+
+    def profile(self, profile_id: int) -> MigProfile | None:
+        """The profile with the hardware's id ``profile_id``."""
+        return next((profile for profile in self.profiles if profile.id == profile_id), None)
 
 
 @dataclass(frozen=True, slots=True)

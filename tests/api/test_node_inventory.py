@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from api.node_inventory import (
+    ComputeInstanceEntry,
     Condition,
     GpuEntry,
     MachineStatus,
@@ -57,9 +58,10 @@ def profile(
 def gpu(index: int, instances: int) -> GpuEntry:
     parts = [
         MigInstanceEntry(
-            uuid=f"MIG-4cf8db2d-06c0-7d70-1a51-e59b25b2c{index}{number:02}",
-            gpu_instance=7 + number,
-            compute_instance=0,
+            id=7 + number,
+            compute=[
+                ComputeInstanceEntry(id=0, uuid=f"MIG-4cf8db2d-06c0-7d70-1a51-e59b25b2c{index}{number:02}", slices=1)
+            ],
             profile=19,
             profile_name="1g.10gb",
             start=number,

@@ -7,7 +7,16 @@ import pytest
 
 from api.node_inventory import MachineStatus
 from dra_driver.hardware.inventory import machine_from_status, machine_to_status
-from dra_driver.hardware.model import Gpu, Machine, MigInstance, MigPlacement, MigProfile, MigState
+from dra_driver.hardware.model import (
+    ComputeInstance,
+    Gpu,
+    GpuInstance,
+    Machine,
+    MigPlacement,
+    MigProfile,
+    MigState,
+    RefusedPlacement,
+)
 from dra_driver.hardware.simulated import recorded_machines
 from tests.hardware.conftest import NodeMaker
 
@@ -37,13 +46,23 @@ def test_every_recorded_machine_survives_and_stays_small(make_node: NodeMaker, n
 def test_eight_gpus_full_of_mig_devices_stay_small(make_node: NodeMaker) -> None:
     machine = make_node("b200").hardware.read_machine()
     instances = tuple(
-        MigInstance(f"MIG-{'0' * 35}{slot}", slot + 1, 0, 19, "1g.23gb", MigPlacement(slot, 1)) for slot in range(7)
+        GpuInstance(
+            id=slot + 1,
+            profile_id=19,
+            profile_name="1g.23gb",
+            placement=MigPlacement(slot, 1),
+            compute_instances=(ComputeInstance(0, f"MIG-{'0' * 35}{slot}", 1),),
+            foreign=slot % 2 == 0,
+        )
+        for slot in range(7)
     )
+    refused = (RefusedPlacement(19, MigPlacement(6, 1), "refused"),)
     full = dataclasses.replace(
         machine,
         gpus=tuple(
             dataclasses.replace(
-                each, mig=dataclasses.replace(each.mig, enabled=True, pending=True, instances=instances)
+                each,
+                mig=dataclasses.replace(each.mig, enabled=True, pending=True, instances=instances, refused=refused),
             )
             for each in machine.gpus
             if each.mig is not None
@@ -52,7 +71,7 @@ def test_eight_gpus_full_of_mig_devices_stay_small(make_node: NodeMaker) -> None
     assert len(full.gpus) == 8
     assert through_json(full) == full
     wire = machine_to_status(full).to_wire()
-    wire["gpus"] = [{**entry, "migInstances": None} for entry in wire["gpus"]]
+    wire["gpus"] = [{**entry, "migInstances": None, "migRefused": None} for entry in wire["gpus"]]
     assert len(json.dumps(wire, separators=(",", ":"))) < LIMIT
 
 

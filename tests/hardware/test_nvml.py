@@ -67,8 +67,10 @@ def test_existing_mig_instances_are_read(make_node: NodeMaker) -> None:
         (19, "1g.5gb", MigPlacement(0, 1)),
         (9, "3g.20gb", MigPlacement(4, 4)),
     ]
-    assert all(each.uuid.startswith("MIG-") for each in mig.instances)
-    assert len({each.uuid for each in mig.instances}) == 2
+    compute = [each for instance in mig.instances for each in instance.compute_instances]
+    assert [each.slices for each in compute] == [1, 3]
+    assert all(each.uuid.startswith("MIG-") for each in compute)
+    assert len({each.uuid for each in compute}) == 2
     others = [gpu.mig for gpu in machine.gpus if gpu.minor != 2]
     assert all(other is not None and not other.enabled and not other.instances for other in others)
 

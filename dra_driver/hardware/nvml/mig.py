@@ -9,7 +9,7 @@ from __future__ import annotations
 from ctypes import byref, c_uint
 from typing import Any
 
-from dra_driver.hardware.model import MigInstance, MigPlacement, MigProfile, MigState
+from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile, MigState
 from dra_driver.hardware.nvml.binding import array, call, query
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.nvml.errors import NvmlCallError
@@ -79,14 +79,26 @@ def _placements(handle: Any, device: str, profile_id: int) -> tuple[MigPlacement
     return tuple(sorted(MigPlacement(start=int(each.start), size=int(each.size)) for each in buffer[: count.value]))
 
 
-def _instances(handle: Any, device: str, profiles: tuple[MigProfile, ...]) -> tuple[MigInstance, ...]:
-    """Every MIG device. A GPU instance without a compute instance has no MIG device and nobody can use it."""
-    gpu_instances = {
-        info.id: (profile, MigPlacement(start=int(info.placement.start), size=int(info.placement.size)))
+def _instances(handle: Any, device: str, profiles: tuple[MigProfile, ...]) -> tuple[GpuInstance, ...]:
+    """Every GPU instance, also one without a compute instance, which has no MIG device."""
+    compute = _compute_instances(handle, device)
+    found = (
+        GpuInstance(
+            id=int(info.id),
+            profile_id=profile.id,
+            profile_name=profile.name,
+            placement=MigPlacement(start=int(info.placement.start), size=int(info.placement.size)),
+            compute_instances=tuple(sorted(compute.get(int(info.id), ()), key=lambda each: each.id)),
+        )
         for profile in profiles
         for info in _gpu_instances(handle, device, profile)
-    }
-    found: list[MigInstance] = []
+    )
+    return tuple(sorted(found, key=lambda each: each.placement))
+
+
+def _compute_instances(handle: Any, device: str) -> dict[int, list[ComputeInstance]]:
+    """The MIG devices, by the id of their GPU instance."""
+    found: dict[int, list[ComputeInstance]] = {}
     for index in range(int(query("nvmlDeviceGetMaxMigDeviceCount", handle, device=device) or 0)):
         try:
             mig = call("nvmlDeviceGetMigDeviceHandleByIndex", handle, index, device=device)
@@ -96,20 +108,14 @@ def _instances(handle: Any, device: str, profiles: tuple[MigProfile, ...]) -> tu
             raise
         mig_device = f"MIG device {index} of {device}"
         gpu_instance = int(call("nvmlDeviceGetGpuInstanceId", mig, device=mig_device))
-        if gpu_instance not in gpu_instances:
-            continue  # created after the list of GPU instances was read; the next reading has it
-        profile, placement = gpu_instances[gpu_instance]
-        found.append(
-            MigInstance(
+        found.setdefault(gpu_instance, []).append(
+            ComputeInstance(
+                id=int(call("nvmlDeviceGetComputeInstanceId", mig, device=mig_device)),
                 uuid=str(call("nvmlDeviceGetUUID", mig, device=mig_device)),
-                gpu_instance_id=gpu_instance,
-                compute_instance_id=int(call("nvmlDeviceGetComputeInstanceId", mig, device=mig_device)),
-                profile_id=profile.id,
-                profile_name=profile.name,
-                placement=placement,
+                slices=int(call("nvmlDeviceGetAttributes_v2", mig, device=mig_device).computeInstanceSliceCount),
             )
         )
-    return tuple(sorted(found, key=lambda each: (each.placement, each.compute_instance_id)))
+    return found
 
 
 def _gpu_instances(handle: Any, device: str, profile: MigProfile) -> list[Any]:

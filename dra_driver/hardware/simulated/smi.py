@@ -73,10 +73,13 @@ def _list(reading: Reading) -> str:
     lines: list[str] = []
     for gpu in reading.machine.gpus:
         lines.append(f"GPU {gpu.index}: {gpu.product_name} (UUID: {gpu.uuid})")
-        instances = gpu.mig.instances if gpu.mig else ()
+        devices = [
+            (instance.profile_name, compute.uuid)
+            for instance in (gpu.mig.instances if gpu.mig else ())
+            for compute in instance.compute_instances
+        ]
         lines += [
-            f"  MIG {instance.profile_name:<12}Device {number:>2}: (UUID: {instance.uuid})"
-            for number, instance in enumerate(instances)
+            f"  MIG {profile:<12}Device {number:>2}: (UUID: {uuid})" for number, (profile, uuid) in enumerate(devices)
         ]
     return "".join(f"{line}\n" for line in lines) or "No devices found.\n"
 
