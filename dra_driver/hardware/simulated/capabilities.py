@@ -13,6 +13,7 @@ from dra_driver.hardware.simulated.state import GpuState
 
 FOLDER = "proc/driver/nvidia/capabilities"
 MINORS = "proc/driver/nvidia-caps/mig-minors"
+CAPABILITY_MODE = 0o444  # of the files themselves
 
 _CONFIG_MINOR = 1
 _MONITOR_MINOR = 2

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dra_driver.files import Durability, write_atomically
-from dra_driver.hardware.simulated.capabilities import instance_files
+from dra_driver.hardware.simulated.capabilities import CAPABILITY_MODE, instance_files
 from dra_driver.hardware.simulated.smi_script import SMI_PATH, with_table
 from dra_driver.hardware.simulated.state import SimulatedState
 
@@ -40,12 +40,16 @@ def follow(state_file: Path, before: SimulatedState, after: SimulatedState) -> N
         for name, content in new.items():
             if name not in old:
                 _write(root / name, content)
-    _write_table(root / SMI_PATH, after)
+    if any(list(before.gpus[index].mig_devices()) != list(after.gpus[index].mig_devices()) for index in changed):
+        _write_table(root / SMI_PATH, after)
 
 
 def _write(path: Path, content: str) -> None:
+    """Without a rename, which costs as much as the rest of the call: nobody looks for the file before it is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.encode(), mode=0o444, durability=Durability.NONE)
+    path.unlink(missing_ok=True)  # left by a process that was killed
+    path.write_text(content)
+    path.chmod(CAPABILITY_MODE)
 
 
 def _remove(root: Path, names: set[str]) -> None:

@@ -150,10 +150,10 @@ def _build_proc(tree: Tree, state: SimulatedState) -> None:
             f"Bus Location: \t {gpu.pci_bus_id}\nDevice Minor: \t {gpu.minor}\n",
         )
         for name, content in capabilities.instance_files(gpu.minor, state.gpus[index]).items():
-            tree.file(name, content, mode=0o444)
+            tree.file(name, content, mode=capabilities.CAPABILITY_MODE)
     for name, content in capabilities.general_files():
-        tree.file(name, content, mode=0o444)
-    tree.file(capabilities.MINORS, capabilities.mig_minors(), mode=0o444)
+        tree.file(name, content, mode=capabilities.CAPABILITY_MODE)
+    tree.file(capabilities.MINORS, capabilities.mig_minors(), mode=capabilities.CAPABILITY_MODE)
     tree.file("proc/sys/kernel/random/boot_id", f"{state.boot_id}\n")
     tree.prune("proc/driver/nvidia/gpus")
     tree.prune(capabilities.FOLDER)

@@ -91,8 +91,9 @@ class SimulatedLibrary:
         with self._lock:
             if self._initialised == 0:
                 return int(Return.UNINITIALIZED)
-        self._wait(self._file.read(), name, self._gpu_of(function, arguments))
-        state = self._file.read()  # what changed while the call was slow counts
+        state = self._file.read()
+        if self._wait(state, name, self._gpu_of(function, arguments)):
+            state = self._file.read()  # what changed while the call was slow counts
         try:
             call = self._prepare(state, function, arguments)
             code = take_error(self._file, state, name, call.index if isinstance(call, DeviceCall) else None)
@@ -123,7 +124,10 @@ class SimulatedLibrary:
         except Refused:
             return None
 
-    def _wait(self, state: SimulatedState, name: str, gpu: int | None) -> None:
+    def _wait(self, state: SimulatedState, name: str, gpu: int | None) -> bool:
+        """Play the call's latency; whether there is any."""
         seconds = state.faults.seconds(name, gpu)
-        if seconds > 0:
-            self._sleep(seconds)
+        if seconds <= 0:
+            return False
+        self._sleep(seconds)
+        return True

@@ -31,6 +31,7 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._name = str(path)  # looked at in every simulated call, where pathlib costs more than the kernel
         self._lock = threading.Lock()
         self._known: tuple[_Version, SimulatedState] | None = None
 
@@ -101,7 +102,7 @@ class StateFile:
             self._known = (self._version(), state)
 
     def _version(self) -> _Version:
-        stat = self.path.stat()
+        stat = os.stat(self._name)
         return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
     @contextmanager
