@@ -26,6 +26,7 @@ from api.driver_config import DriverConfiguration, Identity
 from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.naming import GpuName, parse_name
+from dra_driver.devices.policy import DevicePolicy
 from dra_driver.errors import StateError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
@@ -40,7 +41,7 @@ from kubelet_plugin.device_health import DeviceUuids
 from kubelet_plugin.dra_service import DraService
 from kubelet_plugin.engine_listener import EngineListener
 from kubelet_plugin.failure_events import FailureEvents
-from kubelet_plugin.hardware_setup import build_edits, build_hardware, read_boot_id
+from kubelet_plugin.hardware_setup import build_edits, build_hardware, build_mig, read_boot_id
 from kubelet_plugin.hardware_watch import HardwareWatch
 from kubelet_plugin.health_service import HealthService
 from kubelet_plugin.inventory_publisher import InventoryPublisher
@@ -107,6 +108,8 @@ class PluginApp:
             edits=build_edits(spec),
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
             boot_id=boot_id,
+            mig=build_mig(spec),
+            policy=DevicePolicy(),
             listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
         )
         calls = CallsUnderWay()

@@ -23,17 +23,20 @@ from pathlib import Path
 from typing import Protocol
 
 from dra_driver.cdi.store import CdiStore
+from dra_driver.devices.policy import DevicePolicy
 from dra_driver.errors import DriverError, PrepareTimeout, StateError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims import ClaimReader
 from kubelet_plugin.failures import Operation
 from kubelet_plugin.locks import NamedLocks
-from kubelet_plugin.prepare.apply import Applier, standard_runners
+from kubelet_plugin.prepare.admission import Rules
+from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.entry import ClaimEntry
 from kubelet_plugin.prepare.flight import Flights
 from kubelet_plugin.prepare.model import ClaimRef, PrepareAnswer, UnprepareAnswer
 from kubelet_plugin.prepare.recovery import Recovered, Recovery, lost_records
+from kubelet_plugin.prepare.runners import MigTools, standard_runners
 from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, EditsProvider, Node
 
 logger = logging.getLogger(__name__)
@@ -76,6 +79,8 @@ class PrepareEngine:
         edits: EditsProvider,
         state_folder: Path,
         boot_id: str,
+        mig: MigTools,
+        policy: DevicePolicy,
         listener: PrepareListener,
         start_lock_seconds: float = _START_LOCK_SECONDS,
         postponed_pause: float = _POSTPONED_PAUSE_SECONDS,
@@ -85,7 +90,8 @@ class PrepareEngine:
         ``start_lock_seconds``: how long the start waits for GPUs that another plugin works on; what is left then is
         tried again after each ``postponed_pause``.
         """
-        node = Node(driver_name, node_name, boot_id, api, machine, cdi, edits)
+        rules = Rules(node_name, boot_id, policy.mig)
+        node = Node(driver_name, node_name, rules, api, machine, mig.hardware, cdi, edits)
         self._listener = listener
         self._state_folder = state_folder
         self._locks = NamedLocks(state_folder / "locks")
@@ -96,7 +102,7 @@ class PrepareEngine:
             unrecorded=lambda known: lost_records(cdi, boot_id, known),
             on_damage=listener.checkpoint_damaged,
         )
-        applier = Applier(standard_runners(cdi))
+        applier = Applier(standard_runners(cdi, mig), boot_id)
         self._readers = ThreadPoolExecutor(_MAX_READS, thread_name_prefix="claim-read")
         self._calls = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="claim-work")
         self._work = ClaimWork(node, self._checkpoint, applier, self._locks, self._readers)
