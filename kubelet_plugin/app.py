@@ -1,10 +1,10 @@
 """The plugin process, put together: which part exists once, what it is given, in which order parts start and stop.
 
-    hardware watch --> inventory publisher --> NodeInventory
-          |                   ^
-          v                   |
-    prepare engine      kubelet connection
-          ^                   ^
+    hardware watch --> published hardware --> inventory publisher --> NodeInventory
+          |                   ^                        ^
+          v                   |                        |
+    prepare engine -----------+               kubelet connection
+          ^                                            ^
           |                   |
      DRA service        registration service     (two unix sockets; on the first also the health service)
 
@@ -47,6 +47,8 @@ from kubelet_plugin.health_service import HealthService
 from kubelet_plugin.inventory_publisher import InventoryPublisher
 from kubelet_plugin.inventory_status import PluginInstance
 from kubelet_plugin.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.mig.published import PublishedHardware
+from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.registration import RegistrationService
@@ -91,30 +93,33 @@ class PluginApp:
         self._hardware = HardwareWatch(build_hardware(spec), spec.hardware.rescan_interval)
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        self._publisher = InventoryPublisher(
-            api,
-            node,
-            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
-            self._hardware,
-            self._connection,
-            registry=str(spec.kubelet.registrar_directory),
-        )
+        policy = DevicePolicy()
+        rules = Rules(node, boot_id, policy.mig)
+        mig = build_mig(spec)
         self._engine = PrepareEngine(
             api=api,
             driver_name=driver,
-            node_name=node,
             machine=self._hardware.machine,
             cdi=CdiStore(spec.cdi.root),
             edits=build_edits(spec),
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
-            boot_id=boot_id,
-            mig=build_mig(spec),
-            policy=DevicePolicy(),
+            mig=mig,
+            rules=rules,
             listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
+        )
+        published = PublishedHardware(self._hardware, self._engine.entries, rules, mig.refused)
+        self._publisher = InventoryPublisher(
+            api,
+            node,
+            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
+            published,
+            self._connection,
+            registry=str(spec.kubelet.registrar_directory),
         )
         calls = CallsUnderWay()
         service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events), calls=calls)
-        health = HealthService(node, self._hardware, self._held_devices)
+        health = HealthService(node, self._hardware, self._held_devices, missing=lambda: published.missing)
+        published.on_change(health.look_again)
         registration = RegistrationService(
             driver,
             self._paths.dra,

@@ -49,6 +49,12 @@ class RefusedPlacements:
         if known is not None:
             self._listener()
 
+    def next_expiry(self) -> float | None:
+        """Seconds until something will be forgotten; None when there is nothing."""
+        with self._lock:
+            first = min((each.at for each in self._refusals.values()), default=None)
+        return None if first is None else max(0.0, first + self._seconds - self._clock())
+
     def by_gpu(self) -> Mapping[str, tuple[RefusedPlacement, ...]]:
         """What is still remembered, by GPU UUID, in the order of placements."""
         oldest = self._clock() - self._seconds

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Protocol
 
 from dra_driver.cdi.store import CdiStore
-from dra_driver.devices.policy import DevicePolicy
 from dra_driver.errors import DriverError, PrepareTimeout, StateError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims import ClaimReader
@@ -73,25 +72,23 @@ class PrepareEngine:
         *,
         api: ClaimReader,
         driver_name: str,
-        node_name: str,
         machine: Callable[[], Machine],
         cdi: CdiStore,
         edits: EditsProvider,
         state_folder: Path,
-        boot_id: str,
         mig: MigTools,
-        policy: DevicePolicy,
+        rules: Rules,
         listener: PrepareListener,
         start_lock_seconds: float = _START_LOCK_SECONDS,
         postponed_pause: float = _POSTPONED_PAUSE_SECONDS,
     ) -> None:
-        """``node_name`` is also the name of the node's pool. ``machine`` gives the current snapshot, at once.
+        """``machine`` gives the current snapshot, at once. The node's pool has its name.
 
         ``start_lock_seconds``: how long the start waits for GPUs that another plugin works on; what is left then is
         tried again after each ``postponed_pause``.
         """
-        rules = Rules(node_name, boot_id, policy.mig)
-        node = Node(driver_name, node_name, rules, api, machine, mig.hardware, cdi, edits)
+        boot_id = rules.boot_id
+        node = Node(driver_name, rules.node, rules, api, machine, mig.hardware, cdi, edits)
         self._listener = listener
         self._state_folder = state_folder
         self._locks = NamedLocks(state_folder / "locks")

@@ -12,7 +12,7 @@ from typing import Any
 from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.store import CdiStore
-from dra_driver.devices.policy import DevicePolicy, MigPolicy
+from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.kube.interface import RESOURCE_CLAIMS, NotFound, Obj, Resource
@@ -21,6 +21,7 @@ from kubelet_plugin.locks import NamedLocks
 from kubelet_plugin.mig.capabilities import CapabilityReader
 from kubelet_plugin.mig.hardware import MigHardware
 from kubelet_plugin.mig.refused import RefusedPlacements
+from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.engine import PrepareEngine
@@ -159,14 +160,12 @@ class TestNode:
         engine = PrepareEngine(
             api=self.claims,
             driver_name=DRIVER,
-            node_name=NODE,
             machine=lambda: self.machine,
             cdi=self.cdi,
             edits=self.edits,
             state_folder=self.state,
-            boot_id=boot_id,
             mig=self.tools(),
-            policy=DevicePolicy(mig=self.policy),
+            rules=Rules(NODE, boot_id, self.policy),
             listener=self.listener,
             start_lock_seconds=lock_seconds,
             postponed_pause=pause,
