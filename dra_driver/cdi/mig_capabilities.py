@@ -1,58 +1,102 @@
-"""The device nodes that give a container its MIG device: ``/dev/nvidia-caps/nvidia-cap<minor>``, two for each.
+"""The device nodes that open a MIG device: ``/dev/nvidia-caps/nvidia-cap<minor>`` of its GPU and compute instance.
 
-The kernel module says which: /proc/driver/nvidia/capabilities has an ``access`` file for each GPU instance and each
-compute instance with the minor of its node, and /proc/devices has their major (NVIDIA MIG User Guide, "Device Nodes and
-Capabilities"). A CDI entry with type, major and minor needs no node on the host, and none is there until somebody makes
-it (nvidia-modprobe -f).
+The kernel module says which minors they are, below ``/proc`` as the host has it: an ``access`` file per instance that
+exists, and one table of all that could ever exist. The nodes themselves need not be there: with type and numbers given
+a runtime makes them in the container.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
 
-_DRIVER = "nvidia-caps"
-_MAJOR = re.compile(rf"^\s*([0-9]+) {_DRIVER}$", re.MULTILINE | re.ASCII)
-_MINOR = re.compile(r"^DeviceFileMinor: ([0-9]+)$", re.MULTILINE | re.ASCII)
-_MODE = re.compile(r"^DeviceFileMode: ([0-9]+)$", re.MULTILINE | re.ASCII)
-_PERMISSIONS = "rwm"
-_HINT = "the NVIDIA kernel module shows it as soon as the instance exists; is the host's /proc mounted into the plugin?"
+_CAPABILITIES = "proc/driver/nvidia/capabilities"
+_TABLE = "proc/driver/nvidia-caps/mig-minors"
+_DEVICES = "proc/devices"
+_DRIVER = "nvidia-caps"  # its name in /proc/devices
+
+_MINOR = re.compile(r"^DeviceFileMinor:\s*(\d+)\s*$", re.MULTILINE)
+_WORLD_READABLE = 0o444
 
 
-class MigCapabilityNodes:
-    """Reads ``proc``, the host's /proc as this process sees it, each time it is asked."""
+@dataclass(frozen=True, slots=True)
+class MigCapabilities:
+    """Numbers of the two nodes of one MIG device. A process needs both."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._proc = proc
+    major: int
+    gpu_instance_minor: int
+    compute_instance_minor: int
 
-    def nodes(self, gpu_minor: int, gpu_instance_id: int, compute_instance_id: int) -> tuple[DeviceNode, ...]:
-        """The nodes of the GPU instance and of the compute instance. Raises :class:`HardwareError`, retryable."""
-        major = self._major()
-        instance = self._proc / f"driver/nvidia/capabilities/gpu{gpu_minor}/mig/gi{gpu_instance_id}"
-        return _node(major, instance / "access"), _node(major, instance / f"ci{compute_instance_id}/access")
+    def device_nodes(self) -> tuple[DeviceNode, DeviceNode]:
+        """For the container edits of a MIG device, next to its parent's node."""
+        return self._node(self.gpu_instance_minor), self._node(self.compute_instance_minor)
 
-    def _major(self) -> int:
-        path = self._proc / "devices"
-        found = _MAJOR.search(_read(path))
-        if found is None:
-            raise HardwareError(f"{path} has no {_DRIVER}", hint="the NVIDIA kernel module is not loaded, or too old")
-        return int(found[1])
-
-
-def _node(major: int, access: Path) -> DeviceNode:
-    text = _read(access)
-    minor, mode = _MINOR.search(text), _MODE.search(text)
-    if minor is None or mode is None:
-        raise HardwareError(f"{access} says neither minor nor mode of a device node: {text!r}")
-    path = f"/dev/{_DRIVER}/nvidia-cap{minor[1]}"
-    return DeviceNode(path, "", "c", major, int(minor[1]), int(mode[1]), _PERMISSIONS)
+    def _node(self, minor: int) -> DeviceNode:
+        return DeviceNode(
+            path=f"/dev/nvidia-caps/nvidia-cap{minor}",
+            type="c",
+            major=self.major,
+            minor=minor,
+            file_mode=_WORLD_READABLE,
+            permissions="rwm",
+        )
 
 
-def _read(path: Path) -> str:
+def read_mig_capabilities(host_root: Path, gpu_minor: int, gpu_instance: int, compute_instance: int) -> MigCapabilities:
+    """The numbers for one MIG device, by its GPU's minor and its instances' ids.
+
+    ``host_root`` is the host's ``/`` as this process sees it. The ``access`` files are read first, then the table,
+    which a container's /proc may have where it masks the former. Raises HardwareError, retryable, that names the file.
+    """
+    parent = f"gpu{gpu_minor}/mig/gi{gpu_instance}"
+    return MigCapabilities(
+        _major(host_root / _DEVICES),
+        _minor(host_root, f"{parent}/access"),
+        _minor(host_root, f"{parent}/ci{compute_instance}/access"),
+    )
+
+
+def _minor(host_root: Path, capability: str) -> int:
+    path = host_root / _CAPABILITIES / capability
+    text = _read(path)
+    if text is None:
+        return _minor_of_table(host_root / _TABLE, capability.replace("/mig/", "/"), path)
+    found = _MINOR.search(text)
+    if found is None:
+        raise HardwareError(f"{path} has no DeviceFileMinor", hint="the NVIDIA driver writes it; is this its file?")
+    return int(found[1])
+
+
+def _minor_of_table(table: Path, name: str, wanted: Path) -> int:
+    for line in (_read(table) or "").splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdecimal():
+            return int(value)
+    raise HardwareError(
+        f"no device number for MIG capability {name}: {wanted} is not there, and {table} does not list it",
+        hint="the instance may be gone already; else mount the host's /proc, or load the driver's nvidia-caps",
+    )
+
+
+def _major(path: Path) -> int:
+    for line in (_read(path) or "").splitlines():
+        number, _, name = line.strip().partition(" ")
+        if name == _DRIVER and number.isdecimal():
+            return int(number)
+    raise HardwareError(
+        f"{path} names no character device {_DRIVER}", hint="the NVIDIA driver is not loaded, or has no MIG support"
+    )
+
+
+def _read(path: Path) -> str | None:
+    """None when the file is not there."""
     try:
         return path.read_text()
-    except OSError as error:
-        raise HardwareError(f"cannot read {path}: {error.strerror or error}", hint=_HINT) from error
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HardwareError(f"cannot read {path}: {error}") from error

@@ -16,20 +16,21 @@ from kubelet_plugin.prepare.entry import StepRecord
 
 
 class CapabilityReader(Protocol):
-    """What the driver's /proc says of an instance's nodes. Raises ``HardwareError`` when that is nothing."""
+    """The nodes of a GPU instance and of a compute instance in it, as the driver's /proc says it; one that says nothing
+    raises ``HardwareError``, retryable (``dra_driver.cdi.mig_capabilities``)."""
 
-    def nodes(self, gpu_minor: int, gpu_instance_id: int, compute_instance_id: int) -> tuple[DeviceNode, ...]: ...
+    def __call__(self, gpu_minor: int, gpu_instance_id: int, compute_instance_id: int, /) -> Sequence[DeviceNode]: ...
 
 
 class InstanceCapabilities:
     """A ``prepare.cdi_file.MigCapabilities``."""
 
-    def __init__(self, hardware: MigHardware, reader: CapabilityReader) -> None:
+    def __init__(self, hardware: MigHardware, read: CapabilityReader) -> None:
         self._hardware = hardware
-        self._reader = reader
+        self._read = read
 
     def nodes(self, part: MigPart, done: Sequence[StepRecord]) -> Sequence[DeviceNode]:
-        return self._reader.nodes(part.gpu_minor, *self._ids(part.place, done))
+        return self._read(part.gpu_minor, *self._ids(part.place, done))
 
     def _ids(self, place: MigPlace, done: Sequence[StepRecord]) -> tuple[int, int]:
         """Of GPU instance and compute instance: as made by the steps ``done``, or else as the hardware has them."""

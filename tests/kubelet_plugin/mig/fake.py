@@ -201,12 +201,10 @@ class FakeMig:
         return made
 
 
-class FakeCapabilities:
+def fake_capabilities(gpu_minor: int, gpu_instance: int, compute_instance: int, /) -> tuple[DeviceNode, ...]:
     """A ``kubelet_plugin.mig.capabilities.CapabilityReader`` with numbers that tell what they belong to."""
-
-    def nodes(self, gpu_minor: int, gpu_instance_id: int, compute_instance_id: int) -> tuple[DeviceNode, ...]:
-        first = 1000 * gpu_minor + 10 * gpu_instance_id
-        return tuple(
-            DeviceNode(f"/dev/nvidia-caps/nvidia-cap{minor}", type="c", major=236, minor=minor)
-            for minor in (first, first + 1 + compute_instance_id)
-        )
+    first = 1000 * gpu_minor + 10 * gpu_instance
+    return tuple(
+        DeviceNode(f"/dev/nvidia-caps/nvidia-cap{minor}", type="c", major=236, minor=minor)
+        for minor in (first, first + 1 + compute_instance)
+    )

@@ -30,7 +30,7 @@ from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.recovery import lost_records
 from kubelet_plugin.prepare.runners import MigTools, standard_runners
 from tests.cdi.driver_root import VERSION, small_root
-from tests.kubelet_plugin.mig.fake import FakeCapabilities, FakeMig
+from tests.kubelet_plugin.mig.fake import FakeMig, fake_capabilities
 
 DRIVER, NODE, BOOT = "gpu.nvidia.com", "node-0", "boot-1"
 _DEFAULTS = MigPolicy()
@@ -147,7 +147,7 @@ class TestNode:
         self.policy = policy
         self.fake_mig = FakeMig(self.machine)
         self.mig: MigHardware = self.fake_mig
-        self.capabilities: CapabilityReader = FakeCapabilities()
+        self.capabilities: CapabilityReader = fake_capabilities
         self.refused = RefusedPlacements()
         self.claims = Claims()
         self.cdi = CdiStore(folder / "cdi")
