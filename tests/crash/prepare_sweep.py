@@ -1,9 +1,10 @@
 """Kills a plugin at every file operation of a prepare or unprepare, and looks at what the next one makes of it.
 
-Run as a program of its own (``python -m tests.crash.prepare_sweep SCENARIO DEVICES FOLDER STRIDE``), because it
-forks: the child does the operation and ends itself with ``os._exit`` just before the n-th file operation under the node's folder
-(an audit hook sees open, rename, remove, mkdir and locks), leaving locks, temporary files and half-done work as a kill
-would. The parent then plays the next plugin process. n goes up until the child gets through. Prints the number of kills.
+Run as a program of its own (``python -m tests.crash.prepare_sweep SCENARIO DEVICES FOLDER STRIDE``), because it forks:
+the child does the operation and ends itself with ``os._exit`` just before the n-th file operation under the node's
+folder (an audit hook sees open, rename, remove, mkdir and locks), leaving locks, temporary files and half-done work as
+a kill would. The parent then plays the next plugin process. n goes up by STRIDE until the child gets through. Prints the
+number of kills.
 
 DEVICES is ``whole`` or ``mig``. The simulated GPUs keep their state in a file of the node's folder, so with ``mig`` there
 is a kill around every change of the hardware too.
@@ -51,11 +52,15 @@ def recovered(engine: PrepareEngine) -> None:
 
 @dataclass(frozen=True)
 class Devices:
-    """What the claims of a sweep are about. ``check`` looks at the hardware; its argument is the prepared claims."""
+    """What the claims of a sweep are about. ``check`` looks at the hardware; its argument is the prepared claims.
+
+    ``middle``: a file operation in the middle of a prepare.
+    """
 
     claims: dict[str, tuple[str, ...]]
     make: Callable[[Path], TestNode]
     check: Callable[[TestNode, set[str]], None]
+    middle: int
 
 
 def _make_simulated(folder: Path) -> SimulatedNode:
@@ -82,7 +87,7 @@ def _check_instances(node: TestNode, prepared: set[str]) -> None:
 
 
 FOREIGN, FOREIGN_PROFILE = "gpu-2-mig-2g20gb-14-0", 14
-WHOLE = Devices({"u1": ("gpu-1",), "u2": ("gpu-2",), BYSTANDER: ("gpu-3",)}, TestNode, lambda node, prepared: None)
+WHOLE = Devices({"u1": ("gpu-1",), "u2": ("gpu-2",), BYSTANDER: ("gpu-3",)}, TestNode, lambda node, prepared: None, 9)
 MIG = Devices(
     {
         "u1": ("gpu-1-mig-1g10gb-19-0", "gpu-1-mig-3g40gb-9-4"),
@@ -91,6 +96,7 @@ MIG = Devices(
     },
     _make_simulated,
     _check_instances,
+    45,
 )
 DEVICES = {"whole": WHOLE, "mig": MIG}
 
@@ -188,7 +194,7 @@ def crash_in_unprepare(node: TestNode, devices: Devices, position: int, folder: 
 def crash_in_recovery(node: TestNode, devices: Devices, position: int, folder: Path, *, recover: bool) -> bool:
     """A kill in the middle of the start that follows a kill."""
     before = node.engine(start=False)
-    killed_at(9, folder, lambda: succeeded(run(before, Operation.PREPARE, *UIDS)))
+    killed_at(devices.middle, folder, lambda: succeeded(run(before, Operation.PREPARE, *UIDS)))
     starting = node.engine(start=False)
     killed = killed_at(position, folder, lambda: recovered(starting))
     after = node.engine(start=recover)

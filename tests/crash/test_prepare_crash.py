@@ -24,7 +24,7 @@ def test_killed_at_every_file_operation(scenario: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:
     """MIG devices, on simulated GPUs: most of the file operations are changes of the hardware's state."""
-    stride = 1 if LONG else 5
+    stride = 1 if LONG else 9
     with fast_folder() as folder:
         assert min(_kills(scenario, "mig", folder, stride)) >= 20 // stride
 
