@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from dra_driver.cdi.mig_capabilities import MigCapabilities, read_mig_capabilities
+from dra_driver.hardware.model import MigPlacement
+from dra_driver.hardware.nvml import MigControl
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.rooted import resolve_inside
-from dra_driver.hardware.simulated import create_state, faults, host_root, load_machine, smi
+from dra_driver.hardware.simulated import capabilities, create_state, faults, host_root, load_machine, smi
 from dra_driver.hardware.simulated.smi_script import smi_script
 from dra_driver.hardware.sysfs import Sysfs
 from tests.hardware.conftest import NodeMaker
@@ -74,6 +77,76 @@ def test_proc_and_sysfs(tmp_path: Path) -> None:
     assert sysfs.boot_id() == json.loads(state_file.read_text())["bootId"]
     assert sysfs.pcie_root("0000:b7:00.0") == sysfs.pcie_root("0000:bd:00.0") == "pci0000:b0"
     assert sysfs.numa_node("0000:b7:00.0") == 5
+
+
+def test_capabilities_follow_the_instances(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    folder, before = node.root / capabilities.FOLDER, tree(node.root)
+    control, uuid = MigControl(), node.file.read().gpus[1].uuid
+    control.set_mode(uuid, True)
+    assert tree(node.root) == before
+    first = control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
+    second = control.create_gpu_instance(uuid, 14, MigPlacement(0, 2))
+    made = [control.create_compute_instance(uuid, first, 1) for _ in range(2)]
+    access = {path.relative_to(folder).as_posix() for path in folder.rglob("access")}
+    assert access == {
+        "gpu1/mig/gi1/access",
+        "gpu1/mig/gi1/ci0/access",
+        "gpu1/mig/gi1/ci1/access",
+        "gpu1/mig/gi3/access",
+    }
+    assert (folder / "gpu1/mig/gi1/ci1/access").read_text() == (
+        "DeviceFileMinor: 149\nDeviceFileMode: 292\nDeviceFileModify: 1\n"
+    )
+    assert read_mig_capabilities(node.root, 1, first, 1) == MigCapabilities(236, 147, 149)
+    assert host_root.build(node.root, node.state_file) == 0, "what follows is what a build would make"
+    control.destroy_compute_instance(uuid, first, made[0].id)
+    assert not (folder / "gpu1/mig/gi1/ci0").exists()
+    assert read_mig_capabilities(node.root, 1, first, 0) == MigCapabilities(236, 147, 148), "the table has them all"
+    control.destroy_compute_instance(uuid, first, made[1].id)
+    control.destroy_gpu_instance(uuid, first)
+    control.destroy_gpu_instance(uuid, second)
+    assert tree(node.root) - before == {f"{capabilities.FOLDER}/gpu1", f"{capabilities.FOLDER}/gpu1/mig"}
+    assert host_root.build(node.root, node.state_file) == 0
+    assert tree(node.root) == before
+
+
+def test_the_table_of_minors_is_the_kernel_modules(tmp_path: Path) -> None:
+    """Lines of NVIDIA's MIG user guide, and of the comment in its DRA driver."""
+    root, _ = build(tmp_path)
+    table = (root / capabilities.MINORS).read_text().splitlines()
+    assert table[:4] == ["config 1", "monitor 2", "gpu0/gi0/access 3", "gpu0/gi0/ci0/access 4"]
+    assert {"gpu3/gi3/ci3/access 439", "gpu6/gi11/ci5/access 918"} <= set(table)
+    assert table[-1] == "gpu31/gi14/ci7/access 4322"
+
+
+def test_a_tree_that_is_gone_stops_no_change(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    shutil.rmtree(node.root)
+    control, uuid = MigControl(), node.file.read().gpus[0].uuid
+    control.set_mode(uuid, True)
+    control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
+    assert not node.root.exists()
+
+
+def test_a_build_mends_capabilities_that_a_killed_process_left(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    control, uuid = MigControl(), node.file.read().gpus[0].uuid
+    control.set_mode(uuid, True)
+    before = tree(node.root)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi3").mkdir(parents=True)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi3/access").write_text("stale")
+    assert control.create_gpu_instance(uuid, 14, MigPlacement(0, 2)) == 3
+    assert read_mig_capabilities(node.root, 0, 3, 0).gpu_instance_minor == 30
+    control.destroy_gpu_instance(uuid, 3)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi4").mkdir(parents=True)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi4/access").write_text("stale")
+    assert host_root.build(node.root, node.state_file) == 1
+    assert tree(node.root) == before
+
+
+def tree(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
 
 
 def stamps(root: Path) -> dict[str, tuple[int, int]]:
