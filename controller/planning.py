@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from controller.pool import Problem, is_degraded
+from controller.pool import is_degraded
+from controller.problem import Problem
 from controller.published import published_devices
 from controller.retention import retain, retention_problem
 from dra_driver.devices.model import DeviceSet

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from api.node_inventory import NodeInventoryStatus
+from controller.mig_problems import mig_problems
+from controller.problem import Problem, some_of
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.policy import DevicePolicy
@@ -22,19 +23,11 @@ HARDWARE_READY = "HardwareReady"
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Something an administrator should know. ``reason`` is the Event's."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Offer:
     """What a node's inventory offers. ``device_set`` is None when nothing can be said: what is published stays."""
 
     device_set: DeviceSet | None
-    problem: Problem | None = None
+    problems: tuple[Problem, ...] = ()
 
 
 def offer(inventory: Obj, policy: DevicePolicy) -> Offer:
@@ -47,18 +40,23 @@ def offer(inventory: Obj, policy: DevicePolicy) -> Offer:
     try:
         status = NodeInventoryStatus.model_validate(inventory.get("status") or {})
         if status.machine is not None:
-            return Offer(allocatable_devices(machine_from_status(status.machine), policy, name))
+            machine = machine_from_status(status.machine)
+            return Offer(allocatable_devices(machine, policy, name), tuple(mig_problems(machine, policy, name)))
     except ValidationError as error:
-        return Offer(None, Problem("InvalidInventory", f"NodeInventory {name} cannot be read: {_first(error)}"))
+        return _unknown("InvalidInventory", f"NodeInventory {name} cannot be read: {_first(error)}")
     except ValueError as error:
-        return Offer(None, Problem("InvalidInventory", f"NodeInventory {name} cannot be read: {error}"))
+        return _unknown("InvalidInventory", f"NodeInventory {name} cannot be read: {error}")
     except DriverError as error:
-        return Offer(None, Problem(error.reason, f"NodeInventory {name}: {error}"))
+        return _unknown(error.reason, f"NodeInventory {name}: {error}")
     for condition in status.conditions:
         if condition.type == HARDWARE_READY and condition.status == "False":
             message = condition.message or condition.reason
-            return Offer(DeviceSet(), Problem("HardwareNotReady", f"the pool is empty: {message}"))
+            return Offer(DeviceSet(), (Problem("HardwareNotReady", f"the pool is empty: {message}"),))
     return Offer(None)
+
+
+def _unknown(reason: str, message: str) -> Offer:
+    return Offer(None, (Problem(reason, message),))
 
 
 def is_degraded(offered: DeviceSet, features: ApiFeatures) -> Problem | None:
@@ -72,12 +70,6 @@ def is_degraded(offered: DeviceSet, features: ApiFeatures) -> Problem | None:
     if reduction.withheld:
         message += f", and withheld where that would be unsafe: {some_of(reduction.withheld)}"
     return Problem("ApiServerDropsFields", message)
-
-
-def some_of(names: Collection[str]) -> str:
-    """The names, for a message; of many, the first."""
-    listed = sorted(names)
-    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
 
 
 def _first(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from controller.overlap import overlapping
-from controller.pool import Problem, some_of
+from controller.problem import Problem, some_of
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceKind, DeviceSet, Taint
 from dra_driver.devices.naming import minor_of
 from dra_driver.slices.fallback import reduce_to
