@@ -25,8 +25,8 @@ from prometheus_client import CollectorRegistry
 from api.driver_config import DriverConfiguration, Identity
 from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
+from dra_driver.devices.configured import device_policy
 from dra_driver.devices.naming import GpuName, parse_name
-from dra_driver.devices.policy import DevicePolicy
 from dra_driver.errors import StateError
 from dra_driver.hardware.nvml import GpuEvents
 from dra_driver.kube.connect import connect
@@ -96,8 +96,7 @@ class PluginApp:
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        policy = DevicePolicy()
-        rules = Rules(node, boot_id, policy.mig)
+        rules = Rules(node, boot_id, device_policy(spec).mig)
         mig = build_mig(spec)
         self._engine = PrepareEngine(
             api=api,
