@@ -229,8 +229,9 @@ class ClaimWork:
         self, flights: Sequence[ClaimFlight], known: Mapping[str, ClaimEntry | DriverError | None]
     ) -> dict[str, Answer]:
         recorded = [entry for entry in known.values() if isinstance(entry, ClaimEntry)]
-        announced = [entry for entry in recorded if self._applier.undo_needs_intent(entry)]
-        self._checkpoint.announce(replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in announced)
+        begun = [entry for entry in recorded if self._applier.undo_needs_intent(entry)]
+        # Not as lasting as the intent of a prepare: a power cut undoes everything that needs this one.
+        self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in begun])
         answers: dict[str, Answer] = {}
         for flight in flights:
             entry = known[flight.ref.uid]
