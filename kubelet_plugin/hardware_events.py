@@ -20,7 +20,9 @@ from kubelet_plugin.hardware_watch import HardwareState
 logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.25  # so long a stop may take
-_SETTLE_SECONDS = 0.5  # events that follow within it cause one reading together
+# Changes of MIG that follow within it cause one reading together, after it: a claim's own are two or three, and reading
+# all GPUs while it is prepared would slow it down.
+_SETTLE_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
 
 
@@ -106,15 +108,16 @@ class HardwareEvents:
     def _listen(self, registered: tuple[object, ...], reporting: int) -> None:
         """Until the hardware is another, or cannot be read."""
         logger.debug("waiting for hardware events", extra={"gpus": reporting})
-        quiet_until, pending = 0.0, False
+        asked = 0.0  # when a reading was asked for last
+        due: float | None = None  # when the next one is to be
         while not self._stopping.is_set() and _registered(self._watch.state) == registered:
-            if pending and self._clock() >= quiet_until:
+            if due is not None and self._clock() >= due:
                 self._watch.request_scan()
-                quiet_until, pending = self._clock() + self._settle, False
+                asked, due = self._clock(), None
             if not reporting:
                 self._stopping.wait(_WAIT_SECONDS)
                 continue
-            seconds = min(_WAIT_SECONDS, max(0.0, quiet_until - self._clock())) if pending else _WAIT_SECONDS
+            seconds = _WAIT_SECONDS if due is None else min(_WAIT_SECONDS, max(0.0, due - self._clock()))
             try:
                 event = self._source.wait(seconds)
             except HardwareError:
@@ -122,7 +125,9 @@ class HardwareEvents:
                 raise
             if event is not None:
                 _log(event)
-                pending = True
+                # An XID error is news; of MIG changes most are a claim's.
+                soonest = self._clock() if event.xid is not None else self._clock() + self._settle
+                due = max(asked + self._settle, soonest if due is None else min(due, soonest))
 
 
 def _registered(state: HardwareState) -> tuple[object, ...] | None:

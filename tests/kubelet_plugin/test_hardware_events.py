@@ -87,7 +87,7 @@ def events(watch: Watch, source: Source) -> Iterator[HardwareEvents]:
 
 
 def test_an_event_asks_for_a_reading_and_a_burst_for_two(watch: Watch, source: Source, events: HardwareEvents) -> None:
-    """The first of a burst at once, the others together once it is over."""
+    """Changes of MIG after they have settled, an error at once, and what follows together once it is over."""
     events.start()
     source.events.put(GpuEvent("GPU-a"))
     eventually(lambda: watch.scans == 1)
