@@ -157,25 +157,32 @@ def _reject_texts(counts: Counter[Rejection]) -> list[str]:
     texts = [
         _TEXTS[rejection.kind].format(count=count, verb="fails" if count == 1 else "fail", detail=rejection.detail)
         for rejection, count in counts.items()
-        if rejection.kind is not RejectionKind.IN_USE
+        if not (rejection.kind in _HELD and rejection.detail)
     ]
-    holders = [
-        (rejection.detail, count) for rejection, count in counts.items() if rejection.kind is RejectionKind.IN_USE
-    ]
-    if holders:
-        names = [name for name, _ in holders[:_HOLDERS_SHOWN]]
-        rest = len(holders) - len(names)
-        who = ", ".join(names) + (f" and {rest} more" if rest else "")
-        noun = "claim" if len(holders) == 1 else "claims"
-        texts.append(f"{sum(count for _, count in holders)} in use by {noun} {who}")
+    for kind, text in _HELD.items():
+        held = {found: count for found, count in counts.items() if found.kind is kind and found.detail}
+        if held:
+            names = dict.fromkeys(name for found in held for name in found.detail.split(", "))
+            texts.append(text.format(count=sum(held.values()), who=_some(list(names))))
     return texts
 
 
+def _some(claims: Sequence[str]) -> str:
+    rest = len(claims) - _HOLDERS_SHOWN
+    listed = ", ".join(claims[:_HOLDERS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return f"claim {listed}" if len(claims) == 1 else f"claims {listed}"
+
+
+# Findings whose detail is the claims that hold what is missing: told in one sentence for all of them.
+_HELD = {
+    RejectionKind.IN_USE: "{count} in use by {who}",
+    RejectionKind.COUNTERS: "{count} short of shared counters, in use by {who}",
+}
 _TEXTS = {
     RejectionKind.CLASS_SELECTOR: "{count} {verb} the class's selector {detail}",
     RejectionKind.REQUEST_SELECTOR: "{count} {verb} selector {detail}",
     RejectionKind.SELECTOR_ERROR: "{count}: selector error in {detail}",
     RejectionKind.CAPACITY: "{count} too small ({detail})",
+    RejectionKind.COUNTERS: "{count} larger than its shared counters",
     RejectionKind.TAINT: "{count} tainted {detail} without a toleration",
-    RejectionKind.COUNTERS: "{count} drawn from shared counters, which this allocator does not give out",
 }
