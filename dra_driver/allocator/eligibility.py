@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dra_driver.allocator.counters import Counters
 from dra_driver.allocator.model import ClaimKey, Device, DeviceClass, DeviceId, DeviceRequest
 from dra_driver.allocator.selectors import SelectorEngine, SelectorError
 from dra_driver.allocator.taints import blocking_taint
@@ -27,10 +28,12 @@ class RejectionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a device cannot serve a request; ``detail`` is the selector, the claim that holds it, or the taint."""
+    """Why a device cannot serve a request; ``detail`` is the selector, the capacity or the taint, ``holders`` are the
+    claims that have it, or a part of what it draws from."""
 
     kind: RejectionKind
-    detail: str
+    detail: str = ""
+    holders: tuple[ClaimKey, ...] = ()
 
 
 class SelectorFailedError(Exception):
@@ -48,8 +51,14 @@ class Eligibility:
     """Answers for one set of classes and devices in use. Remembers selector verdicts; lives for one pod."""
 
     def __init__(
-        self, engine: SelectorEngine, classes: Mapping[str, DeviceClass], in_use: Mapping[DeviceId, ClaimKey]
+        self,
+        engine: SelectorEngine,
+        classes: Mapping[str, DeviceClass],
+        in_use: Mapping[DeviceId, ClaimKey],
+        counters: Counters,
     ) -> None:
+        """``counters``: what the claims that are allocated leave."""
+        self.counters = counters
         self._engine = engine
         self._classes = classes
         self._in_use = in_use
@@ -73,7 +82,7 @@ class Eligibility:
         """Whether a selected device is free and tolerated."""
         if request.admin_access:
             return blocking_taint(device, request.tolerations) is None
-        free = device.id not in self._in_use and not device.consumes_counters
+        free = device.id not in self._in_use and self.counters.fits(device)
         return free and blocking_taint(device, request.tolerations) is None
 
     def rejection(self, request: DeviceRequest, device: Device) -> Rejection | None:
@@ -91,10 +100,10 @@ class Eligibility:
                     return Rejection(RejectionKind.SELECTOR_ERROR, f"{shorten(expression)}: {failure.error}")
         if missing := _missing_capacity(request, device):
             return Rejection(RejectionKind.CAPACITY, missing)
-        if not request.admin_access and device.consumes_counters:
-            return Rejection(RejectionKind.COUNTERS, "")
         if not request.admin_access and device.id in self._in_use:
-            return Rejection(RejectionKind.IN_USE, str(self._in_use[device.id]))
+            return Rejection(RejectionKind.IN_USE, holders=(self._in_use[device.id],))
+        if not request.admin_access and not self.counters.fits(device):
+            return Rejection(RejectionKind.COUNTERS, holders=self.counters.holders(device))
         taint = blocking_taint(device, request.tolerations)
         return Rejection(RejectionKind.TAINT, str(taint)) if taint else None
 

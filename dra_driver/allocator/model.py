@@ -83,7 +83,7 @@ class NodeScope:
 @dataclass(frozen=True, slots=True, eq=False)
 class Device:
     """One published device. Attributes and capacities are ``domain -> id -> value``; a bare published name stands under
-    the driver's domain."""
+    the driver's domain. ``consumes`` is counter set -> counter -> amount, of its pool's counter sets."""
 
     id: DeviceId
     attributes: Mapping[str, Mapping[str, AttributeValue]]
@@ -91,7 +91,7 @@ class Device:
     scope: NodeScope
     taints: tuple[Taint, ...] = ()
     allow_multiple_allocations: bool = False
-    consumes_counters: bool = False
+    consumes: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
 
     def attribute(self, qualified_name: str) -> AttributeValue | None:
         """``domain/id``; None when the device does not carry it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dra_driver.allocator.model import AttributeValue, Device, DeviceId, NodeScope, Obj, ScalarValue, Taint, Version
@@ -19,7 +19,10 @@ from dra_driver.quantity import Quantity
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The newest generation of a pool. ``problem`` says why its devices may not be used; empty when they may."""
+    """The newest generation of a pool. ``problem`` says why its devices may not be used; empty when they may.
+
+    ``counters``: counter set -> counter -> amount, of all its slices (on 1.34 beside devices, since then apart).
+    """
 
     driver: str
     name: str
@@ -27,13 +30,14 @@ class Pool:
     devices: tuple[Device, ...]
     scopes: tuple[NodeScope, ...]
     problem: str = ""
+    counters: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict, hash=False)
 
     def on(self, node: Node) -> Pool | None:
         """The pool as that node sees it, or None when it does not reach the node."""
         if not any(in_scope(scope, node) for scope in self.scopes):
             return None
         devices = tuple(device for device in self.devices if in_scope(device.scope, node))
-        return Pool(self.driver, self.name, self.generation, devices, self.scopes, self.problem)
+        return replace(self, devices=devices)
 
 
 def pools_from_slices(slices: Iterable[Mapping[str, Any]]) -> tuple[Pool, ...]:
@@ -54,10 +58,23 @@ def _pool(driver: str, name: str, slices: list[Mapping[str, Any]]) -> Pool:
         for entry in current
         for device in entry["spec"].get("devices") or ()
     )
-    return Pool(driver, name, newest, devices, _scopes(current), _problem(devices, len(current), expected))
+    counters = _counters(current)
+    problem = _problem(devices, counters, len(current), expected)
+    return Pool(driver, name, newest, devices, _scopes(current), problem, counters)
 
 
-def _problem(devices: tuple[Device, ...], found: int, expected: int) -> str:
+def _counters(slices: list[Mapping[str, Any]]) -> dict[str, dict[str, Quantity]]:
+    sets = [entry for each in slices for entry in each["spec"].get("sharedCounters") or ()]
+    return {entry["name"]: _amounts(entry["counters"]) for entry in reversed(sets)}
+
+
+def _amounts(counters: Mapping[str, Obj]) -> dict[str, Quantity]:
+    return {name: Quantity.parse(counter["value"]) for name, counter in counters.items()}
+
+
+def _problem(
+    devices: tuple[Device, ...], counters: Mapping[str, Mapping[str, Quantity]], found: int, expected: int
+) -> str:
     if found != expected:
         return f"incomplete: {found} of {expected} slices are there"
     seen: set[str] = set()
@@ -65,6 +82,9 @@ def _problem(devices: tuple[Device, ...], found: int, expected: int) -> str:
         if device.id.device in seen:
             return f"invalid: device name {device.id.device} appears twice"
         seen.add(device.id.device)
+        for name in device.consumes:
+            if name not in counters:
+                return f"invalid: device {device.id.device} draws from counter set {name}, which the pool does not have"
     return ""
 
 
@@ -97,7 +117,7 @@ def _device(driver: str, pool: str, spec: Mapping[str, Any], device: Obj) -> Dev
         scope=_scope(device if spec.get("perDeviceNodeSelection") else spec),
         taints=tuple(_taint(taint) for taint in device.get("taints") or ()),
         allow_multiple_allocations=bool(device.get("allowMultipleAllocations")),
-        consumes_counters=bool(device.get("consumesCounters")),
+        consumes={entry["counterSet"]: _amounts(entry["counters"]) for entry in device.get("consumesCounters") or ()},
     )
 
 

@@ -59,6 +59,7 @@ class Search:
         self._results: list[list[DeviceResult]] = [[] for _ in claims]
         self._choices: list[list[int]] = [[] for _ in claims]
         self._taken: set[DeviceId] = set()
+        self._counters = eligibility.counters.copy()
         self._steps = 0
 
     def run(self) -> Solution | None:
@@ -111,10 +112,13 @@ class Search:
             return False
         if not self._eligibility.admits(request, device):
             return False
+        if not request.admin_access and not self._counters.fits(device):
+            return False
         if not self._constraints[claim].add(request.name, device):
             return False
         if not request.admin_access:
             self._taken.add(device.id)
+            self._counters.take(device)
         self._results[claim].append(DeviceResult(request, device))
         return True
 
@@ -123,3 +127,4 @@ class Search:
         self._constraints[claim].remove(request.name)
         if not request.admin_access:
             self._taken.discard(device.id)
+            self._counters.give_back(device)
