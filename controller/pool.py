@@ -63,7 +63,7 @@ def offer(inventory: Obj, policy: DevicePolicy) -> Offer:
     try:
         status = NodeInventoryStatus.model_validate(inventory.get("status") or {})
         if status.machine is not None:
-            return Offer(allocatable_devices(machine_from_status(status.machine), policy))
+            return Offer(allocatable_devices(machine_from_status(status.machine), policy, name))
     except ValidationError as error:
         return Offer(None, Problem("InvalidInventory", f"NodeInventory {name} cannot be read: {_first(error)}"))
     except ValueError as error:
