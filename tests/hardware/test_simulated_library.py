@@ -172,8 +172,7 @@ def test_the_instance_that_is_gone_is_not_found(mig_node: Node) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda handle: pynvml.nvmlDeviceSetMigMode(handle, 1),
-        lambda handle: pynvml.nvmlDeviceCreateGpuInstance(handle, 19),
+        lambda handle: pynvml.nvmlDeviceSetPersistenceMode(handle, 1),
         pynvml.nvmlDeviceGetFanSpeed,
     ],
 )

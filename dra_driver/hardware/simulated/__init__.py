@@ -20,7 +20,8 @@ from dra_driver.hardware.simulated.description import (
     recorded_machines,
 )
 from dra_driver.hardware.simulated.library import SimulatedLibrary
-from dra_driver.hardware.simulated.state import SimulatedState, StateFile, create_state
+from dra_driver.hardware.simulated.state import SimulatedState
+from dra_driver.hardware.simulated.state_file import StateFile, create_state
 
 __all__ = [
     "MachineDescription",

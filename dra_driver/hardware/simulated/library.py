@@ -19,7 +19,8 @@ from dra_driver.hardware.simulated.arguments import Refused, address_of, number
 from dra_driver.hardware.simulated.calls import Call, DeviceCall, Function, FunctionTable
 from dra_driver.hardware.simulated.faults import take_error
 from dra_driver.hardware.simulated.handles import Handles
-from dra_driver.hardware.simulated.state import SimulatedState, StateFile
+from dra_driver.hardware.simulated.state import SimulatedState
+from dra_driver.hardware.simulated.state_file import StateFile
 
 FUNCTIONS: FunctionTable = {**system.FUNCTIONS, **device.FUNCTIONS, **telemetry.FUNCTIONS, **mig.FUNCTIONS}
 
@@ -66,7 +67,7 @@ class SimulatedLibrary:
 
     def _init(self, name: str, flags: Any) -> int:
         state = self._file.read()
-        self._wait(state, name)
+        self._wait(state, name, None)
         if state.faults.library_missing:
             return int(Return.LIBRARY_NOT_FOUND)
         code = take_error(self._file, state, name, None)
@@ -90,8 +91,9 @@ class SimulatedLibrary:
         with self._lock:
             if self._initialised == 0:
                 return int(Return.UNINITIALIZED)
-        self._wait(self._file.read(), name)
-        state = self._file.read()  # what changed while the call was slow counts
+        state = self._file.read()
+        if self._wait(state, name, self._gpu_of(function, arguments)):
+            state = self._file.read()  # what changed while the call was slow counts
         try:
             call = self._prepare(state, function, arguments)
             code = take_error(self._file, state, name, call.index if isinstance(call, DeviceCall) else None)
@@ -113,8 +115,19 @@ class SimulatedLibrary:
         target = self._handles.find(address_of(arguments[0]), *function.kinds)
         return DeviceCall(state, self._file, self._handles, target)
 
-    def _wait(self, state: SimulatedState, name: str) -> None:
-        latency = state.faults.latency
-        seconds = latency.get(name, latency.get("*", 0.0))
-        if seconds > 0:
-            self._sleep(seconds)
+    def _gpu_of(self, function: Function, arguments: tuple[Any, ...]) -> int | None:
+        """The GPU that a call is about; None where its handle will be refused, or it takes none."""
+        if not function.kinds:
+            return None
+        try:
+            return self._handles.find(address_of(next(iter(arguments), None)), *function.kinds).gpu
+        except Refused:
+            return None
+
+    def _wait(self, state: SimulatedState, name: str, gpu: int | None) -> bool:
+        """Play the call's latency; whether there is any."""
+        seconds = state.faults.seconds(name, gpu)
+        if seconds <= 0:
+            return False
+        self._sleep(seconds)
+        return True
