@@ -95,9 +95,14 @@ def unknown_profile(name: str, gpu: Gpu) -> str:
     known = [profile.name for profile in gpu.mig.profiles] if gpu.mig else []
     if not known:
         return f"{gpu.product_name} has no MIG profile {name}: it has none at all"
-    meant = next((each for each in known if _shape(each) == _shape(name)), None) or closest(name, known)
+    meant = closest_profile(name, known)
     hint = f"; did you mean {meant}?" if meant else ""
     return f"{gpu.product_name} has no MIG profile {name}, only {', '.join(known)}{hint}"
+
+
+def closest_profile(name: str, known: Sequence[str]) -> str | None:
+    """The known profile that ``name`` most likely means: the one of this size on another product, or a slip."""
+    return next((each for each in known if _shape(each) == _shape(name)), None) or closest(name, known)
 
 
 def count_text(counts: Mapping[str, int]) -> str:
