@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dra_driver.allocator.counters import Counters
+from dra_driver.allocator.counters import CounterBalance
 from dra_driver.allocator.eligibility import Eligibility, SelectorFailedError
 from dra_driver.allocator.model import AllocationResult, Claim, ClaimKey, DeviceClass, DeviceId
 from dra_driver.allocator.nodes import Node
@@ -60,8 +60,8 @@ class Allocator:
 
     def __init__(self, engine: SelectorEngine, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        counters = Counters.of(snapshot.pools, snapshot.in_use)
-        self._eligibility = Eligibility(engine, snapshot.classes, snapshot.in_use, counters)
+        balance = CounterBalance(snapshot.pools, snapshot.in_use)
+        self._eligibility = Eligibility(engine, snapshot.classes, snapshot.in_use, balance)
 
     def allocate(self, node: Node, claims: Sequence[Claim]) -> tuple[AllocationResult, ...] | Failure:
         """One result per claim, in order, or the failure of the first thing that does not fit."""

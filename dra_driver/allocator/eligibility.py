@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dra_driver.allocator.counters import Counters
+from dra_driver.allocator.counters import CounterBalance, CounterCharges
 from dra_driver.allocator.model import ClaimKey, Device, DeviceClass, DeviceId, DeviceRequest
 from dra_driver.allocator.selectors import SelectorEngine, SelectorError
 from dra_driver.allocator.taints import blocking_taint
@@ -29,7 +29,7 @@ class RejectionKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why a device cannot serve a request; ``detail`` is the selector, the capacity or the taint, ``holders`` are the
-    claims that have it, or a part of what it draws from."""
+    claims that have the device, or some of the counters that it draws from."""
 
     kind: RejectionKind
     detail: str = ""
@@ -55,9 +55,8 @@ class Eligibility:
         engine: SelectorEngine,
         classes: Mapping[str, DeviceClass],
         in_use: Mapping[DeviceId, ClaimKey],
-        counters: Counters,
+        counters: CounterBalance,
     ) -> None:
-        """``counters``: what the claims that are allocated leave."""
         self.counters = counters
         self._engine = engine
         self._classes = classes
@@ -79,11 +78,10 @@ class Eligibility:
         return self._selected[key] and not _missing_capacity(request, device)
 
     def allows(self, request: DeviceRequest, device: Device) -> bool:
-        """Whether a selected device is free and tolerated."""
+        """Whether a selected device is free and tolerated. Shared counters are the search's to look at."""
         if request.admin_access:
             return blocking_taint(device, request.tolerations) is None
-        free = device.id not in self._in_use and self.counters.fits(device)
-        return free and blocking_taint(device, request.tolerations) is None
+        return device.id not in self._in_use and blocking_taint(device, request.tolerations) is None
 
     def rejection(self, request: DeviceRequest, device: Device) -> Rejection | None:
         """The first thing that keeps this device from the request, told as a person would ask: does it fit at all?"""
@@ -102,7 +100,7 @@ class Eligibility:
             return Rejection(RejectionKind.CAPACITY, missing)
         if not request.admin_access and device.id in self._in_use:
             return Rejection(RejectionKind.IN_USE, holders=(self._in_use[device.id],))
-        if not request.admin_access and not self.counters.fits(device):
+        if not request.admin_access and not CounterCharges(self.counters).fits(device):
             return Rejection(RejectionKind.COUNTERS, holders=self.counters.holders(device))
         taint = blocking_taint(device, request.tolerations)
         return Rejection(RejectionKind.TAINT, str(taint)) if taint else None

@@ -80,10 +80,18 @@ class NodeScope:
     selector: Obj | None = field(default=None, hash=False)
 
 
+@dataclass(frozen=True, slots=True)
+class CounterUse:
+    """What a device takes of one counter set of its pool."""
+
+    counter_set: str
+    counters: Mapping[str, Quantity] = field(hash=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Device:
     """One published device. Attributes and capacities are ``domain -> id -> value``; a bare published name stands under
-    the driver's domain. ``consumes`` is counter set -> counter -> amount, of its pool's counter sets."""
+    the driver's domain."""
 
     id: DeviceId
     attributes: Mapping[str, Mapping[str, AttributeValue]]
@@ -91,7 +99,7 @@ class Device:
     scope: NodeScope
     taints: tuple[Taint, ...] = ()
     allow_multiple_allocations: bool = False
-    consumes: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
+    consumes: tuple[CounterUse, ...] = ()
 
     def attribute(self, qualified_name: str) -> AttributeValue | None:
         """``domain/id``; None when the device does not carry it."""

@@ -1,8 +1,9 @@
 """ResourceSlices to pools: which slices count, whether a pool is whole, and its devices in the scheduler's order.
 
 Rules (k8s.io/dynamic-resource-allocation/structured, pools): a pool is (driver, pool name); only slices of its highest
-generation count; it is complete when their number equals ``resourceSliceCount``; duplicate device names make it
-invalid. Order since 1.36: driver, pool name, slice name, position in the slice.
+generation count; it is complete when their number equals ``resourceSliceCount``; a device name or a counter set that is
+there twice, or a reference to a counter set that is not there, makes it invalid. Order since 1.36: driver, pool name,
+slice name, position in the slice.
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dra_driver.allocator.model import AttributeValue, Device, DeviceId, NodeScope, Obj, ScalarValue, Taint, Version
+from dra_driver.allocator.model import (
+    AttributeValue,
+    CounterUse,
+    Device,
+    DeviceId,
+    NodeScope,
+    Obj,
+    ScalarValue,
+    Taint,
+    Version,
+)
 from dra_driver.allocator.nodes import Node, in_scope
 from dra_driver.quantity import Quantity
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The newest generation of a pool. ``problem`` says why its devices may not be used; empty when they may.
-
-    ``counters``: counter set -> counter -> amount, of all its slices (on 1.34 beside devices, since then apart).
-    """
+    """The newest generation of a pool. ``problem`` says why its devices may not be used; empty when they may."""
 
     driver: str
     name: str
@@ -30,7 +38,7 @@ class Pool:
     devices: tuple[Device, ...]
     scopes: tuple[NodeScope, ...]
     problem: str = ""
-    counters: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict, hash=False)
+    counter_sets: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict, hash=False)
 
     def on(self, node: Node) -> Pool | None:
         """The pool as that node sees it, or None when it does not reach the node."""
@@ -58,33 +66,38 @@ def _pool(driver: str, name: str, slices: list[Mapping[str, Any]]) -> Pool:
         for entry in current
         for device in entry["spec"].get("devices") or ()
     )
-    counters = _counters(current)
-    problem = _problem(devices, counters, len(current), expected)
-    return Pool(driver, name, newest, devices, _scopes(current), problem, counters)
+    counter_sets = [found for entry in current for found in entry["spec"].get("sharedCounters") or ()]
+    return Pool(
+        driver=driver,
+        name=name,
+        generation=newest,
+        devices=devices,
+        scopes=_scopes(current),
+        problem=_problem(devices, [found["name"] for found in counter_sets], len(current), expected),
+        counter_sets={found["name"]: _counters(found) for found in counter_sets},
+    )
 
 
-def _counters(slices: list[Mapping[str, Any]]) -> dict[str, dict[str, Quantity]]:
-    sets = [entry for each in slices for entry in each["spec"].get("sharedCounters") or ()]
-    return {entry["name"]: _amounts(entry["counters"]) for entry in reversed(sets)}
-
-
-def _amounts(counters: Mapping[str, Obj]) -> dict[str, Quantity]:
-    return {name: Quantity.parse(counter["value"]) for name, counter in counters.items()}
-
-
-def _problem(
-    devices: tuple[Device, ...], counters: Mapping[str, Mapping[str, Quantity]], found: int, expected: int
-) -> str:
+def _problem(devices: tuple[Device, ...], counter_sets: list[str], found: int, expected: int) -> str:
     if found != expected:
         return f"incomplete: {found} of {expected} slices are there"
-    seen: set[str] = set()
+    if twice := _first_twice(device.id.device for device in devices):
+        return f"invalid: device name {twice} appears twice"
+    if twice := _first_twice(counter_sets):
+        return f"invalid: counter set {twice} appears twice"
     for device in devices:
-        if device.id.device in seen:
-            return f"invalid: device name {device.id.device} appears twice"
-        seen.add(device.id.device)
-        for name in device.consumes:
-            if name not in counters:
-                return f"invalid: device {device.id.device} draws from counter set {name}, which the pool does not have"
+        for use in device.consumes:
+            if use.counter_set not in counter_sets:
+                return f"invalid: device {device.id.device} consumes counter set {use.counter_set}, which is not there"
+    return ""
+
+
+def _first_twice(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
     return ""
 
 
@@ -117,8 +130,12 @@ def _device(driver: str, pool: str, spec: Mapping[str, Any], device: Obj) -> Dev
         scope=_scope(device if spec.get("perDeviceNodeSelection") else spec),
         taints=tuple(_taint(taint) for taint in device.get("taints") or ()),
         allow_multiple_allocations=bool(device.get("allowMultipleAllocations")),
-        consumes={entry["counterSet"]: _amounts(entry["counters"]) for entry in device.get("consumesCounters") or ()},
+        consumes=tuple(CounterUse(use["counterSet"], _counters(use)) for use in device.get("consumesCounters") or ()),
     )
+
+
+def _counters(source: Obj) -> dict[str, Quantity]:
+    return {name: Quantity.parse(counter["value"]) for name, counter in (source.get("counters") or {}).items()}
 
 
 def _qualify(driver: str, name: str) -> tuple[str, str]:

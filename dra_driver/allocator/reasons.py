@@ -203,31 +203,32 @@ def _reject_texts(counts: Counter[Rejection]) -> list[str]:
     texts = [
         _TEXTS[rejection.kind].format(count=count, verb="fails" if count == 1 else "fail", detail=rejection.detail)
         for rejection, count in counts.items()
-        if rejection.kind not in _HELD
+        if not rejection.holders
     ]
-    for kind, words in _HELD.items():
-        held = {rejection: count for rejection, count in counts.items() if rejection.kind is kind}
+    for kind, text in _HELD.items():
+        held = {found: count for found, count in counts.items() if found.kind is kind and found.holders}
         if held:
-            holders = dict.fromkeys(str(holder) for rejection in held for holder in rejection.holders)
-            texts.append(f"{sum(held.values())} {words} {_claims(list(holders))}")
+            names = dict.fromkeys(str(holder) for found in held for holder in found.holders)
+            texts.append(text.format(count=sum(held.values()), who=_some(list(names))))
     return texts
 
 
-def _claims(names: Sequence[str]) -> str:
-    rest = len(names) - _HOLDERS_SHOWN
-    who = ", ".join(names[:_HOLDERS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-    return f"{'claim' if len(names) == 1 else 'claims'} {who}" if names else "no claim: it needs more than there is"
+def _some(claims: Sequence[str]) -> str:
+    rest = len(claims) - _HOLDERS_SHOWN
+    listed = ", ".join(claims[:_HOLDERS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return f"claim {listed}" if len(claims) == 1 else f"claims {listed}"
 
 
+# Findings that have holders: told in one sentence for all of them.
+_HELD = {
+    RejectionKind.IN_USE: "{count} in use by {who}",
+    RejectionKind.COUNTERS: "{count} short of shared counters, in use by {who}",
+}
 _TEXTS = {
     RejectionKind.CLASS_SELECTOR: "{count} {verb} the class's selector {detail}",
     RejectionKind.REQUEST_SELECTOR: "{count} {verb} selector {detail}",
     RejectionKind.SELECTOR_ERROR: "{count}: selector error in {detail}",
     RejectionKind.CAPACITY: "{count} too small ({detail})",
+    RejectionKind.COUNTERS: "{count} larger than its shared counters",
     RejectionKind.TAINT: "{count} tainted {detail} without a toleration",
-}
-# Two ways in which claims keep a device from others, and the words before their names.
-_HELD = {
-    RejectionKind.IN_USE: "in use by",
-    RejectionKind.COUNTERS: "on a part of a GPU that is in use by",
 }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dra_driver.allocator.constraints import ClaimConstraints
+from dra_driver.allocator.counters import CounterCharges
 from dra_driver.allocator.eligibility import Eligibility
 from dra_driver.allocator.model import (
     MAX_DEVICES_PER_CLAIM,
@@ -59,7 +60,7 @@ class Search:
         self._results: list[list[DeviceResult]] = [[] for _ in claims]
         self._choices: list[list[int]] = [[] for _ in claims]
         self._taken: set[DeviceId] = set()
-        self._counters = eligibility.counters.copy()
+        self._counters = CounterCharges(eligibility.counters)
         self._steps = 0
 
     def run(self) -> Solution | None:
