@@ -16,6 +16,7 @@ from dra_driver.hardware.model import Gpu, MigPlacement, MigProfile, MigState
 from dra_driver.quantity import Quantity
 
 _MIB = 2**20
+_SLICE_COUNTER = "memory-slice-"
 
 # Capacity name to counter name.
 COUNTERS: Final[Mapping[str, str]] = {
@@ -88,10 +89,21 @@ def memory_slice_capacities(placement: MigPlacement) -> Mapping[str, Capacity]:
     return {f"memorySlice{index}": Capacity(Quantity.of(1)) for index in range(placement.start, placement.end)}
 
 
-def memory_slice_counter(index: int) -> str:
-    return f"memory-slice-{index}"
+def counters_of_capacities(capacity: Mapping[str, Capacity]) -> Mapping[str, Quantity]:
+    """What a MIG device that draws from no counters would draw, by counter name, as far as its capacities tell."""
+    counters = {COUNTERS[name]: held.value for name, held in capacity.items() if name in COUNTERS}
+    slices = (name.removeprefix("memorySlice") for name in capacity if name.startswith("memorySlice"))
+    return counters | {_slice_counter(index): Quantity.of(1) for index in slices}
+
+
+def is_memory_slice(counter: str) -> bool:
+    return counter.startswith(_SLICE_COUNTER)
+
+
+def _slice_counter(index: int | str) -> str:
+    return f"{_SLICE_COUNTER}{index}"
 
 
 def _counters(resources: Resources, placement: MigPlacement) -> Mapping[str, Quantity]:
-    slices = {memory_slice_counter(index): Quantity.of(1) for index in range(placement.start, placement.end)}
+    slices = {_slice_counter(index): Quantity.of(1) for index in range(placement.start, placement.end)}
     return {COUNTERS[name]: quantity for name, quantity in resources.items()} | slices

@@ -87,3 +87,11 @@ def parse_name(name: str) -> GpuName | MigName:
     raise ValueError(
         f"device name {name!r} is neither gpu-<minor> nor gpu-<minor>-mig-<profile>-<profile id>-<placement start>"
     )
+
+
+def minor_of(name: str) -> int | None:
+    """The minor number of the GPU that a device belongs to; None for a name that is none of ours."""
+    try:
+        return parse_name(name).minor
+    except ValueError:
+        return None
