@@ -27,6 +27,7 @@ from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.naming import GpuName, parse_name
 from dra_driver.errors import StateError
+from dra_driver.hardware.nvml import GpuEvents
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
@@ -40,6 +41,7 @@ from kubelet_plugin.device_health import DeviceUuids
 from kubelet_plugin.dra_service import DraService
 from kubelet_plugin.engine_listener import EngineListener
 from kubelet_plugin.failure_events import FailureEvents
+from kubelet_plugin.hardware_events import HardwareEvents
 from kubelet_plugin.hardware_setup import build_edits, build_hardware, read_boot_id
 from kubelet_plugin.hardware_watch import HardwareWatch
 from kubelet_plugin.health_service import HealthService
@@ -88,6 +90,7 @@ class PluginApp:
         self._events = EventRecorder(api, COMPONENT, node)
         self._failure_events = FailureEvents(api, self._events)
         self._hardware = HardwareWatch(build_hardware(spec), spec.hardware.rescan_interval)
+        self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         self._publisher = InventoryPublisher(
@@ -140,6 +143,8 @@ class PluginApp:
             stack.callback(self._failure_events.stop)
             self._hardware.start()
             stack.callback(self._hardware.stop)
+            self._hardware_events.start()
+            stack.callback(self._hardware_events.stop)
             self._publisher.start()
             stack.callback(self._publisher.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)

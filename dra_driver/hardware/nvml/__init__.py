@@ -1,7 +1,8 @@
 """Real hardware through NVML: reads the node's GPUs into a :class:`~dra_driver.hardware.model.Machine`.
 
 ``binding`` is the one module of the project that imports pynvml; ``library`` finds the driver's library under a driver
-root, ``gpu`` and ``mig`` read one GPU, ``reader`` puts it together and owns NVML's life; ``mig_control`` changes MIG.
+root, ``gpu`` and ``mig`` read one GPU, ``reader`` puts it together and owns NVML's life; ``mig_control`` changes MIG,
+``events`` waits for what GPUs report.
 """
 
 from dra_driver.hardware.nvml.board import Board
@@ -12,6 +13,7 @@ from dra_driver.hardware.nvml.errors import (
     NvmlCallError,
     PlacementOccupied,
 )
+from dra_driver.hardware.nvml.events import GpuEvent, GpuEvents
 from dra_driver.hardware.nvml.gpu import PciTopology
 from dra_driver.hardware.nvml.mig_control import MigControl
 from dra_driver.hardware.nvml.reader import GpuProblem, NvmlHardware, Reading
@@ -19,6 +21,8 @@ from dra_driver.hardware.nvml.reader import GpuProblem, NvmlHardware, Reading
 __all__ = [
     "Board",
     "GpuBusy",
+    "GpuEvent",
+    "GpuEvents",
     "GpuProblem",
     "InstanceInUse",
     "MigControl",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.simulated.arguments import Refused, set_address, target
@@ -19,6 +19,15 @@ from dra_driver.hardware.simulated.state import ComputeInstanceState, GpuInstanc
 from dra_driver.hardware.simulated.state_file import StateFile
 
 
+class EventSetTable(Protocol):
+    """What the functions of event sets need; :class:`dra_driver.hardware.simulated.events.EventSets` is one."""
+
+    def create(self) -> int: ...
+    def register(self, event_set: int, gpu: int, types: int, state: GpuState) -> None: ...
+    def take(self, event_set: int, state: SimulatedState) -> tuple[int, int, int] | None: ...
+    def free(self, event_set: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call: the state at its beginning, and the file to change it."""
@@ -26,6 +35,7 @@ class Call:
     state: SimulatedState
     file: StateFile
     handles: Handles
+    events: EventSetTable
 
     def give_handle(self, pointer: Any, wanted: Target) -> None:
         set_address(target(pointer), self.handles.address(wanted))

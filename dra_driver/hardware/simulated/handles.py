@@ -1,4 +1,4 @@
-"""Opaque handles of the simulated library: numbers that stand for a GPU, a MIG device or an instance.
+"""Opaque handles of the simulated library: numbers that stand for a GPU, a MIG device, an instance, an event set.
 
 Handles are this process's own, as with the real library. A number that was never given out, or that stands for another
 kind of thing, is refused.
@@ -23,14 +23,15 @@ class Kind(Enum):
     MIG_DEVICE = "mig device"
     GPU_INSTANCE = "gpu instance"
     COMPUTE_INSTANCE = "compute instance"
+    EVENT_SET = "event set"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a handle stands for. Numbers are -1 where they do not apply.
 
-    ``created`` is the creation that made the instance: a handle of a destroyed instance does not stand for the next one
-    with the same ids.
+    ``created`` is the creation that made the instance or event set: a handle of a destroyed instance does not stand for
+    the next one with the same ids.
     """
 
     kind: Kind

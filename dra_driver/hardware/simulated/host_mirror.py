@@ -7,10 +7,10 @@ whole tree; this touches only what a change of instances touches. Call it where 
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 
-from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.simulated.capabilities import CAPABILITY_MODE, instance_files
 from dra_driver.hardware.simulated.smi_script import SMI_PATH, with_table
 from dra_driver.hardware.simulated.state import SimulatedState
@@ -61,8 +61,14 @@ def _remove(root: Path, names: set[str]) -> None:
 
 
 def _write_table(script: Path, state: SimulatedState) -> None:
+    """In place and in one write: containers have this very file."""
     try:
-        text = script.read_text()
+        with script.open("r+b", buffering=0) as file:
+            old = file.read()
+            new = with_table(old.decode(), state).encode()
+            if len(new) == len(old):
+                os.pwrite(file.fileno(), new, 0)
+            else:
+                logger.warning("%s is of another version and is left as it is", script)
     except FileNotFoundError:
         return  # a tree that is only being built
-    write_atomically(script, with_table(text, state).encode(), mode=0o755, durability=Durability.NONE)

@@ -3,7 +3,8 @@
 It stands in the place of ``pynvml.nvmlLib``, so pynvml's own wrappers and our adapter run for real. An attribute that
 is not there is an AttributeError, which pynvml reports as "function not found", as with an older driver; so what is not
 simulated fails that way and never silently. Calls before initialisation, wrong handles and short buffers are refused
-with NVML's codes. State and faults come from the state file; what a process holds is its handles and its init count.
+with NVML's codes. State and faults come from the state file; what a process holds is its handles, its event sets and
+its init count.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.hardware.simulated import device, mig, system, telemetry
+from dra_driver.hardware.simulated import device, events, mig, system, telemetry
 from dra_driver.hardware.simulated.arguments import Refused, address_of, number
 from dra_driver.hardware.simulated.calls import Call, DeviceCall, Function, FunctionTable
 from dra_driver.hardware.simulated.faults import take_error
@@ -22,7 +23,13 @@ from dra_driver.hardware.simulated.handles import Handles
 from dra_driver.hardware.simulated.state import SimulatedState
 from dra_driver.hardware.simulated.state_file import StateFile
 
-FUNCTIONS: FunctionTable = {**system.FUNCTIONS, **device.FUNCTIONS, **telemetry.FUNCTIONS, **mig.FUNCTIONS}
+FUNCTIONS: FunctionTable = {
+    **system.FUNCTIONS,
+    **device.FUNCTIONS,
+    **telemetry.FUNCTIONS,
+    **mig.FUNCTIONS,
+    **events.FUNCTIONS,
+}
 
 _NO_GPUS_IS_FINE = 1  # NVML_INIT_FLAG_NO_GPUS
 
@@ -46,6 +53,7 @@ class SimulatedLibrary:
         self._file = file
         self._sleep = sleep
         self._handles = Handles()
+        self._events = events.EventSets()
         self._lock = threading.Lock()
         self._initialised = 0
         # These work without initialisation.
@@ -84,6 +92,8 @@ class SimulatedLibrary:
             if self._initialised == 0:
                 return int(Return.UNINITIALIZED)
             self._initialised -= 1
+            if self._initialised == 0:
+                self._events.clear()
         return int(Return.SUCCESS)
 
     def _guarded(self, name: str, function: Function, arguments: tuple[Any, ...]) -> int:
@@ -109,11 +119,11 @@ class SimulatedLibrary:
 
     def _prepare(self, state: SimulatedState, function: Function, arguments: tuple[Any, ...]) -> Call:
         if not function.kinds:
-            return Call(state, self._file, self._handles)
+            return Call(state, self._file, self._handles, self._events)
         if not arguments:
             raise Refused(Return.INVALID_ARGUMENT)
         target = self._handles.find(address_of(arguments[0]), *function.kinds)
-        return DeviceCall(state, self._file, self._handles, target)
+        return DeviceCall(state, self._file, self._handles, self._events, target)
 
     def _gpu_of(self, function: Function, arguments: tuple[Any, ...]) -> int | None:
         """The GPU that a call is about; None where its handle will be refused, or it takes none."""

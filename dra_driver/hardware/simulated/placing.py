@@ -29,6 +29,11 @@ def whole_gpu(product: ProductDescription) -> ProfileDescription:
     return max(product.mig_profiles or (), key=lambda each: each.placements.size)
 
 
+def most_mig_devices(product: ProductDescription) -> int:
+    """How many MIG devices a GPU can have at once; 0 without MIG."""
+    return max((profile.instances for profile in product.mig_profiles or ()), default=0)
+
+
 def fits(product: ProductDescription, occupied: Occupied, profile: ProfileDescription, start: int) -> bool:
     """Whether an instance of ``profile`` can be made at ``start``, one of its listed starts, now."""
     size = profile.placements.size

@@ -2,8 +2,11 @@
 
 CDI mounts it into them, where neither our Python nor the state file is. There it lists, from a table, the GPUs whose
 device node the container has and of their MIG devices those whose two capability nodes it has, counted from 0 as the
-real one counts what it sees. The table is written again whenever MIG instances change; a container keeps the script
-that was there when it started. It uses no here documents, for which some shells need a writable /tmp.
+real one counts what it sees. It uses no here documents, for which some shells need a writable /tmp.
+
+The table is written again whenever MIG devices change, into the same file: containers hold it by bind mounts. Every
+device has a line of its own and all lines are of one length, so that a shell that reads the script meanwhile finds each
+line where it was.
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ import sys
 from pathlib import Path
 
 from dra_driver.hardware.simulated.capabilities import compute_instance_minor, gpu_instance_minor
-from dra_driver.hardware.simulated.placing import device_name
-from dra_driver.hardware.simulated.state import SimulatedState
+from dra_driver.hardware.simulated.description import ProductDescription
+from dra_driver.hardware.simulated.placing import device_name, most_mig_devices
+from dra_driver.hardware.simulated.state import ComputeInstanceState, GpuInstanceState, SimulatedState
 
 SMI_PATH = "usr/bin/nvidia-smi"  # below the host's root
 
 _TABLE_BEGINS = "  : table"
 _TABLE_ENDS = "  : end of table"
+_LINE = 96  # characters; the longest profile's name leaves some
 
 # Where this very code lies, so that the script works from any folder, from a checkout as from an installation.
 _PACKAGES = Path(__file__).resolve().parents[3]
@@ -87,20 +92,27 @@ def smi_script(state: SimulatedState, state_file: Path, *, python: Path | None =
 
 def with_table(script: str, state: SimulatedState) -> str:
     """``script`` with the table of ``state``; the paths in it stay those of the process that made it."""
-    head, _, rest = script.partition(f"{_TABLE_BEGINS}\n")
-    _, _, tail = rest.partition(f"\n{_TABLE_ENDS}")
+    head, _, rest = script.partition(_TABLE_BEGINS)
+    _, _, tail = rest.partition(_TABLE_ENDS)
     return f"{head}{_table(state)}{tail}" if tail else script
 
 
 def _table(state: SimulatedState) -> str:
-    lines = [_TABLE_BEGINS]
+    lines: list[str] = []
     for index, (gpu, described) in enumerate(zip(state.gpus, state.machine.hardware.gpus, strict=True)):
         product = state.product(index)
         lines.append(f"  gpu {described.minor} {gpu.uuid} {shlex.quote(product.name)}")
-        for instance, compute in gpu.mig_devices():
-            profile = product.profile(instance.profile)
-            name = "unknown" if profile is None else device_name(profile, compute.slices)
-            parent = gpu_instance_minor(described.minor, instance.id)
-            own = compute_instance_minor(described.minor, instance.id, compute.id)
-            lines.append(f"  mig {parent} {own} {compute.uuid} {shlex.quote(name)}")
-    return "\n".join([*lines, _TABLE_ENDS])
+        devices = [
+            f"  mig {gpu_instance_minor(described.minor, instance.id)}"
+            f" {compute_instance_minor(described.minor, instance.id, compute.id)} {compute.uuid}"
+            f" {shlex.quote(_name(product, instance, compute))}"
+            for instance, compute in gpu.mig_devices()
+        ]
+        empty = most_mig_devices(product) - len(devices)
+        lines += (line.ljust(_LINE) for line in (*devices, *["  :"] * empty))
+    return "\n".join([_TABLE_BEGINS, *lines, _TABLE_ENDS])
+
+
+def _name(product: ProductDescription, instance: GpuInstanceState, compute: ComputeInstanceState) -> str:
+    profile = product.profile(instance.profile)
+    return "unknown" if profile is None else device_name(profile, compute.slices)

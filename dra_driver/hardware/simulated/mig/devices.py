@@ -10,20 +10,17 @@ from dra_driver.hardware.simulated.calls import DeviceCall, Function, FunctionTa
 from dra_driver.hardware.simulated.handles import Kind, Target
 from dra_driver.hardware.simulated.mig.compute_instances import multiprocessors
 from dra_driver.hardware.simulated.mig.profiles import profiles_of
-
-
-def _most(call: DeviceCall) -> int:
-    return max((profile.instances for profile in call.product.mig_profiles or ()), default=0)
+from dra_driver.hardware.simulated.placing import most_mig_devices
 
 
 def _max_count(call: DeviceCall, count: Any) -> None:
-    target(count).value = _most(call)
+    target(count).value = most_mig_devices(call.product)
 
 
 def _by_index(call: DeviceCall, index: Any, device: Any) -> None:
     profiles_of(call)
     wanted = number(index)
-    if not 0 <= wanted < _most(call):
+    if not 0 <= wanted < most_mig_devices(call.product):
         raise Refused(Return.INVALID_ARGUMENT)
     found = list(call.gpu.mig_devices())
     if not call.gpu.mig_enabled or wanted >= len(found):
