@@ -19,6 +19,7 @@ from api import feature_gates
 from api.base import ApiModel
 from api.duration import Duration
 from api.feature_gates import FeatureGateSettings
+from api.mig_policy import MigSettings
 from api.strict import show
 
 API_VERSION: Final = "gpu-dra.dev/v1alpha1"
@@ -208,6 +209,7 @@ class DriverSpec(ApiModel):
     observability: ObservabilitySettings = ObservabilitySettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
+    mig: MigSettings = MigSettings()
     feature_gates: FeatureGateSettings = Field(
         default_factory=dict, description="Features to switch on or off, by the names that NVIDIA's driver uses."
     )

@@ -73,6 +73,7 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
     pages = {
         CONFIGURATION_PAGE: {
             "settings": tables.settings_table(),
+            "file-settings": tables.file_settings_table(),
             "identity": tables.identity_table(),
             "feature-gates": tables.gates_table(),
         },
@@ -89,11 +90,11 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
 
 
 def with_configuration(values_schema: str) -> str:
-    """The chart's JSON schema with ``config`` and ``featureGates`` as DriverSpec has them."""
+    """The chart's JSON schema with ``config``, ``mig`` and ``featureGates`` as DriverSpec has them."""
     schema = json.loads(values_schema)
     spec = DriverSpec.model_json_schema(by_alias=True)
     schema["$defs"] = spec.pop("$defs")
-    schema["properties"] |= {"config": spec, "featureGates": spec["properties"]["featureGates"]}
+    schema["properties"] |= {"config": spec, **{name: spec["properties"][name] for name in ("mig", "featureGates")}}
     return json.dumps(schema, indent=2) + "\n"
 
 

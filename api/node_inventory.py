@@ -52,6 +52,7 @@ class Product(LenientModel):
     cuda_compute_capability: str
     memory_bytes: int | None = None
     addressing_mode: str | None = None
+    pci_device_id: str | None = Field(default=None, alias="pciDeviceID", pattern="^0x[0-9a-f]{8}$")
     mig_profiles: list[MigProfileEntry] | None = None
 
 

@@ -1,7 +1,8 @@
 """Every setting's flag, environment variable and process, and what a process is told about itself.
 
 Names are NVIDIA's where its plugin has the setting (its cmd/gpu-kubelet-plugin), Kubernetes' usual ones for leader
-election, ours otherwise. A test holds this table and the fields of DriverSpec together; texts come from the fields.
+election, ours otherwise. What only the file can hold is listed as well. A test holds both tables and the fields of
+DriverSpec together; texts come from the fields.
 """
 
 from __future__ import annotations
@@ -33,18 +34,10 @@ class Process(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Leaf:
     """One leaf of DriverConfiguration. ``path`` is its wire path, "spec.cdi.root"."""
 
     path: str
-    flag: str
-    env: str
-    process: Process
-
-    @property
-    def dest(self) -> str:
-        """The flag's key in argparse's namespace."""
-        return _dest(self.flag)
 
     @property
     def location(self) -> tuple[str, ...]:
@@ -71,6 +64,20 @@ class Setting:
         if model is None:
             raise LookupError(f"{self.path} is not a setting of DriverConfiguration")
         return model
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Leaf):
+    """A leaf that has a flag and an environment variable."""
+
+    flag: str
+    env: str
+    process: Process
+
+    @property
+    def dest(self) -> str:
+        """The flag's key in argparse's namespace."""
+        return _dest(self.flag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spec.kubernetes.requestTimeout", "--kube-api-timeout", "KUBE_API_TIMEOUT", _B),
     Setting("spec.policy.additionalAttributes", "--additional-attributes", "ADDITIONAL_ATTRIBUTES", _C),
     Setting("spec.featureGates", "--feature-gates", "FEATURE_GATES", _B),
+)
+
+# Lists and maps of objects, which neither a flag nor a variable can hold, and what belongs to them. Both processes use
+# them.
+FILE_ONLY: tuple[Leaf, ...] = (
+    Leaf("spec.mig.rules"),
+    Leaf("spec.mig.layouts.version"),
+    Leaf("spec.mig.layouts.mig-configs"),
 )
 
 IDENTITY: tuple[IdentityValue, ...] = (

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from api import duration, shape
 from api.feature_gates import FEATURE_GATES
-from api.settings import CONFIG_ENV, CONFIG_FLAG, IDENTITY, SETTINGS, Setting
+from api.settings import CONFIG_ENV, CONFIG_FLAG, FILE_ONLY, IDENTITY, SETTINGS, Setting
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,6 +27,20 @@ def settings_table() -> str:
         [f"`{s.path}`", _default(s), f"`{s.flag}`", f"`{s.env}`", s.process.value, _with_choices(s)] for s in SETTINGS
     ]
     return markdown(["Setting", "Default", "Flag", "Environment", "Used by", "Meaning"], rows)
+
+
+def file_settings_table() -> str:
+    """What only the file can hold: path, type, meaning; the fields of the objects in a list or map below it."""
+    rows = []
+    for leaf in FILE_ONLY:
+        rows.append([f"`{leaf.path}`", _words(leaf.kind, text="text"), leaf.description])
+        path, inside = leaf.path, leaf.kind
+        while get_origin(inside) in (list, dict):
+            path += "[]" if get_origin(inside) is list else ".NAME"
+            inside = shape.core_type(get_args(inside)[-1])
+        if shape.is_model(inside):
+            rows += _field_rows(inside, f"{path}.", text="text")
+    return markdown(["Setting", "Type", "Meaning"], rows)
 
 
 def identity_table() -> str:
@@ -58,28 +73,33 @@ def fields_table(model: type[BaseModel]) -> str:
     return markdown(["Field", "Type", "Meaning"], _field_rows(model, ""))
 
 
-def _field_rows(model: type[BaseModel], prefix: str) -> list[list[str]]:
+def _field_rows(model: type[BaseModel], prefix: str, *, text: str = "quantity") -> list[list[str]]:
+    """``text`` is what a field of type str is called; in the configuration kinds of claims it is always a quantity."""
     rows = []
     for name, info in shape.fields_of(model).items():
         if not prefix and name in ("apiVersion", "kind"):
             continue
         kind = shape.core_type(info.annotation)
         needed = ", required" if info.is_required() else ""
-        rows.append([f"`{prefix}{name}`", _words(kind) + needed, info.description or ""])
+        rows.append([f"`{prefix}{name}`", _words(kind, text=text) + needed, info.description or ""])
         if shape.is_model(kind):
-            rows += _field_rows(kind, f"{prefix}{name}.")
+            rows += _field_rows(kind, f"{prefix}{name}.", text=text)
     return rows
 
 
-def _words(kind: Any) -> str:
-    """A type as the reader of a manual calls it. Text is always a quantity in these kinds."""
+def _words(kind: Any, *, text: str) -> str:
+    """A type as the reader of a manual calls it."""
     if shape.is_model(kind):
         return "object"
     if shape.choices(kind):
         return ", ".join(f"`{choice}`" for choice in shape.choices(kind))
     if shape.is_map(kind):
-        return f"map to {_words(shape.core_type(get_args(kind)[1]))}"
-    return {bool: "boolean", int: "integer", str: "quantity"}[kind]
+        return f"map to {_words(shape.core_type(get_args(kind)[1]), text=text)}"
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_words(shape.core_type(one), text=text) for one in get_args(kind))
+    if get_origin(kind) is list:
+        return f"list of {_words(shape.core_type(get_args(kind)[0]), text=text)}"
+    return {bool: "boolean", int: "integer", str: text}[kind]
 
 
 def _with_choices(setting: Setting) -> str:

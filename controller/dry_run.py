@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TextIO
 
 from controller.features import ServerFeatures
 from controller.inputs import Inputs, Listeners
 from controller.planning import devices_of, is_of_another_node, plan_pool
-from controller.pool import Problem, offer
+from controller.pool import offer
+from controller.problem import Problem
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import KubeApi
 from dra_driver.slices.diff import WritePlan
@@ -46,7 +48,7 @@ def _describe(name: str, inputs: Inputs, features: ServerFeatures, driver: str, 
         return f"# node {name}: no {missing}, its slices are left as they are\n"
     offered = offer(inventory, policy)
     if offered.device_set is None:
-        return f"# node {name}: the inventory says nothing yet, slices are left as they are\n{_notes(offered.problem)}"
+        return f"# node {name}: the inventory says nothing yet, slices are left as they are\n{_notes(offered.problems)}"
     owner = PoolOwner(driver, name, node["metadata"]["uid"])
     existing = inputs.slices(name)
     plan = plan_pool(
@@ -57,7 +59,7 @@ def _describe(name: str, inputs: Inputs, features: ServerFeatures, driver: str, 
         in_use=inputs.in_use(name),
         features=features.for_devices(offered.device_set, owner),
     )
-    notes = _notes(offered.problem, *plan.problems)
+    notes = _notes((*offered.problems, *plan.problems))
     if plan.writes is None:
         return f"# node {name}: cannot be published\n{notes}"
     return f"# node {name}: {_marks(plan.writes)}\n{notes}{render_plan(plan.writes)}"
@@ -68,5 +70,5 @@ def _marks(plan: WritePlan) -> str:
     return f"+ {len(plan.creates)}  ~ {len(plan.updates)}  - {len(plan.deletes)} slices{proof}"
 
 
-def _notes(*problems: Problem | None) -> str:
-    return "".join(f"#   {problem.reason}: {problem.message}\n" for problem in problems if problem)
+def _notes(problems: Iterable[Problem]) -> str:
+    return "".join(f"#   {problem.reason}: {problem.message}\n" for problem in problems)

@@ -21,7 +21,7 @@ from api.strict import DecodeError
 from controller.app import COMPONENT, Controller, ControllerOptions, Election
 from controller.challenge import ChallengeTimings
 from controller.dry_run import dry_run
-from dra_driver.devices.policy import DevicePolicy
+from dra_driver.devices.configured import device_policy
 from dra_driver.errors import DriverError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
@@ -94,7 +94,7 @@ def make_options(config: DriverConfiguration, who: Identity) -> ControllerOption
     return ControllerOptions(
         driver=spec.driver_name,
         identity=name,
-        policy=DevicePolicy(additional_attributes=spec.policy.additional_attributes),
+        policy=device_policy(spec),
         timings=ChallengeTimings(settle=spec.controller.wipe.settle, jitter=spec.controller.wipe.jitter),
         election=election if settings.enabled else None,
         http_endpoint=spec.observability.http_endpoint or "",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from controller.challenge import ChallengeState
 from controller.own_writes import OwnWrites
-from controller.pool import Problem
+from controller.problem import Problem
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
 from dra_driver.kube.backoff import TokenBucket
 

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from controller.pool import Problem, is_degraded, retain, retention_problem
+from controller.pool import is_degraded
+from controller.problem import Problem
 from controller.published import published_devices
+from controller.retention import retain, retention_problem
 from dra_driver.devices.model import DeviceSet
 from dra_driver.kube.interface import Obj
 from dra_driver.slices.diff import WritePlan, plan_writes
@@ -38,7 +40,7 @@ def plan_pool(
     features: ApiFeatures,
     generation_floor: int = 0,
 ) -> PoolPlan:
-    """``known``: devices that are, or lately were, published; see :func:`controller.pool.retain`."""
+    """``known``: devices that are, or lately were, published; see :func:`controller.retention.retain`."""
     degraded = is_degraded(offered, features)
     retention = retain(offered, known, in_use, owner.driver, features)
     problems = [problem for problem in (degraded, retention_problem(retention)) if problem]

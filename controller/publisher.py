@@ -27,7 +27,8 @@ from controller.metrics import ControllerMetrics
 from controller.node_state import NodeState, NodeStates
 from controller.own_writes import REMEMBER_SECONDS
 from controller.planning import devices_of, is_of_another_node, plan_pool
-from controller.pool import Problem, offer
+from controller.pool import offer
+from controller.problem import Problem
 from controller.published import generation
 from controller.reports import Reporter
 from controller.writes import NotLeadingError, SliceWriter
@@ -117,7 +118,7 @@ class Publisher:
             return None
         state = self._states.of(name)
         offered = offer(inventory, self._settings.policy)
-        problems = [offered.problem] if offered.problem else []
+        problems = list(offered.problems)
         again = None
         if offered.device_set is not None:
             again = self._publish(state, inventory, node, offered.device_set, problems)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from controller.metrics import ControllerMetrics
 from controller.node_state import NodeState
-from controller.pool import Problem
+from controller.problem import Problem
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, Conflict, KubeApi, NotFound, Obj, Resource
 from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
 

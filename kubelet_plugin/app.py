@@ -1,10 +1,10 @@
 """The plugin process, put together: which part exists once, what it is given, in which order parts start and stop.
 
-    hardware watch --> inventory publisher --> NodeInventory
-          |                   ^
-          v                   |
-    prepare engine      kubelet connection
-          ^                   ^
+    hardware watch --> published hardware --> inventory publisher --> NodeInventory
+          |                   ^                        ^
+          v                   |                        |
+    prepare engine -----------+               kubelet connection
+          ^                                            ^
           |                   |
      DRA service        registration service     (two unix sockets; on the first also the health service)
 
@@ -26,6 +26,7 @@ from api.driver_config import DriverConfiguration, Identity
 from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.naming import GpuName, parse_name
+from dra_driver.devices.policy import DevicePolicy
 from dra_driver.errors import StateError
 from dra_driver.hardware.nvml import GpuEvents
 from dra_driver.kube.connect import connect
@@ -42,12 +43,14 @@ from kubelet_plugin.dra_service import DraService
 from kubelet_plugin.engine_listener import EngineListener
 from kubelet_plugin.failure_events import FailureEvents
 from kubelet_plugin.hardware_events import HardwareEvents
-from kubelet_plugin.hardware_setup import build_edits, build_hardware, read_boot_id
+from kubelet_plugin.hardware_setup import build_edits, build_hardware, build_mig, read_boot_id
 from kubelet_plugin.hardware_watch import HardwareWatch
 from kubelet_plugin.health_service import HealthService
 from kubelet_plugin.inventory_publisher import InventoryPublisher
 from kubelet_plugin.inventory_status import PluginInstance
 from kubelet_plugin.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.mig.published import PublishedHardware
+from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.registration import RegistrationService
@@ -93,28 +96,33 @@ class PluginApp:
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        self._publisher = InventoryPublisher(
-            api,
-            node,
-            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
-            self._hardware,
-            self._connection,
-            registry=str(spec.kubelet.registrar_directory),
-        )
+        policy = DevicePolicy()
+        rules = Rules(node, boot_id, policy.mig)
+        mig = build_mig(spec)
         self._engine = PrepareEngine(
             api=api,
             driver_name=driver,
-            node_name=node,
             machine=self._hardware.machine,
             cdi=CdiStore(spec.cdi.root),
             edits=build_edits(spec),
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
-            boot_id=boot_id,
+            mig=mig,
+            rules=rules,
             listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
+        )
+        published = PublishedHardware(self._hardware, self._engine.entries, rules, mig.refused)
+        self._publisher = InventoryPublisher(
+            api,
+            node,
+            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
+            published,
+            self._connection,
+            registry=str(spec.kubelet.registrar_directory),
         )
         calls = CallsUnderWay()
         service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events), calls=calls)
-        health = HealthService(node, self._hardware, self._held_devices)
+        health = HealthService(node, self._hardware, self._held_devices, missing=lambda: published.missing)
+        published.on_change(health.look_again)
         registration = RegistrationService(
             driver,
             self._paths.dra,

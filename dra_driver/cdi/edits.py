@@ -80,6 +80,14 @@ class DriverEdits:
         """The device nodes of one whole GPU. Raises ``HardwareError``, retryable, when its node is missing."""
         return layouts.for_gpu(gpu, gpu_nodes(self._roots, gpu), self._hook_path())
 
+    def mig_parent(self, gpu: Gpu, profile: str) -> ContainerEdits:
+        """What a MIG device of ``gpu`` needs of its parent: the GPU's node, and its DRM nodes where ``profile`` draws.
+
+        The nodes of the MIG device itself are ``mig_capabilities``' matter. Raises ``HardwareError`` as :meth:`gpu`.
+        """
+        nodes = gpu_nodes(self._roots, gpu)
+        return layouts.for_gpu(gpu, nodes if _draws(profile) else nodes[:1], self._hook_path())
+
     def _find(self, driver_version: str) -> tuple[ContainerEdits, _Paths]:
         """The edits, and every path they depend on."""
         root = self._roots.driver
@@ -103,6 +111,11 @@ class DriverEdits:
     def _hook_path(self) -> str | None:
         """The host's path of the first hook that is there."""
         return next((hook.host for hook in self._hooks if os.access(hook.visible, os.X_OK)), None)
+
+
+def _draws(profile: str) -> bool:
+    """Whether a MIG profile has graphics: ``1g.24gb+gfx`` (NVIDIA MIG User Guide, profiles of RTX PRO)."""
+    return "+gfx" in profile
 
 
 def _states(paths: _Paths) -> tuple[_FileState, ...]:

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from dra_driver.devices.attributes import gpu_attributes, gpu_capacity
-from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet
+from dra_driver.devices.mig_devices import existing_devices, placement_devices
+from dra_driver.devices.mig_gpu import MigGpu
+from dra_driver.devices.mig_resources import capacities, counter_set, most_of_each
+from dra_driver.devices.mig_taints import whole_gpu_taints
+from dra_driver.devices.model import AllocatableDevice, CounterConsumption, CounterSet, DeviceKind, DeviceSet
 from dra_driver.devices.naming import gpu_name
 from dra_driver.devices.ordering import order_gpus
-from dra_driver.devices.policy import DevicePolicy
+from dra_driver.devices.policy import DevicePolicy, MigMode, toggles_without_reset
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Gpu, Machine
 
 
-def allocatable_devices(machine: Machine, policy: DevicePolicy) -> DeviceSet:
-    """The node's devices in published order.
+def allocatable_devices(machine: Machine, policy: DevicePolicy, node: str = "") -> DeviceSet:
+    """The devices of node ``node`` in published order: GPU by GPU, each as a whole first, then its MIG devices.
 
-    A GPU whose MIG mode is on is not offered as a whole: CUDA cannot use it except through MIG devices (NVIDIA's static
-    MIG rule). Raises HardwareError when two GPUs claim one minor number, since they would share a name.
+    Raises HardwareError when two GPUs claim one minor number, since they would share a name.
     """
     _refuse_shared_minors(machine)
+    per_gpu = [_of_gpu(gpu, machine, policy, node) for gpu in order_gpus(machine.gpus)]
     return DeviceSet(
-        devices=tuple(whole_gpu(gpu, machine, policy) for gpu in order_gpus(machine.gpus) if not is_partitioned(gpu))
+        tuple(device for devices in per_gpu for device in devices.devices),
+        tuple(counters for devices in per_gpu for counters in devices.counter_sets),
     )
 
 
-def whole_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy) -> AllocatableDevice:
+def is_partitioned(gpu: Gpu) -> bool:
+    """Whether the MIG mode of the GPU is on: CUDA cannot use it then except through MIG devices."""
+    return gpu.mig is not None and gpu.mig.enabled
+
+
+def _of_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy, node: str) -> DeviceSet:
+    if gpu.mig is None:
+        return DeviceSet((_whole_gpu(gpu, machine, policy),))
+    divisible = MigGpu(gpu, gpu.mig, policy.mig.for_gpu(node, gpu), policy, machine)
+    changes_at_once = gpu.mig.enabled or toggles_without_reset(gpu)
+    if divisible.mig.mode is MigMode.DYNAMIC and gpu.mig.profiles and changes_at_once:
+        return _dynamic(divisible)
+    if not gpu.mig.enabled:
+        return DeviceSet((_whole_gpu(gpu, machine, policy),))
+    if divisible.mig.mode is MigMode.STATIC:
+        return DeviceSet(tuple(existing_devices(divisible)))
+    return DeviceSet()
+
+
+def _whole_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy) -> AllocatableDevice:
     return AllocatableDevice(
         name=gpu_name(gpu.minor),
         kind=DeviceKind.GPU,
@@ -35,9 +60,34 @@ def whole_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy) -> AllocatableDe
     )
 
 
-def is_partitioned(gpu: Gpu) -> bool:
-    """Whether the GPU is not offered as a whole."""
-    return gpu.mig is not None and gpu.mig.enabled
+def _dynamic(divisible: MigGpu) -> DeviceSet:
+    """The whole GPU and everything that it could be cut into, all drawing from one counter set.
+
+    Where MIG mode changes at once, none of it depends on whether the mode is on, nor on the instances of claims. On
+    Ampere the mode stays until a reset, so a GPU that has it on is not offered as a whole.
+    """
+    counters = counter_set(divisible.gpu, divisible.state)
+    placements = tuple(placement_devices(divisible))
+    if not toggles_without_reset(divisible.gpu):
+        return DeviceSet(placements, (counters,))
+    return DeviceSet((_whole_and_divisible(divisible, counters), *placements), (counters,))
+
+
+def _whole_and_divisible(divisible: MigGpu, counters: CounterSet) -> AllocatableDevice:
+    """The GPU as one device that uses up the counter set.
+
+    Beside ``memory`` it has the capacities of MIG devices, so that one request can be satisfied by either. ``memory``
+    is that of the whole GPU, and not, as NVIDIA's driver has it, of the largest profile: a manifest that asks for all
+    of an 80Gi GPU would wait forever otherwise. What it takes from the counters is still all that there is of each.
+    """
+    whole = _whole_gpu(divisible.gpu, divisible.machine, divisible.policy)
+    shared = {name: held for name, held in capacities(most_of_each(divisible.state)).items() if name != "memory"}
+    return replace(
+        whole,
+        capacity={**shared, **whole.capacity},
+        consumes=(CounterConsumption(counters.name, counters.counters),),
+        taints=whole_gpu_taints(divisible),
+    )
 
 
 def _refuse_shared_minors(machine: Machine) -> None:

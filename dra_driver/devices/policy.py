@@ -73,37 +73,45 @@ class MigRule:
 
 @dataclass(frozen=True, slots=True)
 class MigPolicy:
-    """``rules`` in their order: the first that selects a GPU decides about it."""
+    """``rules`` in their order: the first that selects a GPU decides about it.
+
+    ``dynamic_by_default``: GPUs that no rule gives a mode may be dynamic (feature gate DynamicMIG).
+    """
 
     rules: tuple[MigRule, ...] = ()
+    dynamic_by_default: bool = True
 
     def for_gpu(self, node: str, gpu: Gpu) -> GpuMigPolicy:
         """Without a mode: dynamic where MIG mode changes without a reset, static where it is on already, else off."""
         rule = next((rule for rule in self.rules if rule.selector.matches(node, gpu)), MigRule())
-        mode = MigMode.OFF if gpu.mig is None else rule.mode or _default_mode(gpu)
+        mode = MigMode.OFF if gpu.mig is None else rule.mode or self._default_mode(gpu)
         return GpuMigPolicy(mode, rule.partial_compute_instances, rule.adopt_foreign, rule.keep_mode, rule.layout)
+
+    def _default_mode(self, gpu: Gpu) -> MigMode:
+        if self.dynamic_by_default and toggles_without_reset(gpu):
+            return MigMode.DYNAMIC
+        return MigMode.STATIC if gpu.mig is not None and gpu.mig.enabled else MigMode.OFF
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePolicy:
     """``additional_attributes`` adds what NVIDIA's driver does not publish: ``minor`` and ``migCapable``.
 
-    They are off by default because a manifest that selects by them runs with this driver only.
+    They are off by default because a manifest that selects by them runs with this driver only. ``driver`` is the
+    driver's name, in whose domain its taints are.
     """
 
     additional_attributes: bool = False
     mig: MigPolicy = field(default_factory=MigPolicy)
+    driver: str = "gpu.nvidia.com"
+
+    def taint_key(self, name: str) -> str:
+        return f"{self.driver}/{name}"
 
 
 def toggles_without_reset(gpu: Gpu) -> bool:
     """Whether MIG mode of this GPU changes at once; on Ampere it waits for a reset of the GPU."""
     return int(gpu.cuda_compute_capability.partition(".")[0]) >= _TOGGLES_WITHOUT_RESET
-
-
-def _default_mode(gpu: Gpu) -> MigMode:
-    if toggles_without_reset(gpu):
-        return MigMode.DYNAMIC
-    return MigMode.STATIC if gpu.mig is not None and gpu.mig.enabled else MigMode.OFF
 
 
 def _like(text: str, patterns: Iterable[str]) -> bool:

@@ -6,10 +6,11 @@ was to keep pods from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dra_driver.devices.model import AllocatableDevice, Capacity, DeviceKind, DeviceSet
+from dra_driver.devices.model import AllocatableDevice, Capacity, CounterSet, DeviceKind, DeviceSet
+from dra_driver.quantity import Quantity
 from dra_driver.slices.features import ApiFeatures
 
 
@@ -24,10 +25,18 @@ class Reduction:
 def reduce_to(device_set: DeviceSet, features: ApiFeatures) -> Reduction:
     """The device set without what ``features`` cannot express.
 
-    Without counters: whole GPUs only. Without taints: no device that a NoSchedule or NoExecute taint guards. Without
+    Without taints: no device that a NoSchedule or NoExecute taint guards. Without counters: of each GPU the whole,
+    where it is offered, else the first of its partitions, in published order, that can exist together. Without
     consumable capacity: shareable devices become exclusive ones.
     """
-    kept = tuple(_kept(device_set, features))
+    devices: Iterable[AllocatableDevice] = device_set.devices
+    if not features.taints:
+        devices = _unguarded(devices)
+    if not features.partitionable:
+        devices = _apart(tuple(devices), device_set.counter_sets)
+    if not features.consumable:
+        devices = map(_exclusive, devices)
+    kept = tuple(devices)
     names = {device.name for device in kept}
     return Reduction(
         DeviceSet(kept, device_set.counter_sets if features.partitionable else ()),
@@ -35,17 +44,47 @@ def reduce_to(device_set: DeviceSet, features: ApiFeatures) -> Reduction:
     )
 
 
-def _kept(device_set: DeviceSet, features: ApiFeatures) -> Iterator[AllocatableDevice]:
-    for device in device_set.devices:
-        if device.consumes and not features.partitionable:
-            if device.kind is not DeviceKind.GPU:
-                continue
-            device = replace(device, consumes=())
-        if device.taints and not features.taints:
-            if any(taint.effect in ("NoSchedule", "NoExecute") for taint in device.taints):
-                continue
-            device = replace(device, taints=())
-        if device.allow_multiple_allocations and not features.consumable:
-            capacity = {name: Capacity(held.value) for name, held in device.capacity.items()}
-            device = replace(device, capacity=capacity, allow_multiple_allocations=False)
-        yield device
+def is_guarded(device: AllocatableDevice) -> bool:
+    """Whether a taint keeps pods from the device."""
+    return any(taint.effect in ("NoSchedule", "NoExecute") for taint in device.taints)
+
+
+def _unguarded(devices: Iterable[AllocatableDevice]) -> Iterator[AllocatableDevice]:
+    return (replace(device, taints=()) for device in devices if not is_guarded(device))
+
+
+def _apart(devices: Sequence[AllocatableDevice], counter_sets: Iterable[CounterSet]) -> Iterator[AllocatableDevice]:
+    """Devices none of which needs a counter to be kept from another.
+
+    A guarded partition is left out: a pod may tolerate its taint, and then it would have to fit beside the others.
+    """
+    whole = {device.gpu_uuid for device in devices if device.kind is DeviceKind.GPU}
+    left = {counter_set.name: dict(counter_set.counters) for counter_set in counter_sets}
+    for device in devices:
+        if (
+            not device.consumes
+            or device.kind is DeviceKind.GPU
+            or (device.gpu_uuid not in whole and not is_guarded(device) and _take(device, left))
+        ):
+            yield replace(device, consumes=())
+
+
+def _take(device: AllocatableDevice, left: Mapping[str, dict[str, Quantity]]) -> bool:
+    """Subtract what the device consumes from ``left``, if it is there."""
+    wanted = [
+        (left.get(use.counter_set, {}), name, quantity)
+        for use in device.consumes
+        for name, quantity in use.counters.items()
+    ]
+    if any(name not in counters or counters[name] < quantity for counters, name, quantity in wanted):
+        return False
+    for counters, name, quantity in wanted:
+        counters[name] -= quantity
+    return True
+
+
+def _exclusive(device: AllocatableDevice) -> AllocatableDevice:
+    if not device.allow_multiple_allocations:
+        return device
+    capacity = {name: Capacity(held.value) for name, held in device.capacity.items()}
+    return replace(device, capacity=capacity, allow_multiple_allocations=False)

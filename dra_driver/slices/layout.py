@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
+from dra_driver.devices.naming import minor_of
 from dra_driver.errors import DriverError
 from dra_driver.slices import limits
 from dra_driver.slices.fallback import reduce_to
@@ -117,8 +118,15 @@ def _require(what: str, count: int, limit: int, device: AllocatableDevice, owner
 
 
 def _per_gpu(devices: Iterable[AllocatableDevice]) -> Iterator[Sequence[AllocatableDevice]]:
-    for _, group in groupby(devices, key=lambda device: device.gpu_uuid):
+    for _, group in groupby(devices, key=_board):
         yield tuple(group)
+
+
+def _board(device: AllocatableDevice) -> int | str:
+    """By the minor number in the name, like counter sets: another GPU may have come into the place of one whose
+    devices claims still hold."""
+    minor = minor_of(device.name)
+    return device.gpu_uuid if minor is None else minor
 
 
 def _slice_size(features: ApiFeatures) -> int:

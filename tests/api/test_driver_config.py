@@ -88,8 +88,9 @@ def test_gates_are_single_settings(file: Path) -> None:
     spec = load(file, environ, {"feature_gates": "ContextualLogging=true"}).spec
     assert spec.feature_gates == {"MPSSupport": False, "ComputeDomainCliques": True, "ContextualLogging": True}
     assert spec.enabled_gates() == {
-        "ComputeDomainCliques", "ContextualLogging", "IMEXDaemonsWithDNSNames", "CrashOnNVLinkFabricErrors",
-    }  # fmt: skip
+        "ComputeDomainCliques", "ContextualLogging", "CrashOnNVLinkFabricErrors", "DynamicMIG",
+            "IMEXDaemonsWithDNSNames",
+        }  # fmt: skip
 
 
 def test_an_empty_flag_is_a_value_where_empty_text_has_a_meaning() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_origin
 
 import pytest
 
@@ -10,6 +11,7 @@ from api import shape
 from api.driver_config import load
 from api.driver_spec import DriverConfiguration, DriverSpec
 from api.settings import (
+    FILE_ONLY,
     IDENTITY,
     SETTINGS,
     Identity,
@@ -51,7 +53,15 @@ def parser(process: str) -> argparse.ArgumentParser:
 
 def test_every_leaf_has_one_setting_and_every_setting_a_leaf() -> None:
     leaves = [".".join(location) for location, _ in shape.leaves(DriverSpec, ("spec",))]
-    assert [setting.path for setting in SETTINGS] == leaves
+    only_in_a_file = {leaf.path for leaf in FILE_ONLY}
+    assert [setting.path for setting in SETTINGS] == [leaf for leaf in leaves if leaf not in only_in_a_file]
+    assert only_in_a_file <= set(leaves)
+
+
+def test_lists_and_what_belongs_to_layouts_are_for_the_file_alone() -> None:
+    layouts = "spec.mig.layouts."
+    assert all(get_origin(leaf.kind) is list or leaf.path.startswith(layouts) for leaf in FILE_ONLY)
+    assert not any(get_origin(setting.kind) is list or setting.path.startswith(layouts) for setting in SETTINGS)
 
 
 def test_flags_and_variables_are_unique() -> None:
@@ -65,7 +75,7 @@ def test_names_are_nvidias_where_it_has_the_setting() -> None:
 
 
 def test_every_setting_has_a_description() -> None:
-    assert all(setting.description.endswith(".") for setting in SETTINGS)
+    assert all(leaf.description.endswith(".") for leaf in (*SETTINGS, *FILE_ONLY))
     assert shape.type_at(DriverConfiguration, ("spec", "nothing")) is None
 
 

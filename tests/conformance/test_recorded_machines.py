@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dra_driver.devices.allocatable import allocatable_devices
-from dra_driver.devices.policy import DevicePolicy
+from dra_driver.devices.model import DeviceKind
+from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule, toggles_without_reset
 from dra_driver.hardware import simulated
 from dra_driver.hardware.inventory import machine_from_status, machine_to_status
 from dra_driver.hardware.model import Machine
@@ -16,6 +17,7 @@ from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.kube.validation import unknown_fields, validate_create
 from dra_driver.slices.diff import plan_writes
+from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures
 from dra_driver.slices.layout import PoolOwner, desired_slices
 
@@ -32,6 +34,8 @@ EXPECTED_ATTRIBUTES = {
     "uuid",
 }
 
+EXPECTED_OF_MIG = EXPECTED_ATTRIBUTES - {"uuid"} | {"parentUUID", "profile"}
+
 
 @pytest.fixture(params=simulated.recorded_machines())
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
@@ -47,21 +51,35 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
         simulated.uninstall()
 
 
-def test_slices_of_a_recorded_machine_pass_the_servers_rules(machine: Machine) -> None:
+def forced(mode: MigMode | None, *, additional_attributes: bool) -> DevicePolicy:
+    return DevicePolicy(additional_attributes, MigPolicy((MigRule(mode=mode, partial_compute_instances=True),)))
+
+
+def slices(machine: Machine, policy: DevicePolicy) -> list[Obj]:
+    creates = plan_writes(
+        desired_slices(allocatable_devices(machine, policy), OWNER, ApiFeatures()), [], owner=OWNER
+    ).creates
+    for item in creates:
+        assert validate_create(RESOURCE_SLICES, item) == []
+        assert unknown_fields(RESOURCE_SLICES, item) == []
+    return list(creates)
+
+
+@pytest.mark.parametrize("additional", [False, True])
+def test_slices_of_a_recorded_machine_pass_the_servers_rules(machine: Machine, additional: bool) -> None:
     assert machine.gpus
-    for policy in (DevicePolicy(), DevicePolicy(additional_attributes=True)):
-        desired = desired_slices(allocatable_devices(machine, policy), OWNER, ApiFeatures())
-        creates = plan_writes(desired, [], owner=OWNER).creates
-        assert len(creates) == 1
-        for item in creates:
-            assert validate_create(RESOURCE_SLICES, item) == []
-            assert unknown_fields(RESOURCE_SLICES, item) == []
-            assert len(item["spec"]["devices"]) == len(machine.gpus)
+    (only,) = slices(machine, forced(MigMode.OFF, additional_attributes=additional))
+    assert len(only["spec"]["devices"]) == len(machine.gpus)
+    divisible = [gpu for gpu in machine.gpus if gpu.mig is not None and toggles_without_reset(gpu)]
+    for mode in (None, MigMode.DYNAMIC):
+        found = slices(machine, forced(mode, additional_attributes=additional))
+        assert len(found) == (len(divisible) + 1 if divisible else 1)
 
 
 def test_devices_of_a_recorded_machine_are_fully_described(machine: Machine) -> None:
     for device in allocatable_devices(machine, DevicePolicy()).devices:
-        assert device.attributes.keys() >= EXPECTED_ATTRIBUTES
+        expected = EXPECTED_ATTRIBUTES if device.kind is DeviceKind.GPU else EXPECTED_OF_MIG
+        assert device.attributes.keys() >= expected
         assert "memory" in device.capacity
 
 

@@ -21,6 +21,11 @@ def t4(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return _read("t4", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def h100(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return _read("h100-sxm5-80gb", tmp_path_factory)
+
+
 def _read(name: str, folders: pytest.TempPathFactory) -> Machine:
     state_file = folders.mktemp(name) / "state.json"
     create_state(name, state_file)

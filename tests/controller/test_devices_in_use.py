@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.pool import is_degraded, retain, retention_problem
+from controller.pool import is_degraded
+from controller.retention import retain, retention_problem
 from dra_driver.devices.model import (
     AllocatableDevice,
     Capacity,
@@ -198,8 +199,8 @@ def test_without_taints_a_retained_device_stays_unguarded_rather_than_going() ->
 
 
 def test_degraded_says_what_is_withheld() -> None:
-    offered = DeviceSet((partition("a", 1), partition("b", 2)), (COUNTERS,))
+    offered = DeviceSet((partition("a", 4), partition("b", 4), partition("c", 5)), (COUNTERS,))
     assert is_degraded(offered, ALL) is None
     problem = is_degraded(offered, ApiFeatures(partitionable=False))
     assert problem is not None
-    assert "a, b" in problem.message
+    assert "b, c" in problem.message

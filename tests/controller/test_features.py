@@ -30,7 +30,7 @@ OWNER = PoolOwner("gpu.nvidia.com", "n1", "uid")
 COUNTERS = {"slices": Quantity.of(7)}
 
 
-def partitioned(machine: Machine, _policy: DevicePolicy) -> DeviceSet:
+def partitioned(machine: Machine, _policy: DevicePolicy, _node: str = "") -> DeviceSet:
     """The machine's GPUs drawing on counters, and one half of GPU 0, as a later policy would offer them."""
     gpus = allocatable_devices(machine, DevicePolicy()).devices[:2]
     whole = tuple(replace(gpu, consumes=(CounterConsumption(gpu.name, COUNTERS),)) for gpu in gpus)
@@ -45,7 +45,7 @@ def partitioned(machine: Machine, _policy: DevicePolicy) -> DeviceSet:
     return DeviceSet((half, *whole), tuple(CounterSet(gpu.name, COUNTERS) for gpu in gpus))
 
 
-def tainted(machine: Machine, _policy: DevicePolicy) -> DeviceSet:
+def tainted(machine: Machine, _policy: DevicePolicy, _node: str = "") -> DeviceSet:
     first, *rest = allocatable_devices(machine, DevicePolicy()).devices
     return DeviceSet((replace(first, taints=(Taint("example.com/sick", "", "NoSchedule"),)), *rest))
 

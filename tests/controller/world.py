@@ -105,7 +105,7 @@ class World:
 
     def device(self, node: str, name: str) -> Obj:
         found: list[Obj] = [
-            device for obj in self.slices(node) for device in obj["spec"]["devices"] if device["name"] == name
+            device for obj in self.slices(node) for device in obj["spec"].get("devices", []) if device["name"] == name
         ]
         assert len(found) == 1
         return found[0]

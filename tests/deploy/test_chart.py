@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,6 +277,30 @@ def test_a_configuration_reaches_both_processes_and_makes_new_pods(needs_helm: N
         for result in (rendered, other)
         for kind in PODS
     }
+    assert len(sums) == 2
+
+
+def test_rules_about_mig_reach_both_processes(needs_helm: None, tmp_path: Path) -> None:
+    """Also with an unquoted off, which Helm reads as false, and beside other settings."""
+    values = tmp_path / "values.yaml"
+    values.write_text("""
+config: {observability: {logFormat: json}}
+mig:
+  rules:
+  - {selector: {nodes: [quiet-*]}, mode: off}
+  - {selector: {products: ["NVIDIA A100*"]}, mode: static}
+""")
+    rendered = helm.render("--values", str(values))
+    (text,) = rendered.one("ConfigMap")["data"].values()
+    spec = decode(yaml.safe_load(text)).spec
+    assert [rule.mode for rule in spec.mig.rules] == ["off", "static"]
+    assert spec.observability.log_format == "json"
+    alone = helm.render("--set", "mig.rules[0].mode=dynamic")
+    sums = set()
+    for each in (rendered, alone):
+        for kind in PODS:
+            assert env_of(container(each, kind))["CONFIG_FILE"] == "/etc/gpu-dra/driver.yaml"
+            sums.add(each.one(kind)["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
     assert len(sums) == 2
 
 

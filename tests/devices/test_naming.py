@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dra_driver.devices.naming import GpuName, MigName, gpu_name, mig_name, parse_name
+from dra_driver.devices.naming import (
+    GpuName,
+    MigName,
+    gpu_name,
+    mig_name,
+    parse_name,
+    partial_profile,
+    profile_label,
+)
 
 # Recorded from NVIDIA's driver (H100 and A100 with dynamic MIG).
 RECORDED = [
@@ -34,23 +42,50 @@ def test_whole_gpus_are_named_by_minor() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["gpu", "gpu-", "gpu-01", "gpu-0-mig", "gpu-0-mig-19-0", "gpu-vfio-0", "GPU-0", "gpu-0 ", "gpu-١", "a-gpu-0"],
+    [
+        "gpu",
+        "gpu-",
+        "gpu-01",
+        "gpu-0-mig",
+        "gpu-0-mig-19-0",
+        "gpu-vfio-0",
+        "GPU-0",
+        "gpu-0 ",
+        "gpu-١",
+        "gpu-0-mig-1c3g40gb-9-0-c",
+        "gpu-0-mig-1c3g40gb-9-0-c01",
+        "a-gpu-0",
+    ],
 )
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         parse_name(name)
 
 
+def test_a_partial_compute_instance_says_which_slices_it_has() -> None:
+    name = mig_name(2, partial_profile("3g.40gb", 2), 9, 4, 1)
+    assert name == "gpu-2-mig-2c3g40gb-9-4-c1"
+    parsed = parse_name(name)
+    assert isinstance(parsed, MigName)
+    assert parsed.compute_slices() == range(1, 3)
+    whole = parse_name("gpu-2-mig-3g40gb-9-4")
+    assert isinstance(whole, MigName)
+    assert whole.compute_slices() is None
+
+
 profiles = st.from_regex(r"\A[1-8](c\.[1-8])?g\.[0-9]{1,3}gb([+-](me|me\.all|gfx))?\Z")
 small = st.integers(0, 300)
 
 
-@given(small, profiles, small, small)
-def test_names_are_read_back_and_are_labels(minor: int, profile: str, profile_id: int, start: int) -> None:
-    name = mig_name(minor, profile, profile_id, start)
+@given(small, profiles, small, small, st.none() | st.integers(0, 7))
+def test_names_are_read_back_and_are_labels(
+    minor: int, profile: str, profile_id: int, start: int, compute_start: int | None
+) -> None:
+    name = mig_name(minor, profile, profile_id, start, compute_start)
     parsed = parse_name(name)
     assert isinstance(parsed, MigName)
     assert (parsed.minor, parsed.profile_id, parsed.start) == (minor, profile_id, start)
+    assert (parsed.profile, parsed.compute_start) == (profile_label(profile), compute_start)
     assert str(parsed) == name
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)
     assert len(name) <= 63

@@ -43,7 +43,8 @@ def plugin_log(cluster: EmbeddedCluster) -> list[str]:
 
 
 def test_restarts_write_no_slice_and_an_idle_minute_writes_nothing(cluster: EmbeddedCluster) -> None:
-    [before] = cluster.api.list(RESOURCE_SLICES).items
+    before = cluster.api.list(RESOURCE_SLICES).items
+    assert before
     written = slice_writes(cluster)
     for restarts in (1, 2):
         cluster.restart(PLUGIN)
@@ -54,7 +55,7 @@ def test_restarts_write_no_slice_and_an_idle_minute_writes_nothing(cluster: Embe
         cluster.restart("controller")
     time.sleep(12)  # longer than the plugin's grace and one rescan of its hardware
     assert slice_writes(cluster) == written
-    assert cluster.api.list(RESOURCE_SLICES).items == [before]
+    assert cluster.api.list(RESOURCE_SLICES).items == before
 
     quiet: Counter[tuple[str, str]] = Counter(cluster.api.writes())
     time.sleep(IDLE_SECONDS)

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceSet
+from dra_driver.devices.naming import MigName, parse_name
+from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
-from tests.slices.builders import FEATURES, partition, partitioned_set, shareable, taint, whole
+from tests.devices.builders import machine
+from tests.devices.mig_gpus import A100, AMPERE, mig_gpu
+from tests.slices.builders import (
+    FEATURES,
+    counter_set,
+    partition,
+    partitionable,
+    partitioned_set,
+    shareable,
+    taint,
+    whole,
+)
 
 
 def test_nothing_changes_when_the_server_holds_everything() -> None:
@@ -26,6 +40,33 @@ def test_without_counters_partitions_are_withheld_and_whole_gpus_stay() -> None:
         "gpu-1-mig-1g10gb-19-0",
         "gpu-1-mig-1g10gb-19-1",
     )
+
+
+def test_without_counters_and_without_a_whole_gpu_the_first_partitions_that_fit_stay() -> None:
+    """Ampere with MIG mode on: its partitions overlap each other, and no whole GPU stands for them."""
+    gpus = [mig_gpu(number, A100, enabled=True, **AMPERE) for number in (0, 1)]
+    offered = allocatable_devices(machine(*gpus), DevicePolicy(mig=MigPolicy((MigRule(mode=MigMode.DYNAMIC),))))
+    reduction = reduce_to(offered, ApiFeatures(partitionable=False))
+    places = [
+        (parsed.minor, parsed.profile, parsed.start)
+        for device in reduction.device_set.devices
+        if isinstance(parsed := parse_name(device.name), MigName)
+    ]
+    assert sorted(places) == [(minor, "1g5gb", start) for minor in (0, 1) for start in range(7)]
+    assert [device for device in offered.devices if device.name not in reduction.withheld] == [
+        device for device in offered.devices if "-1g5gb-19-" in device.name
+    ]
+    assert not any(device.consumes for device in reduction.device_set.devices)
+
+
+def test_without_counters_a_guarded_partition_leaves_its_place_to_others() -> None:
+    whole_gpu, first, second = partitionable(0, 2)
+    rival = replace(first, name="gpu-0-mig-1g10gb-me-20-0")
+    guarded = replace(first, taints=(taint(),))
+    device_set = DeviceSet((guarded, rival, second), (counter_set(0),))
+    reduction = reduce_to(device_set, ApiFeatures(partitionable=False))
+    assert [device.name for device in reduction.device_set.devices] == [rival.name, second.name]
+    assert whole_gpu.name not in reduction.withheld
 
 
 def test_without_counters_existing_partitions_that_need_none_stay() -> None:

@@ -57,6 +57,17 @@ app.kubernetes.io/component: {{ . }}
 {{- toYaml (mergeOverwrite (omit $labels "helm.sh/chart") (default (dict) .podLabels) $selector) }}
 {{- end }}
 
+{{/* The spec of the DriverConfiguration that both programs read; empty without any setting. */}}
+{{- define "gpu-dra.spec" -}}
+{{- $spec := deepCopy .Values.config }}
+{{- with .Values.mig }}
+{{- $_ := set $spec "mig" . }}
+{{- end }}
+{{- if $spec }}
+{{- toYaml $spec }}
+{{- end }}
+{{- end }}
+
 {{/* Settings of `config` that templates need too, with the program's own defaults. */}}
 {{- define "gpu-dra.driverName" -}}
 {{- default "gpu.nvidia.com" .Values.config.driverName }}
@@ -104,14 +115,14 @@ app.kubernetes.io/component: {{ . }}
 - name: FEATURE_GATES
   value: {{ join "," $gates | quote }}
 {{- end }}
-{{- if .Values.config }}
+{{- if include "gpu-dra.spec" . }}
 - name: CONFIG_FILE
   value: /etc/gpu-dra/driver.yaml
 {{- end }}
 {{- end }}
 
 {{- define "gpu-dra.configMount" -}}
-{{- if .Values.config -}}
+{{- if include "gpu-dra.spec" . -}}
 - name: config
   mountPath: /etc/gpu-dra
   readOnly: true
@@ -119,7 +130,7 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 
 {{- define "gpu-dra.configVolume" -}}
-{{- if .Values.config -}}
+{{- if include "gpu-dra.spec" . -}}
 - name: config
   configMap: {name: {{ include "gpu-dra.fullname" . }}-config}
 {{- end }}
@@ -128,8 +139,8 @@ app.kubernetes.io/component: {{ . }}
 {{/* A changed configuration makes new pods: the programs read it at their start only. */}}
 {{- define "gpu-dra.podAnnotations" -}}
 {{- $annotations := default (dict) .annotations }}
-{{- if .context.Values.config }}
-{{- $annotations = merge (dict "checksum/config" (toYaml .context.Values.config | sha256sum)) $annotations }}
+{{- with include "gpu-dra.spec" .context }}
+{{- $annotations = merge (dict "checksum/config" (sha256sum .)) $annotations }}
 {{- end }}
 {{- if $annotations }}
 {{- toYaml $annotations }}
