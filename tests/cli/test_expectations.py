@@ -8,6 +8,7 @@ from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.cli.expectations import (
     EXPECT,
     EXPECT_REASON,
+    NEEDS_DEVICE,
     NEEDS_MATCH,
     Expectation,
     ExpectationError,
@@ -51,11 +52,17 @@ def test_a_match_that_no_node_has_makes_the_pod_wait() -> None:
     assert expectation_of(manifest, APART).state is State.PENDING
 
 
+def test_a_device_that_no_node_has_makes_the_pod_wait() -> None:
+    assert expectation_of(pod(**{NEEDS_DEVICE: "gpu.nvidia.com/type gpu"}), CLOSE).state is State.RUNNING
+    assert expectation_of(pod(**{NEEDS_DEVICE: "gpu.nvidia.com/profile 9g.1gb"}), CLOSE).state is State.PENDING
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         (EXPECT, "Ready", "it can be Running, Succeeded, Pending"),
         (NEEDS_MATCH, "pcieRoot", "write it as '2 resource"),
+        (NEEDS_DEVICE, "1g.10gb", "write it as 'gpu.nvidia.com/profile"),
     ],
 )
 def test_wrong_annotations(name: str, value: str, message: str) -> None:
