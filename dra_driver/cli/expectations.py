@@ -3,7 +3,7 @@
 Annotations on the pod: ``gpu-dra.dev/expect`` (Running, Succeeded or Pending; Running without it, Succeeded for pods
 that do not restart), ``gpu-dra.dev/expect-reason`` (part of the scheduler's reason, for Pending),
 ``gpu-dra.dev/needs-match: "<count> <attribute>"`` and ``gpu-dra.dev/needs-device: "<attribute> <text>"``: where no node
-has that many devices with one value of the attribute, or no device with that text as its value, the pod is expected to
+has that many whole GPUs with one value of the attribute, or no device with that text as its value, the pod is expected to
 wait.
 """
 
@@ -21,6 +21,7 @@ EXPECT = "gpu-dra.dev/expect"
 EXPECT_REASON = "gpu-dra.dev/expect-reason"
 NEEDS_MATCH = "gpu-dra.dev/needs-match"
 NEEDS_DEVICE = "gpu-dra.dev/needs-device"
+_TYPE = "gpu.nvidia.com/type"
 
 
 class State(StrEnum):
@@ -104,7 +105,8 @@ def _has_match(name: str, text: str, pools: Iterable[Pool]) -> bool:
             f"pod {name}: {NEEDS_MATCH} is {text!r}; write it as '2 resource.kubernetes.io/pcieRoot'"
         )
     for pool in pools:
-        values = Counter(device.attribute(attribute) for device in pool.devices)
+        # Parts of one GPU have much in common, but the examples that match attributes want whole ones.
+        values = Counter(device.attribute(attribute) for device in pool.devices if device.attribute(_TYPE) != "mig")
         values.pop(None, None)
         if any(found >= int(count) for found in values.values()):
             return True

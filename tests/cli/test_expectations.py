@@ -20,6 +20,7 @@ from dra_driver.kube.interface import Obj
 from tests.allocator.builders import gpu, resource_slice
 
 CLOSE = pools_from_slices([resource_slice("n", [gpu(0), gpu(1)])])
+MIG = {"type": {"string": "mig"}}
 APART = pools_from_slices([resource_slice("n", [gpu(0), gpu(2)])])
 
 
@@ -50,6 +51,9 @@ def test_expectations(manifest: Obj, expected: Expectation) -> None:
 def test_a_match_that_no_node_has_makes_the_pod_wait() -> None:
     manifest = pod(**{NEEDS_MATCH: "2 resource.kubernetes.io/pcieRoot"})
     assert expectation_of(manifest, APART).state is State.PENDING
+    part = gpu(1)
+    parts = [part | {"name": f"part-{start}", "attributes": part["attributes"] | MIG} for start in range(2)]
+    assert expectation_of(manifest, pools_from_slices([resource_slice("n", parts)])).state is State.PENDING
 
 
 def test_a_device_that_no_node_has_makes_the_pod_wait() -> None:
