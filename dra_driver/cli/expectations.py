@@ -3,8 +3,8 @@
 Annotations on the pod: ``gpu-dra.dev/expect`` (Running, Succeeded or Pending; Running without it, Succeeded for pods
 that do not restart), ``gpu-dra.dev/expect-reason`` (part of the scheduler's reason, for Pending),
 ``gpu-dra.dev/needs-match: "<count> <attribute>"`` and ``gpu-dra.dev/needs-device: "<attribute> <text>"``: where no node
-has that many whole GPUs with one value of the attribute, or no device with that text as its value, the pod is expected to
-wait.
+has so many whole GPUs with one value of the attribute, or no device with that text as its value, the pod is expected
+to wait.
 """
 
 from __future__ import annotations
