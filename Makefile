@@ -7,7 +7,7 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format proto generate manifests bench lock clean \
+.PHONY: help demo test test-long lint format proto generate manifests bench bench-packing lock clean \
 	programs image cluster cluster-down e2e e2e-lifecycle bench-e2e kind kind-down kind-e2e
 
 help: ## list the targets
@@ -57,6 +57,9 @@ manifests: $(VENV)/.stamp-dev ## render deploy/manifests from the chart; needs h
 
 bench: $(VENV)/.stamp-dev ## measure; prints the table of docs/dev/performance.md
 	@$(BIN)/python -m tests.bench
+
+bench-packing: $(VENV)/.stamp-dev ## play claims for parts of GPUs; prints the tables of docs/dev/packing.md
+	@$(BIN)/python -m tests.bench.packing $(BENCH_ARGS)
 
 # `make lock UPGRADE=` keeps the versions that are there and only follows changes of pyproject.toml.
 UPGRADE ?= --upgrade
