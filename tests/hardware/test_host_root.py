@@ -13,7 +13,7 @@ import pytest
 
 from dra_driver.cdi.mig_capabilities import MigCapabilities, read_mig_capabilities
 from dra_driver.hardware.model import MigPlacement
-from dra_driver.hardware.nvml import MigControl
+from dra_driver.hardware.nvml import MigControl, NvmlCallError
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.rooted import resolve_inside
 from dra_driver.hardware.simulated import StateFile, capabilities, create_state, faults, host_root, load_machine, smi
@@ -127,6 +127,15 @@ def test_a_tree_that_is_gone_stops_no_change(make_node: NodeMaker) -> None:
     control.set_mode(uuid, True)
     control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
     assert not node.root.exists()
+
+
+def test_a_tree_that_cannot_be_written_is_an_error_of_the_call(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    control, uuid = MigControl(), node.file.read().gpus[0].uuid
+    control.set_mode(uuid, True)
+    (node.root / capabilities.FOLDER / "gpu0").touch()  # where a folder must be
+    with pytest.raises(NvmlCallError, match="OPERATING_SYSTEM"):
+        control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
 
 
 def test_a_build_mends_capabilities_that_a_killed_process_left(make_node: NodeMaker) -> None:

@@ -70,16 +70,20 @@ def _settled(
     handle: Any, device: str, profiles: Sequence[_Listed]
 ) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
     """Mode and instances of one moment, or nearly: tried again when an instance went while it was looked at."""
-    for attempt in range(1, _MOST_READINGS + 1):
-        mode = read_mode(handle, device)
-        if mode is None or not mode[0]:
-            return mode or (False, False), ()
+    for _ in range(_MOST_READINGS - 1):
         try:
-            return mode, _instances(handle, device, profiles)
+            return _mode_and_instances(handle, device, profiles)
         except NvmlCallError as error:
-            if error.code not in _CHANGED_MEANWHILE or attempt == _MOST_READINGS:
+            if error.code not in _CHANGED_MEANWHILE:
                 raise
-    raise AssertionError("the last attempt returns or raises")
+    return _mode_and_instances(handle, device, profiles)
+
+
+def _mode_and_instances(
+    handle: Any, device: str, profiles: Sequence[_Listed]
+) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
+    mode = read_mode(handle, device) or (False, False)
+    return mode, _instances(handle, device, profiles) if mode[0] else ()
 
 
 def _profiles(handle: Any, device: str) -> tuple[MigProfile, ...]:

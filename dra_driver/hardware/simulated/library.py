@@ -9,6 +9,7 @@ its init count.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from dra_driver.hardware.simulated.faults import take_error
 from dra_driver.hardware.simulated.handles import Handles
 from dra_driver.hardware.simulated.state import SimulatedState
 from dra_driver.hardware.simulated.state_file import StateFile
+
+logger = logging.getLogger(__name__)
 
 FUNCTIONS: FunctionTable = {
     **system.FUNCTIONS,
@@ -115,6 +118,9 @@ class SimulatedLibrary:
             function.run(call, *arguments)
         except Refused as refused:
             return int(refused.code)
+        except OSError as error:
+            logger.warning("simulated %s: the node's files cannot be written: %s", name, error)
+            return int(Return.OPERATING_SYSTEM)
         return int(Return.SUCCESS)
 
     def _prepare(self, state: SimulatedState, function: Function, arguments: tuple[Any, ...]) -> Call:

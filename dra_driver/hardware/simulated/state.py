@@ -87,8 +87,9 @@ class GpuState(_State):
             for compute in instance.compute_instances:
                 yield instance, compute
 
-    def is_used(self, *uuids: str) -> bool:
-        return any(client.uuid in uuids for client in self.clients)
+    def is_used(self, uuid: str) -> bool:
+        """Whether a process uses the GPU or MIG device of ``uuid``."""
+        return any(client.uuid == uuid for client in self.clients)
 
     def with_instances(self, instances: tuple[GpuInstanceState, ...], **changes: object) -> GpuState:
         """With ``instances`` in the place of those that are there, and the further ``changes``."""
