@@ -7,7 +7,7 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto generate manifests bench bench-packing lock clean \
+.PHONY: help demo test test-long lint format proto generate manifests bench bench-packing lock clean \
 	programs image cluster cluster-down e2e e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e
 
 help: ## list the targets
@@ -32,6 +32,9 @@ demo: $(VENV)/.stamp-run ## run the quickstart examples on an embedded cluster w
 
 test: $(VENV)/.stamp-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
+
+test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
+	@GPU_DRA_LONG_TESTS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/crash tests/property/test_mig_prepare.py
 
 lint: $(VENV)/.stamp-dev ## ruff, ruff format, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -20,6 +20,9 @@ from api.base import LenientModel
 API_VERSION: Final = "gpu-dra.dev/v1alpha1"
 KIND: Final = "NodeInventory"
 
+MIG_LAYOUT_APPLIED: Final = "MigLayoutApplied"
+"""Type of the condition that says whether GPUs have the MIG layouts that rules ask for; absent where none does."""
+
 
 class PlacementRange(LenientModel):
     """Placements of one profile: they differ only in their start."""

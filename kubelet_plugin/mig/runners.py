@@ -116,6 +116,12 @@ class GpuInstanceRunner:
             made = self._hardware.create_gpu_instance(place.gpu_uuid, place.profile_id, place.placement)
         except PlacementOccupied as error:
             raise NothingDone(self._explain(place, error)) from error
+        except HardwareError as error:
+            # What the failed call may have left has no compute instance yet; one that has is somebody else's.
+            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            if found is not None and found.compute_instances:
+                raise NothingDone(error) from error
+            raise
         self._refused.forget(place)
         return {GPU_INSTANCE_ID: str(made)}
 

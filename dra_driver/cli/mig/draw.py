@@ -35,7 +35,7 @@ _STYLES: Mapping[BlockState, str] = {
     BlockState.FREE: "dim",
 }
 # Neighbours are told apart by colour; a claim has the same one wherever it is drawn.
-_CLAIM_STYLES = ("white on blue", "black on cyan", "white on magenta", "black on green", "white on bright_black")
+_CLAIM_STYLES = ("white on blue", "black on cyan", "white on magenta", "black on white")
 _LEGEND = {
     BlockState.CLAIM: "[claimed]",
     BlockState.IDLE: "(exists, unclaimed)",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from api.node_inventory import NodeInventory
+from api.node_inventory import MIG_LAYOUT_APPLIED, NodeInventory
 from dra_driver.allocator.model import ClaimKey
 from dra_driver.allocator.parse import claim_key
 from dra_driver.cli.cluster import list_all
@@ -20,7 +20,6 @@ from dra_driver.hardware.inventory import machine_from_status
 from dra_driver.hardware.model import Gpu
 from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
 
-_CONDITION = "MigLayoutApplied"
 _BLOCKING = ("NoSchedule", "NoExecute")
 
 
@@ -77,7 +76,7 @@ def _node(inventory: Obj) -> NodeGpus:
         gpus = order_gpus(machine_from_status(status.machine).gpus) if status.machine else ()
     except (ValidationError, ValueError) as error:
         raise DriverError(f"NodeInventory {name} cannot be read: {error}") from error
-    notes = [each.message for each in status.conditions if each.type == _CONDITION and each.status != "True"]
+    notes = [each.message for each in status.conditions if each.type == MIG_LAYOUT_APPLIED and each.status != "True"]
     if status.machine is None:
         notes.append("the plugin has not read the hardware")
     return NodeGpus(name, gpus, tuple(notes))

@@ -68,7 +68,8 @@ def blocked(each: Blockers) -> str:
 
 def _moves(claims: Sequence[ClaimKey], pods: Mapping[ClaimKey, str]) -> str:
     named = [f"{claim} ({pods[claim]})" if pods.get(claim) else str(claim) for claim in claims]
-    return f"{' and '.join(named)} {'has' if len(named) == 1 else 'have'} left"
+    listed = f"{', '.join(named[:-1])} and {named[-1]} have" if len(named) > 1 else f"{named[0]} has"
+    return f"{listed} left"
 
 
 def _place(placed: Placed, view: ClusterView) -> tuple[str, str]:
@@ -121,7 +122,6 @@ def _gpu_json(gpu_map: GpuMap) -> dict[str, Any]:
         "name": gpu_map.name,
         "uuid": gpu.uuid,
         "product": gpu.product_name,
-        "mig": bool(gpu.mig and gpu.mig.enabled),
         "memorySlices": gpu_map.slices,
         "free": gpu_map.free,
         "blocks": [_block_json(block) for block in gpu_map.blocks],

@@ -128,6 +128,9 @@ class FakeMig:
     def turn_on(self, gpu_uuid: str) -> None:
         self._boards[gpu_uuid].enabled = True
 
+    def turn_off(self, gpu_uuid: str) -> None:
+        self._boards[gpu_uuid].enabled = False
+
     def everything(self) -> dict[str, tuple[GpuInstance, ...]]:
         """All instances now, by GPU; only GPUs that have some."""
         found = {
