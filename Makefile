@@ -7,8 +7,8 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto generate manifests bench bench-packing lock clean \
-	programs image cluster cluster-down e2e e2e-lifecycle bench-e2e kind kind-down kind-e2e
+.PHONY: help demo test test-long lint format proto generate manifests bench bench-packing lock clean \
+	programs image cluster cluster-down e2e e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ demo: $(VENV)/.stamp-run ## run the quickstart examples on an embedded cluster w
 
 test: $(VENV)/.stamp-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
+
+test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
+	@GPU_DRA_LONG_TESTS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/crash tests/property/test_mig_prepare.py
 
 lint: $(VENV)/.stamp-dev ## ruff, ruff format, mypy --strict, import-linter
 	@$(BIN)/ruff check .
@@ -88,6 +91,11 @@ cluster-down: $(VENV)/.stamp-dev ## take it away again, all of it
 
 e2e: $(VENV)/.stamp-dev ## the suite on a real cluster of its own; K8S=1.34
 	@$(BIN)/python -m pytest e2e/suites --cluster local $(CHOSEN) -rs $(TEST_ARGS)
+
+# Partitioned on demand: Hopper or newer.
+e2e-mig: $(VENV)/.stamp-dev ## MIG on a real cluster of its own with simulated H100s; K8S=1.34
+	@$(BIN)/python -m pytest e2e/suites/test_mig.py e2e/suites/test_examples.py e2e/suites/test_published.py \
+		--cluster local --kubernetes $(K8S) --machine h100-sxm5-80gb --cluster-name mig -rs $(TEST_ARGS)
 
 e2e-lifecycle: $(VENV)/.stamp-dev ## that a real cluster leaves nothing behind, however it ends
 	@$(BIN)/python -m pytest e2e/lifecycle $(TEST_ARGS)

@@ -128,7 +128,7 @@ class HardwareSettings(ApiModel):
         default=None, description="State file of simulated GPUs to use instead of the real driver. Empty: real GPUs."
     )
     rescan_interval: Duration = Field(
-        default=10.0, description="How often the plugin reads the hardware again to notice changes; 0s is never."
+        default=5.0, description="How often the plugin reads the hardware again to notice changes; 0s is never."
     )
 
 

@@ -169,8 +169,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spec.featureGates", "--feature-gates", "FEATURE_GATES", _B),
 )
 
-# Lists of objects, which neither a flag nor a variable can hold. Both processes use them.
-FILE_ONLY: tuple[Leaf, ...] = (Leaf("spec.mig.rules"),)
+# Lists and maps of objects, which neither a flag nor a variable can hold, and what belongs to them. Both processes use
+# them.
+FILE_ONLY: tuple[Leaf, ...] = (
+    Leaf("spec.mig.rules"),
+    Leaf("spec.mig.layouts.version"),
+    Leaf("spec.mig.layouts.mig-configs"),
+)
 
 IDENTITY: tuple[IdentityValue, ...] = (
     IdentityValue(

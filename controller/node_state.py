@@ -13,7 +13,7 @@ from controller.reordering import ReorderPace
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
 from dra_driver.kube.backoff import TokenBucket
 
-_REMEMBERED_DEVICES = 512
+_REMEMBERED_DEVICES = 1024  # 16 GPUs with all of their MIG devices are 624
 
 # Two writers that undo each other (a webhook, a second driver of the same name) must not do so at full speed.
 WRITE_RATE = 0.2

@@ -1,13 +1,14 @@
 """The plugin process, put together: which part exists once, what it is given, in which order parts start and stop.
 
-    hardware watch --> inventory publisher --> NodeInventory
-          |                   ^
-          v                   |
-    prepare engine      kubelet connection
-          ^                   ^
+    hardware watch --> published hardware --> inventory publisher --> NodeInventory
+          |                   ^                        ^
+          v                   |                        |
+    prepare engine -----------+               kubelet connection
+          ^                                            ^
           |                   |
      DRA service        registration service     (two unix sockets; on the first also the health service)
 
+MIG layouts are applied between the engine's claims: under its locks, to the GPUs that none of them holds.
 Nothing is decided here; each part's module says what it is responsible for.
 """
 
@@ -25,8 +26,10 @@ from prometheus_client import CollectorRegistry
 from api.driver_config import DriverConfiguration, Identity
 from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
+from dra_driver.devices.configured import device_policy
 from dra_driver.devices.naming import GpuName, parse_name
 from dra_driver.errors import StateError
+from dra_driver.hardware.nvml import GpuEvents
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
@@ -40,12 +43,17 @@ from kubelet_plugin.device_health import DeviceUuids
 from kubelet_plugin.dra_service import DraService
 from kubelet_plugin.engine_listener import EngineListener
 from kubelet_plugin.failure_events import FailureEvents
-from kubelet_plugin.hardware_setup import build_edits, build_hardware, read_boot_id
+from kubelet_plugin.hardware_events import HardwareEvents
+from kubelet_plugin.hardware_setup import build_edits, build_hardware, build_mig, read_boot_id
 from kubelet_plugin.hardware_watch import HardwareWatch
 from kubelet_plugin.health_service import HealthService
 from kubelet_plugin.inventory_publisher import InventoryPublisher
 from kubelet_plugin.inventory_status import PluginInstance
 from kubelet_plugin.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.mig.layout_applier import LayoutApplier
+from kubelet_plugin.mig.layout_events import LayoutEvents
+from kubelet_plugin.mig.published import PublishedHardware
+from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.registration import RegistrationService
@@ -88,30 +96,42 @@ class PluginApp:
         self._events = EventRecorder(api, COMPONENT, node)
         self._failure_events = FailureEvents(api, self._events)
         self._hardware = HardwareWatch(build_hardware(spec), spec.hardware.rescan_interval)
+        self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        self._publisher = InventoryPublisher(
-            api,
-            node,
-            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
-            self._hardware,
-            self._connection,
-            registry=str(spec.kubelet.registrar_directory),
-        )
+        rules = Rules(node, boot_id, device_policy(spec).mig)
+        mig = build_mig(spec)
+        node_ref = ObjectRef("v1", "Node", node)
         self._engine = PrepareEngine(
             api=api,
             driver_name=driver,
-            node_name=node,
             machine=self._hardware.machine,
             cdi=CdiStore(spec.cdi.root),
             edits=build_edits(spec),
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
-            boot_id=boot_id,
-            listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
+            mig=mig,
+            rules=rules,
+            listener=EngineListener(registry, self._events, self._failure_events, node_ref),
+        )
+        published = PublishedHardware(self._hardware, self._engine.entries, rules, mig.refused)
+        self._layouts = LayoutApplier(
+            spec.mig, rules, self._hardware, mig.hardware, self._engine, LayoutEvents(self._events, node_ref)
+        )
+        self._publisher = InventoryPublisher(
+            api,
+            node,
+            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
+            published,
+            self._connection,
+            registry=str(spec.kubelet.registrar_directory),
+            layouts=self._layouts,
         )
         calls = CallsUnderWay()
-        service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events), calls=calls)
-        health = HealthService(node, self._hardware, self._held_devices)
+        service = DraService(
+            self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
+        )
+        health = HealthService(node, self._hardware, self._held_devices, missing=lambda: published.missing)
+        published.on_change(health.look_again)
         registration = RegistrationService(
             driver,
             self._paths.dra,
@@ -128,7 +148,7 @@ class PluginApp:
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
-        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. Sockets. 6. HTTP.
+        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. MIG layouts. 6. Sockets. 7. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -140,12 +160,16 @@ class PluginApp:
             stack.callback(self._failure_events.stop)
             self._hardware.start()
             stack.callback(self._hardware.stop)
+            self._hardware_events.start()
+            stack.callback(self._hardware_events.stop)
             self._publisher.start()
             stack.callback(self._publisher.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
             logger.info("state of earlier processes", extra={"recovered": recovered})
+            self._layouts.start()
+            stack.callback(self._layouts.stop)
             self._servers.start()
             stack.callback(self._servers.stop, _CALLS_GRACE_SECONDS)
             if self._endpoint is not None:
@@ -154,7 +178,9 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. Engine. 4. Inventory. 5. Hardware. 6. Events."""
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Engine. 5. Inventory.
+        6. Hardware. 7. Events.
+        """
         self._stack.close()
 
     def wait_until_published(self, timeout: float) -> bool:

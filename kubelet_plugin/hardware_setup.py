@@ -9,15 +9,20 @@ at once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from api.driver_config import DriverSpec
 from dra_driver.cdi.edits import DriverEdits
+from dra_driver.cdi.mig_capabilities import read_mig_capabilities
 from dra_driver.cdi.roots import DriverRoots, Root
+from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.nvml import NvmlHardware, Reading
+from dra_driver.hardware.nvml import MigControl, NvmlHardware, Reading
 from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.hardware_watch import Hardware
+from kubelet_plugin.mig.refused import RefusedPlacements
+from kubelet_plugin.prepare.runners import MigTools
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +81,16 @@ def build_edits(spec: DriverSpec) -> DriverEdits:
     host = Root(spec.hardware.host_root, "/")
     roots = DriverRoots(root, fallback_dev=host, sysfs=spec.hardware.host_root / "sys")
     return DriverEdits(roots, _hooks(spec, root, host))
+
+
+def build_mig(spec: DriverSpec) -> MigTools:
+    """Works with the NVML that the hardware of :func:`build_hardware` has started."""
+    host_root = spec.hardware.host_root
+
+    def capabilities(gpu_minor: int, gpu_instance: int, compute_instance: int, /) -> Sequence[DeviceNode]:
+        return read_mig_capabilities(host_root, gpu_minor, gpu_instance, compute_instance).device_nodes()
+
+    return MigTools(MigControl(), capabilities, RefusedPlacements())
 
 
 def read_boot_id(spec: DriverSpec) -> str:

@@ -68,6 +68,8 @@ class HardwareWatch:
         self._clock = clock
         self._wall_clock = wall_clock
         self._listeners: list[Callable[[], None]] = []
+        self._readers: list[Callable[[], None]] = []
+        self._soon: float | None = None
         self._state = HardwareState()
         self._failures = 0
         self._reading_since: float | None = None
@@ -98,9 +100,17 @@ class HardwareWatch:
         """``listener`` is called on the watch's thread when the state changed. It must not block."""
         self._listeners.append(listener)
 
+    def on_reading(self, listener: Callable[[], None]) -> None:
+        """As :meth:`on_change`, but after each reading, also one that says what the one before it said."""
+        self._readers.append(listener)
+
     def request_scan(self) -> None:
         """Read again now. Returns at once."""
         self._wake.set()
+
+    def request_scan_within(self, seconds: float) -> None:
+        """Wait no longer than this for the next reading. For listeners, on the watch's thread."""
+        self._soon = seconds if self._soon is None else min(seconds, self._soon)
 
     def wait_for_first_reading(self, timeout: float) -> bool:
         """Wait until the first reading has ended, well or not; False when ``timeout`` seconds were not enough."""
@@ -144,6 +154,8 @@ class HardwareWatch:
             self._state = state
             for listener in self._listeners:
                 listener()
+        for listener in self._readers:
+            listener()
         self._first.set()
 
     def _read(self) -> HardwareState:
@@ -183,10 +195,11 @@ class HardwareWatch:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
+            self._soon = None
             self.scan()
             if self._state.problem:
                 pause: float | None = self._backoff.next_delay()
             else:
                 self._backoff.reset()
                 pause = self._interval or None
-            self._wake.wait(pause)
+            self._wake.wait(pause if self._soon is None else min(self._soon, pause or self._soon))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent import futures
 from typing import Any, Protocol
 
@@ -45,7 +45,10 @@ class HardwareSource(Protocol):
 
 
 class HealthService:
-    """Streams from the start of the server until :meth:`stop`. ``held`` gives the devices of prepared claims."""
+    """Streams from the start of the server until :meth:`stop`. ``held`` gives the devices of prepared claims.
+
+    ``missing``: those of them that are gone though their GPU is there; MIG devices can be destroyed by hand.
+    """
 
     def __init__(
         self,
@@ -53,11 +56,13 @@ class HealthService:
         hardware: HardwareSource,
         held: Callable[[], DeviceUuids],
         *,
+        missing: Callable[[], Collection[str]] = frozenset,
         repeat: float = _REPEAT_SECONDS,
     ) -> None:
         self._pool_name = pool_name
         self._hardware = hardware
         self._held = held
+        self._missing = missing
         self._repeat = repeat
         self._changed = threading.Condition()
         self._changes = 0
@@ -67,7 +72,7 @@ class HealthService:
         self._last_held: DeviceUuids = {}
         # One thread more than streams: it tells a surplus caller to go. Threads are made when they are needed.
         self._threads = futures.ThreadPoolExecutor(MAX_STREAMS + 1, thread_name_prefix="health")
-        hardware.on_change(self._wake)
+        hardware.on_change(self.look_again)
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         return (
@@ -110,7 +115,8 @@ class HealthService:
         with self._changed:
             self._known = remember(self._known, hardware.machine)
             known = self._known
-        return device_health(hardware, known, held, hanging=self._hardware.hanging_for() > _HANGING_SECONDS)
+        hanging = self._hardware.hanging_for() > _HANGING_SECONDS
+        return device_health(hardware, known, held, self._missing(), hanging=hanging)
 
     def _watch(self, context: grpc.ServicerContext) -> Iterator[tuple[DeviceHealth, ...]]:
         with self._changed:
@@ -120,7 +126,7 @@ class HealthService:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} health streams are open already")
         try:
             # Called too when the caller has gone: the thread that waits below is free at once.
-            if context.add_callback(self._wake):
+            if context.add_callback(self.look_again):
                 yield from self._changes_of_devices(context)
         finally:
             with self._changed:
@@ -142,7 +148,8 @@ class HealthService:
                 if self._changes == seen and not self._stopping:
                     self._changed.wait(max(0.0, due - time.monotonic()))
 
-    def _wake(self) -> None:
+    def look_again(self) -> None:
+        """Something may have changed. Returns at once."""
         with self._changed:
             self._changes += 1
             self._changed.notify_all()

@@ -22,7 +22,7 @@ class CounterBalance:
 
     def __init__(self, pools: Iterable[Pool], in_use: Mapping[DeviceId, ClaimKey]) -> None:
         self._left: dict[_SetId, dict[str, Quantity]] = {}
-        self._holders: dict[_SetId, set[ClaimKey]] = defaultdict(set)
+        self._uses: dict[_SetId, list[tuple[ClaimKey, CounterUse]]] = defaultdict(list)
         for pool in pools:
             for name, counters in pool.counter_sets.items():
                 self._left[pool.driver, pool.name, name] = dict(counters)
@@ -34,12 +34,19 @@ class CounterBalance:
         return self._left.get(_set_id(device, use), {})
 
     def holders(self, device: Device) -> tuple[ClaimKey, ...]:
-        """The claims that hold devices of the counter sets which ``device`` consumes, sorted."""
-        return tuple(sorted({holder for use in device.consumes for holder in self._holders[_set_id(device, use)]}))
+        """The claims that have some of a counter of which too little is left for ``device``, sorted."""
+        found: set[ClaimKey] = set()
+        for wanted in device.consumes:
+            left = self.left(device, wanted)
+            short = [name for name, quantity in wanted.counters.items() if name not in left or quantity > left[name]]
+            for holder, use in self._uses.get(_set_id(device, wanted), ()):
+                if any(use.counters.get(name) for name in short):
+                    found.add(holder)
+        return tuple(sorted(found))
 
     def _charge(self, device: Device, holder: ClaimKey) -> None:
         for use in device.consumes:
-            self._holders[_set_id(device, use)].add(holder)
+            self._uses[_set_id(device, use)].append((holder, use))
             left = self._left.get(_set_id(device, use), {})
             for name, quantity in use.counters.items():
                 if name in left:

@@ -28,10 +28,12 @@ class RejectionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a device cannot serve a request; ``detail`` is the selector, the claim that holds it, or the taint."""
+    """Why a device cannot serve a request; ``detail`` is the selector, the capacity or the taint, ``holders`` are the
+    claims that have the device, or some of the counters that it draws from."""
 
     kind: RejectionKind
-    detail: str
+    detail: str = ""
+    holders: tuple[ClaimKey, ...] = ()
 
 
 class SelectorFailedError(Exception):
@@ -97,9 +99,9 @@ class Eligibility:
         if missing := _missing_capacity(request, device):
             return Rejection(RejectionKind.CAPACITY, missing)
         if not request.admin_access and device.id in self._in_use:
-            return Rejection(RejectionKind.IN_USE, str(self._in_use[device.id]))
+            return Rejection(RejectionKind.IN_USE, holders=(self._in_use[device.id],))
         if not request.admin_access and not CounterCharges(self.counters).fits(device):
-            return Rejection(RejectionKind.COUNTERS, ", ".join(map(str, self.counters.holders(device))))
+            return Rejection(RejectionKind.COUNTERS, holders=self.counters.holders(device))
         taint = blocking_taint(device, request.tolerations)
         return Rejection(RejectionKind.TAINT, str(taint)) if taint else None
 

@@ -125,7 +125,7 @@ def find_driver_files(root: Root, driver_version: str) -> DriverFiles:
 
 
 def watched_paths(files: DriverFiles) -> Iterator[str]:
-    """Every path whose appearing, vanishing or change may change the answer: files found, folders looked into."""
+    """Every path whose appearing, vanishing or change may change the answer: libraries found, folders looked into."""
     yield from LIBRARY_FOLDERS
     yield from BINARY_FOLDERS
     yield from SOCKETS
@@ -134,6 +134,10 @@ def watched_paths(files: DriverFiles) -> Iterator[str]:
         yield from (f"{base}/{name}" for name in (*DATA_FILES, *VULKAN_FILES))
     yield from (f"{base}/nvidia/{files.version}" for base in FIRMWARE_FOLDERS)
     yield from (library.source for library in files.libraries)
+
+
+def mounted_paths(files: DriverFiles) -> Iterator[str]:
+    """Files whose appearing and vanishing may change the answer, and whose content does not."""
     yield from (file.source for file in files.files)
 
 

@@ -1,9 +1,9 @@
 """The container edits of this node's GPUs: looks at the node, chooses the layout, remembers the answer.
 
 :class:`DriverEdits` is what the prepare engine uses; ``driver_files`` and ``device_nodes`` look, ``layouts`` decides.
-The answer is remembered until a file or folder it came from changes (identity, time of change), never by time: one kept
-for five minutes gave containers without device nodes after boot (NVIDIA's issue #1380). Finding the files takes some
-ten milliseconds, asking whether they changed well under one.
+The answer is remembered until a file or folder it came from changes (identity, and time of change where the content
+counts), never by time: one kept for five minutes gave containers without device nodes after boot (NVIDIA's issue
+#1380). Finding the files takes some ten milliseconds, asking whether they changed well under one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from dra_driver.cdi import layouts
 from dra_driver.cdi.device_nodes import CONTROL_NODES, SIMULATED_TABLE, control_nodes, gpu_nodes
-from dra_driver.cdi.driver_files import find_driver_files, watched_paths
+from dra_driver.cdi.driver_files import find_driver_files, mounted_paths, watched_paths
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.hardware.model import Gpu
@@ -29,9 +29,17 @@ _FileState = tuple[int, int, int, int] | None  # device, inode, time of change, 
 
 
 @dataclass(frozen=True, slots=True)
+class _Paths:
+    """What an answer came from, as this process sees it. Of ``mounted`` files the content does not matter."""
+
+    looked_at: tuple[str, ...]
+    mounted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Remembered:
     driver_version: str
-    paths: tuple[str, ...]
+    paths: _Paths
     states: tuple[_FileState, ...]
     edits: ContainerEdits
 
@@ -72,8 +80,16 @@ class DriverEdits:
         """The device nodes of one whole GPU. Raises ``HardwareError``, retryable, when its node is missing."""
         return layouts.for_gpu(gpu, gpu_nodes(self._roots, gpu), self._hook_path())
 
-    def _find(self, driver_version: str) -> tuple[ContainerEdits, tuple[str, ...]]:
-        """The edits, and every path (as this process sees it) they depend on."""
+    def mig_parent(self, gpu: Gpu, profile: str) -> ContainerEdits:
+        """What a MIG device of ``gpu`` needs of its parent: the GPU's node, and its DRM nodes where ``profile`` draws.
+
+        The nodes of the MIG device itself are ``mig_capabilities``' matter. Raises ``HardwareError`` as :meth:`gpu`.
+        """
+        nodes = gpu_nodes(self._roots, gpu)
+        return layouts.for_gpu(gpu, nodes if _draws(profile) else nodes[:1], self._hook_path())
+
+    def _find(self, driver_version: str) -> tuple[ContainerEdits, _Paths]:
+        """The edits, and every path they depend on."""
         root = self._roots.driver
         files = find_driver_files(root, driver_version)
         nodes = control_nodes(self._roots)
@@ -89,15 +105,26 @@ class DriverEdits:
             *(dev.visible_path(f"/dev/{name}") for name in (*CONTROL_NODES, SIMULATED_TABLE)),
             *(hook.visible for hook in self._hooks),
         ]
-        return edits, tuple(map(str, paths))
+        mounted = (root.visible_path(path) for path in mounted_paths(files))
+        return edits, _Paths(tuple(map(str, paths)), tuple(map(str, mounted)))
 
     def _hook_path(self) -> str | None:
         """The host's path of the first hook that is there."""
         return next((hook.host for hook in self._hooks if os.access(hook.visible, os.X_OK)), None)
 
 
-def _states(paths: Sequence[str]) -> tuple[_FileState, ...]:
-    return tuple(_state(path) for path in paths)
+def _draws(profile: str) -> bool:
+    """Whether a MIG profile has graphics: ``1g.24gb+gfx`` (NVIDIA MIG User Guide, profiles of RTX PRO)."""
+    return "+gfx" in profile
+
+
+def _states(paths: _Paths) -> tuple[_FileState, ...]:
+    return (*map(_state, paths.looked_at), *map(_identity, paths.mounted))
+
+
+def _identity(path: str) -> _FileState:
+    found = _state(path)
+    return None if found is None else (found[0], found[1], 0, found[3])
 
 
 def _state(path: str) -> _FileState:

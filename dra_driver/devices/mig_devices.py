@@ -78,7 +78,7 @@ def _creatable(of: MigGpu, profile: MigProfile, placement: MigPlacement, slices:
         kind=DeviceKind.MIG,
         gpu_uuid=of.gpu.uuid,
         attributes=mig_attributes(of.gpu, of.machine, of.policy, name),
-        capacity=capacities(profile_resources(profile) if whole else partial_resources(profile, slices)),
+        capacity=capacities(profile_resources(profile) if whole else partial_resources(of.state, profile, slices)),
         consumes=(consumption(of.gpu, profile, placement),),
         taints=placement_taints(of, profile, placement),
     )
@@ -88,7 +88,7 @@ def _existing(of: MigGpu, profile: MigProfile, instance: GpuInstance, compute: C
     whole = compute.slices == profile.slice_count
     name = profile.name if whole else partial_profile(profile.name, compute.slices)
     attributes = mig_attributes(of.gpu, of.machine, of.policy, name, compute.uuid)
-    capacity = capacities(profile_resources(profile) if whole else partial_resources(profile, compute.slices))
+    capacity = capacities(profile_resources(profile) if whole else partial_resources(of.state, profile, compute.slices))
     with_slices = {**capacity, **memory_slice_capacities(instance.placement)}
     # An instance of twelve memory slices (RTX PRO 6000) has more to say than the API holds; the slices are for reading.
     fits = len(attributes) + len(with_slices) <= _MOST_ENTRIES

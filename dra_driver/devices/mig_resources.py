@@ -45,14 +45,16 @@ def profile_resources(profile: MigProfile) -> Resources:
     }
 
 
-def partial_resources(profile: MigProfile, slices: int) -> Resources:
-    """What a compute instance of ``slices`` compute slices has in a GPU instance of this profile.
+def partial_resources(state: MigState, profile: MigProfile, slices: int) -> Resources:
+    """What a compute instance of ``slices`` compute slices, a part of a GPU instance of this profile, has.
 
-    Memory and engines belong to the GPU instance, and every compute instance in it uses all of them; multiprocessors
-    are dealt out by whole compute slices.
+    Memory and engines belong to the GPU instance, and every compute instance in it uses all of them. Multiprocessors
+    are dealt out by compute slices, each with as many as the smallest GPU instance has: those that a larger one has
+    beyond that (60 in a 3g of an H100, whose slices have 16) only a compute instance of all its slices gets.
     """
-    per_slice = profile.multiprocessors // profile.slice_count
-    return {**profile_resources(profile), "multiprocessors": Quantity.of(per_slice * slices)}
+    smallest = min(state.profiles, key=lambda each: (each.slice_count, each.multiprocessors))
+    multiprocessors = smallest.multiprocessors * slices // smallest.slice_count
+    return {**profile_resources(profile), "multiprocessors": Quantity.of(multiprocessors)}
 
 
 def most_of_each(state: MigState) -> Resources:

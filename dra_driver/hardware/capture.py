@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from dra_driver.hardware.model import Gpu, Machine, MigProfile, MigState
+from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigProfile, MigState
 from dra_driver.hardware.nvml import Board
 from dra_driver.hardware.simulated.description import (
+    ComputeInstanceDescription,
     GpuDescription,
     HardwareDescription,
     MachineDescription,
@@ -101,7 +102,19 @@ def _mig(mig: MigState | None) -> MigDescription | None:
     return MigDescription(
         enabled=True,
         instances=tuple(
-            MigInstanceDescription(profile=instance.profile_id, start=instance.placement.start)
+            MigInstanceDescription(
+                profile=instance.profile_id,
+                start=instance.placement.start,
+                compute_instances=_computing(instance, mig.profile(instance.profile_id)),
+            )
             for instance in mig.instances
         ),
     )
+
+
+def _computing(instance: GpuInstance, profile: MigProfile | None) -> tuple[ComputeInstanceDescription, ...] | None:
+    """None for the usual case: one compute instance that fills the GPU instance."""
+    runs = [(each.start, each.slices) for each in instance.compute_instances]
+    if profile is not None and runs == [(0, profile.slice_count)]:
+        return None
+    return tuple(ComputeInstanceDescription(start=start, slices=slices) for start, slices in sorted(runs))

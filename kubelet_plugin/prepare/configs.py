@@ -39,6 +39,10 @@ _REMEDY: Mapping[ConfigSource, str] = MappingProxyType(
 
 # Strategies that the steps of a plan can carry out.
 SUPPORTED_STRATEGIES: Final[frozenset[SharingStrategy]] = frozenset()
+# Time slices of a MIG device cannot be set; NVIDIA's driver takes the request and does nothing either.
+_WITHOUT_EFFECT: Mapping[type[ClaimConfig], frozenset[SharingStrategy]] = MappingProxyType(
+    {MigDeviceConfig: frozenset((SharingStrategy.TIME_SLICING,))}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ def _refuse_unsupported(
     claim: AllocatedClaim, config: ClaimConfig, entry: OpaqueConfig, supported: Collection[SharingStrategy]
 ) -> None:
     sharing = None if isinstance(config, VfioDeviceConfig) else config.sharing
-    if sharing is not None and sharing.strategy not in supported:
+    accepted = {*supported, *_WITHOUT_EFFECT.get(type(config), ())}
+    if sharing is not None and sharing.strategy not in accepted:
         raise UnsupportedConfig(
             f"{_origin(claim, entry)}: {_path(entry)}.sharing.strategy: {sharing.strategy} is not available on this "
             "node",

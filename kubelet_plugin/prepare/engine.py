@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -28,13 +29,15 @@ from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims import ClaimReader
 from kubelet_plugin.failures import Operation
 from kubelet_plugin.locks import NamedLocks
-from kubelet_plugin.prepare.apply import Applier, standard_runners
+from kubelet_plugin.prepare.admission import Rules
+from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.entry import ClaimEntry
 from kubelet_plugin.prepare.flight import Flights
 from kubelet_plugin.prepare.model import ClaimRef, PrepareAnswer, UnprepareAnswer
 from kubelet_plugin.prepare.recovery import Recovered, Recovery, lost_records
-from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, EditsProvider, Node
+from kubelet_plugin.prepare.runners import MigTools, standard_runners
+from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, EditsProvider, Node, gpu_lock
 
 logger = logging.getLogger(__name__)
 
@@ -70,22 +73,23 @@ class PrepareEngine:
         *,
         api: ClaimReader,
         driver_name: str,
-        node_name: str,
         machine: Callable[[], Machine],
         cdi: CdiStore,
         edits: EditsProvider,
         state_folder: Path,
-        boot_id: str,
+        mig: MigTools,
+        rules: Rules,
         listener: PrepareListener,
         start_lock_seconds: float = _START_LOCK_SECONDS,
         postponed_pause: float = _POSTPONED_PAUSE_SECONDS,
     ) -> None:
-        """``node_name`` is also the name of the node's pool. ``machine`` gives the current snapshot, at once.
+        """``machine`` gives the current snapshot, at once. The node's pool has its name.
 
         ``start_lock_seconds``: how long the start waits for GPUs that another plugin works on; what is left then is
         tried again after each ``postponed_pause``.
         """
-        node = Node(driver_name, node_name, boot_id, api, machine, cdi, edits)
+        boot_id = rules.boot_id
+        node = Node(driver_name, rules.node, rules, api, machine, mig.hardware, cdi, edits)
         self._listener = listener
         self._state_folder = state_folder
         self._locks = NamedLocks(state_folder / "locks")
@@ -96,7 +100,7 @@ class PrepareEngine:
             unrecorded=lambda known: lost_records(cdi, boot_id, known),
             on_damage=listener.checkpoint_damaged,
         )
-        applier = Applier(standard_runners(cdi))
+        applier = Applier(standard_runners(cdi, mig), boot_id)
         self._readers = ThreadPoolExecutor(_MAX_READS, thread_name_prefix="claim-read")
         self._calls = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="claim-work")
         self._work = ClaimWork(node, self._checkpoint, applier, self._locks, self._readers)
@@ -165,6 +169,10 @@ class PrepareEngine:
     def entries(self) -> Mapping[str, ClaimEntry]:
         """All claims in the checkpoint, by UID. Raises ``StateError``."""
         return self._checkpoint.entries()
+
+    def try_gpu(self, gpu_uuid: str) -> AbstractContextManager[bool]:
+        """The lock of a GPU, if nobody has it; tells whether it is held now. Raises ``StateError``."""
+        return self._locks.try_hold(gpu_lock(gpu_uuid))
 
     def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareAnswer]:
         """See ``prepare.model.ClaimPreparer``."""

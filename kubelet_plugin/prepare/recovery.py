@@ -19,10 +19,10 @@ from dra_driver.devices.naming import parse_name
 from dra_driver.errors import DriverError
 from kubelet_plugin.locks import LockBusy, NamedLocks
 from kubelet_plugin.prepare.apply import Applier
+from kubelet_plugin.prepare.cdi_file import CDI_FILE
 from kubelet_plugin.prepare.checkpoint import Checkpoint
 from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
 from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
-from kubelet_plugin.prepare.plan import CDI_FILE
 from kubelet_plugin.prepare.work import claim_lock, gpu_lock
 
 logger = logging.getLogger(__name__)

@@ -24,13 +24,17 @@ from dra_driver.errors import DeviceNotFound, DriverError
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims import AllocatedClaim, AllocatedDevice, ClaimReader, ClaimReadError, read_claim
 from kubelet_plugin.locks import NamedLocks
-from kubelet_plugin.prepare.admission import AdmittedClaim, admit, find_gpu
+from kubelet_plugin.mig.hardware import MigHardware, look
+from kubelet_plugin.mig.lost import has_lost_mig_devices, with_lost_steps
+from kubelet_plugin.mig.owners import owners
+from kubelet_plugin.mig.runners import remove
+from kubelet_plugin.prepare.admission import AdmittedClaim, AdmittedDevice, Rules, admit, find_device
 from kubelet_plugin.prepare.apply import Applier, Failure
 from kubelet_plugin.prepare.checkpoint import Checkpoint
 from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState
 from kubelet_plugin.prepare.flight import Flight
 from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
-from kubelet_plugin.prepare.plan import CdiFacts, Plan, is_prepared, plan_prepare
+from kubelet_plugin.prepare.plan import CdiFacts, Plan, Standing, gpus_to_look_at, is_prepared, plan_prepare, standing
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +43,13 @@ ClaimFlight = Flight[Answer]
 
 
 class EditsProvider(Protocol):
-    """What containers need of the driver (``dra_driver.cdi.edits.DriverEdits``). Both raise ``HardwareError``."""
+    """What containers need of the driver (``dra_driver.cdi.edits.DriverEdits``). All raise ``HardwareError``."""
 
     def common(self, driver_version: str) -> ContainerEdits: ...
 
     def gpu(self, gpu: Gpu) -> ContainerEdits: ...
+
+    def mig_parent(self, gpu: Gpu, profile: str) -> ContainerEdits: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,16 @@ class Node:
 
     driver_name: str
     pool: str
-    boot_id: str
+    rules: Rules
     api: ClaimReader
     machine: Callable[[], Machine]
+    mig: MigHardware
     cdi: CdiStore
     edits: EditsProvider
+
+    @property
+    def boot_id(self) -> str:
+        return self.rules.boot_id
 
 
 class ClaimWork:
@@ -116,9 +127,10 @@ class ClaimWork:
         answers: dict[str, Answer] = {}
         plans: list[tuple[ClaimFlight, Plan]] = []
         entries = dict(self._checkpoint.entries())
+        undone: list[str] = []
         for flight in flights:
             claim = claims[flight.ref.uid]
-            plan = claim if isinstance(claim, DriverError) else self._plan(flight, claim, machine, entries)
+            plan = claim if isinstance(claim, DriverError) else self._plan(flight, claim, machine, entries, undone)
             if isinstance(plan, DriverError):
                 answers[flight.ref.uid] = plan
             else:
@@ -126,42 +138,80 @@ class ClaimWork:
                 plans.append((flight, plan))
         fresh = [plan.entry for _flight, plan in plans if not plan.repeats]
         self._checkpoint.announce(replace(entry, state=ClaimState.PREPARE_STARTED) for entry in fresh)
-        completed: list[ClaimEntry] = []
-        undone: list[str] = []
+        changed: list[ClaimEntry] = []
         for flight, plan in plans:
             outcome = self._applier.apply(plan, flight.progress, lambda entry: self._checkpoint.announce([entry]))
             if isinstance(outcome, Failure):
                 answers[flight.ref.uid] = outcome.error
                 if outcome.entry is None:
                     undone.append(flight.ref.uid)
+                elif not plan.repeats:
+                    changed.append(outcome.entry)  # it has only what may have been done
             else:
                 answers[flight.ref.uid] = outcome.answers
-                if not plan.repeats:
-                    completed.append(outcome)
-        self._checkpoint.update(put=completed, remove=undone)
+                if outcome != self._checkpoint.entries().get(flight.ref.uid):
+                    changed.append(outcome)
+        self._checkpoint.update(put=changed, remove=undone)
         return answers
 
     def _plan(
-        self, flight: ClaimFlight, claim: AllocatedClaim, machine: Machine, entries: Mapping[str, ClaimEntry]
+        self,
+        flight: ClaimFlight,
+        claim: AllocatedClaim,
+        machine: Machine,
+        entries: Mapping[str, ClaimEntry],
+        undone: list[str],
     ) -> Plan | DriverError:
-        """The claim's plan, with what an earlier attempt left already undone."""
+        """The claim's plan, with what an earlier attempt left, and what is in the way, already gone.
+
+        A claim of which nothing is left now and that cannot be planned is added to ``undone``.
+        """
         flight.progress("checking the claim")
+        cleared = False
         try:
-            admitted = admit(claim, machine, entries, self._node.boot_id)
-            plan = plan_prepare(admitted, self._facts(admitted, machine), self._node.boot_id)
-            if plan.undo_first is not None:
-                self._applier.undo(plan.undo_first, flight.progress)
+            admitted = admit(claim, machine, entries, self._node.rules)
+            facts = self._facts(admitted, machine)
+            left = standing(admitted, facts.names, self._node.boot_id)
+            if left is Standing.STALE and admitted.before is not None:
+                self._applier.undo(self._whole(admitted.before), flight.progress)
+                cleared = True
+            plan = self._plan_now(flight, admitted, facts, left, machine, entries)
         except DriverError as error:
+            if cleared:
+                undone.append(claim.ref.uid)
             return error
         logger.debug("plan for claim %s: %s", claim.ref, "; ".join(plan.explain()))
+        return plan
+
+    def _plan_now(
+        self,
+        flight: ClaimFlight,
+        admitted: AdmittedClaim,
+        facts: CdiFacts,
+        left: Standing,
+        machine: Machine,
+        entries: Mapping[str, ClaimEntry],
+    ) -> Plan:
+        flight.progress("asking the GPUs for their MIG state")
+        now = {uuid: look(self._node.mig, uuid) for uuid in gpus_to_look_at(admitted, left)}
+        others = (entry for uid, entry in entries.items() if uid != admitted.claim.ref.uid)
+        plan = plan_prepare(admitted, facts, self._node.boot_id, now, owners(others, machine, self._node.boot_id))
+        for removal in plan.removals:
+            flight.progress(removal.does())
+            remove(self._node.mig, removal)
         return plan
 
     def _facts(self, admitted: AdmittedClaim, machine: Machine) -> CdiFacts:
         return CdiFacts(
             names=self._node.cdi.names,
             common=self._node.edits.common(machine.driver_version),
-            devices={device.allocated.device: self._node.edits.gpu(device.gpu) for device in admitted.devices},
+            devices={device.allocated.device: self._edits(device) for device in admitted.devices},
         )
+
+    def _edits(self, device: AdmittedDevice) -> ContainerEdits:
+        if device.place is None:
+            return self._node.edits.gpu(device.gpu)
+        return self._node.edits.mig_parent(device.gpu, device.place.profile_name)
 
     # -- unprepare ----------------------------------------------------------------------------------------------------
 
@@ -169,21 +219,25 @@ class ClaimWork:
         """None or an error for each claim, by UID. Raises ``DriverError`` when none could even be tried."""
         with self._hold_claims(flights):
             entries = self._checkpoint.entries()
-            known = {flight.ref.uid: entries.get(flight.ref.uid) for flight in flights}
-            gpus = {gpu for entry in known.values() if entry for gpu in entry.gpu_uuids}
+            known = {flight.ref.uid: self._whole_or_why(entries.get(flight.ref.uid)) for flight in flights}
+            gpus = {gpu for entry in known.values() if isinstance(entry, ClaimEntry) for gpu in entry.gpu_uuids}
             with self._hold_gpus(flights, gpus):
                 answers = self._unprepare_locked(flights, known)
         return answers
 
     def _unprepare_locked(
-        self, flights: Sequence[ClaimFlight], known: Mapping[str, ClaimEntry | None]
+        self, flights: Sequence[ClaimFlight], known: Mapping[str, ClaimEntry | DriverError | None]
     ) -> dict[str, Answer]:
-        announced = [entry for entry in known.values() if entry and self._applier.undo_needs_intent(entry)]
+        recorded = [entry for entry in known.values() if isinstance(entry, ClaimEntry)]
+        announced = [entry for entry in recorded if self._applier.undo_needs_intent(entry)]
         self._checkpoint.announce(replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in announced)
         answers: dict[str, Answer] = {}
         for flight in flights:
             entry = known[flight.ref.uid]
             try:
+                if isinstance(entry, DriverError):
+                    answers[flight.ref.uid] = entry
+                    continue
                 if entry is None:
                     self._node.cdi.remove(flight.ref.uid)  # a file without a record: of a crash, or of another driver
                 else:
@@ -194,17 +248,33 @@ class ClaimWork:
         self._checkpoint.update(remove=[uid for uid, answer in answers.items() if answer is None and known[uid]])
         return answers
 
+    def _whole(self, entry: ClaimEntry) -> ClaimEntry:
+        """``entry`` with all that undoing it needs, also when its record was lost. Raises ``HardwareError``."""
+        if not has_lost_mig_devices(entry):
+            return entry
+        return with_lost_steps(entry, self._node.machine(), self._node.rules)
+
+    def _whole_or_why(self, entry: ClaimEntry | None) -> ClaimEntry | DriverError | None:
+        try:
+            return entry and self._whole(entry)
+        except DriverError as error:
+            return error
+
     # -- recovery -----------------------------------------------------------------------------------------------------
 
     def restore(self, entry: ClaimEntry) -> None:
         """Do the steps of a prepared claim that are found not done. The caller holds its locks. Raises DriverError."""
         machine = self._node.machine()
-        admitted = admit(_as_recorded(entry), machine, {entry.ref.uid: entry}, self._node.boot_id)
-        plan = plan_prepare(admitted, self._facts(admitted, machine), self._node.boot_id)
-        if plan.repeats:
-            outcome = self._applier.apply(plan, lambda _step: None, lambda _entry: None)
-            if isinstance(outcome, Failure):
-                raise outcome.error
+        admitted = admit(_as_recorded(entry), machine, {entry.ref.uid: entry}, self._node.rules)
+        facts = self._facts(admitted, machine)
+        if standing(admitted, facts.names, self._node.boot_id) is not Standing.PREPARED:
+            return
+        plan = plan_prepare(admitted, facts, self._node.boot_id, {}, owners((), machine, self._node.boot_id))
+        outcome = self._applier.apply(plan, lambda _step: None, lambda _entry: None)
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        if outcome != entry:
+            self._checkpoint.update(put=[outcome])
 
     # -- locks --------------------------------------------------------------------------------------------------------
 
@@ -250,7 +320,7 @@ def _gpu_uuids(devices: Iterable[AllocatedDevice], machine: Machine) -> set[str]
     for device in devices:
         if not device.admin_access:
             try:
-                uuids.add(find_gpu(machine, device.device).uuid)
+                uuids.add(find_device(machine, device.device).gpu.uuid)
             except DeviceNotFound:
                 continue  # refused later, with its reason
     return uuids

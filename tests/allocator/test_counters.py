@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dra_driver.allocator.allocate import Allocator, Snapshot
 from dra_driver.allocator.cel_engine import CelEngine
@@ -138,6 +142,17 @@ def test_the_reason_names_the_claims_that_hold_the_rest() -> None:
     assert text.endswith("2 short of shared counters, in use by claims demo/one, demo/two")
 
 
+def test_only_claims_in_the_way_are_named() -> None:
+    held = {"far": ["g0-quarter-3"], "near": ["g0-quarter-0"], "whole": ["g1-whole-0"]}
+    first_half = (
+        "device.attributes['gpu.nvidia.com'].size == 'half' && device.attributes['gpu.nvidia.com'].parent == 'g0'"
+    )
+    text = reason(claim("c", request("r", first_half, count=1)), held={**held, "middle": ["g0-quarter-2"]})
+    assert text.endswith("2 short of shared counters, in use by claims demo/far, demo/middle, demo/near")
+    one = reason(claim("c", request("r", WHOLE)), held={"near": ["g0-quarter-0"], "whole": ["g1-whole-0"]})
+    assert one.endswith("1 in use by claim demo/whole, 1 short of shared counters, in use by claim demo/near")
+
+
 def test_all_fails_where_devices_overlap() -> None:
     everything = request("r", QUARTER, allocationMode="All")
     assert len(chosen(claim("c", everything))) == 8
@@ -173,3 +188,35 @@ def test_counter_sets_are_there_once(sets: list[str], problem: str) -> None:
     slices[0]["spec"]["sharedCounters"] = [{"name": name, "counters": {}} for name in sets]
     (found,) = pools_from_slices(slices)
     assert found.problem == problem
+
+
+def _drawn(devices: list[Obj], chosen_numbers: Sequence[int], counter: str) -> int:
+    return sum(int(devices[n]["consumesCounters"][0]["counters"][counter]["value"]) for n in chosen_numbers)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_the_first_set_that_fits_is_given(data: st.DataObject) -> None:
+    """Against trying every set, with devices that draw anything from two counters, and claims that hold some."""
+    amounts = st.integers(0, 3)
+    devices: list[Obj] = [
+        {"name": f"d{n}", "consumesCounters": [{"counterSet": "s", "counters": counters(taken)}]}
+        for n, taken in enumerate(
+            data.draw(st.lists(st.fixed_dictionaries({"a": amounts, "b": amounts}), min_size=1, max_size=6))
+        )
+    ]
+    held = data.draw(st.lists(st.integers(0, len(devices) - 1), unique=True, max_size=2))
+    count, total = data.draw(st.integers(1, 3)), {"a": data.draw(st.integers(0, 6)), "b": data.draw(st.integers(0, 6))}
+    slices = [resource_slice("n", devices)]
+    slices[0]["spec"]["sharedCounters"] = [{"name": "s", "counters": counters(total)}]
+    fitting = [
+        numbers
+        for numbers in combinations([n for n in range(len(devices)) if n not in held], count)
+        if all(_drawn(devices, (*held, *numbers), name) <= most for name, most in total.items())
+    ]
+    wanted = claim("c", request("r", count=count))
+    outcome = allocate(wanted, held={"other": [f"d{n}" for n in held]}, slices=slices)
+    if fitting:
+        assert chosen(wanted, held={"other": [f"d{n}" for n in held]}, slices=slices) == [f"d{n}" for n in fitting[0]]
+    else:
+        assert isinstance(outcome, Failure)

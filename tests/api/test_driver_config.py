@@ -35,7 +35,7 @@ def test_defaults() -> None:
     assert (spec.cdi.root, spec.cdi.hook_path) == (Path("/var/run/cdi"), None)
     assert (spec.hardware.driver_root, spec.hardware.host_root) == (Path("/"), Path("/"))
     assert spec.hardware.container_driver_root == Path("/driver-root")
-    assert (spec.hardware.simulated_state, spec.hardware.rescan_interval) == (None, 10.0)
+    assert (spec.hardware.simulated_state, spec.hardware.rescan_interval) == (None, 5.0)
     election = spec.controller.leader_election
     assert (election.enabled, election.lease_duration, election.renew_deadline, election.retry_period) == (
         True, 15.0, 10.0, 2.0,

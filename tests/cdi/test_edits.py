@@ -162,6 +162,19 @@ def test_the_answer_is_remembered_until_something_changes(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("settled")
+def test_the_content_of_a_program_is_not_the_answers_business(tmp_path: Path) -> None:
+    """It is mounted by its path; a library's content is, since it says the SONAME."""
+    root = small_root(tmp_path)
+    program = add_file(tmp_path, "/usr/bin/nvidia-smi", executable=True)
+    edits = driver_edits(root)
+    first = edits.common(VERSION)
+    program.write_text("another content")
+    assert edits.common(VERSION) is first
+    (tmp_path / f"usr/lib64/libcuda.so.{VERSION}").touch()
+    assert edits.common(VERSION) is not first
+
+
+@pytest.mark.usefixtures("settled")
 def test_a_driver_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     root = small_root(tmp_path / "root")
     edits = driver_edits(root)

@@ -13,7 +13,7 @@ from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import Hook
 from dra_driver.hardware.simulated import host_root
-from dra_driver.hardware.simulated.state import create_state
+from dra_driver.hardware.simulated.state_file import create_state
 from e2e.clusters import programs
 
 pytestmark = pytest.mark.process

@@ -14,7 +14,7 @@ from dra_driver.cdi.store import CdiStore
 from dra_driver.embedded.runtime import ContainerRequest, inject
 from dra_driver.embedded.runtime_cdi import scan
 from dra_driver.hardware.simulated import host_root
-from dra_driver.hardware.simulated.state import create_state
+from dra_driver.hardware.simulated.state_file import create_state
 from tests.cdi.test_conformance import gpu
 
 

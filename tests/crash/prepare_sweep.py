@@ -1,9 +1,13 @@
 """Kills a plugin at every file operation of a prepare or unprepare, and looks at what the next one makes of it.
 
-Run as a program of its own (``python -m tests.crash.prepare_sweep SCENARIO FOLDER``), because it forks: the child does
-the operation and ends itself with ``os._exit`` just before the n-th file operation under the node's folder (an audit
-hook sees open, rename, remove, mkdir and locks), leaving locks, temporary files and half-done work as a kill would. The
-parent then plays the next plugin process. n goes up until the child gets through. Prints the number of kills.
+Run as a program of its own (``python -m tests.crash.prepare_sweep SCENARIO DEVICES FOLDER STRIDE``), because it forks:
+the child does the operation and ends itself with ``os._exit`` just before the n-th file operation under the node's
+folder (an audit hook sees open, rename, remove, mkdir and locks), leaving locks, temporary files and half-done work as
+a kill would. The parent then plays the next plugin process. n goes up by STRIDE until the child gets through. Prints the
+number of kills.
+
+DEVICES is ``whole`` or ``mig``. The simulated GPUs keep their state in a file of the node's folder, so with ``mig`` there
+is a kill around every change of the hardware too.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from kubelet_plugin.prepare.entry import ClaimState
 from kubelet_plugin.prepare.flight import Flight
 from kubelet_plugin.prepare.work import Answer
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
+from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 
 KILLED = 9
 EVENTS = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "fcntl.fcntl"))
@@ -44,9 +50,61 @@ def recovered(engine: PrepareEngine) -> None:
     engine.start()
 
 
-def node_in(folder: Path) -> TestNode:
-    node = TestNode(folder)
-    node.claims.add(claim("u1", result("gpu-1")), claim("u2", result("gpu-2")), claim(BYSTANDER, result("gpu-3")))
+@dataclass(frozen=True)
+class Devices:
+    """What the claims of a sweep are about. ``check`` looks at the hardware; its argument is the prepared claims.
+
+    ``middle``: a file operation in the middle of a prepare.
+    """
+
+    claims: dict[str, tuple[str, ...]]
+    make: Callable[[Path], TestNode]
+    check: Callable[[TestNode, set[str]], None]
+    middle: int
+
+
+def _make_simulated(folder: Path) -> SimulatedNode:
+    is_new = not folder.exists()
+    node = SimulatedNode(folder, first_gpus("h100-sxm5-80gb", 4))
+    if is_new:
+        node.by_hand(node.machine.gpus[2].uuid, FOREIGN_PROFILE, 0)
+    return node
+
+
+def _check_instances(node: TestNode, prepared: set[str]) -> None:
+    """Exactly the prepared claims' instances and the one made by hand; MIG mode is on where there are some."""
+    assert isinstance(node, SimulatedNode)
+    minors = {gpu.uuid: gpu.minor for gpu in node.machine.gpus}
+    there = {
+        f"gpu-{minors[gpu]}-mig-{each.profile_name.replace('.', '')}-{each.profile_id}-{each.placement.start}"
+        for gpu, instances in node.everything().items()
+        for each in instances
+    }
+    names = (name for uid in prepared for name in MIG.claims[uid])
+    assert there == {FOREIGN, *(name for name in names if "mig" in name)}
+    for gpu in node.machine.gpus:
+        assert node.control.mode(gpu.uuid)[0] is any(name.startswith(f"gpu-{gpu.minor}-") for name in there)
+
+
+FOREIGN, FOREIGN_PROFILE = "gpu-2-mig-2g20gb-14-0", 14
+WHOLE = Devices({"u1": ("gpu-1",), "u2": ("gpu-2",), BYSTANDER: ("gpu-3",)}, TestNode, lambda node, prepared: None, 9)
+MIG = Devices(
+    {
+        "u1": ("gpu-1-mig-1g10gb-19-0", "gpu-1-mig-3g40gb-9-4"),
+        "u2": ("gpu-2-mig-1g10gb-19-6",),
+        BYSTANDER: ("gpu-3-mig-4g40gb-5-0",),
+    },
+    _make_simulated,
+    _check_instances,
+    45,
+)
+DEVICES = {"whole": WHOLE, "mig": MIG}
+
+
+def node_in(folder: Path, devices: Devices) -> TestNode:
+    node = devices.make(folder)
+    for uid, names in devices.claims.items():
+        node.claims.add(claim(uid, *(result(name, f"r{number}") for number, name in enumerate(names))))
     engine = node.engine()
     succeeded(run(engine, Operation.PREPARE, BYSTANDER))
     return node
@@ -81,63 +139,68 @@ def killed_at(position: int, folder: Path, act: Callable[[], None]) -> bool:
     return code == KILLED
 
 
-def check_consistent(node: TestNode, engine: PrepareEngine) -> None:
+def check_consistent(node: TestNode, engine: PrepareEngine, devices: Devices) -> None:
     """After recovery: no half-done claim, a CDI file for exactly the prepared ones, and the bystander untouched."""
     entries = engine.entries()
     assert {entry.state for entry in entries.values()} <= {ClaimState.COMPLETED}
     assert set(node.cdi.claim_uids()) == set(entries)
-    assert node.cdi_devices(BYSTANDER) == [f"{BYSTANDER}-gpu-3"]
+    assert node.cdi_devices(BYSTANDER) == [f"{BYSTANDER}-{name}" for name in devices.claims[BYSTANDER]]
     assert node.left_overs() == []
+    devices.check(node, set(entries))
 
 
-def crash_in_prepare_then_retry(node: TestNode, position: int, folder: Path, *, recover: bool) -> bool:
+def crash_in_prepare_then_retry(
+    node: TestNode, devices: Devices, position: int, folder: Path, *, recover: bool
+) -> bool:
     before = node.engine(start=False)
     killed = killed_at(position, folder, lambda: succeeded(run(before, Operation.PREPARE, *UIDS)))
     after = node.engine(start=recover)
     if recover:
-        check_consistent(node, after)
+        check_consistent(node, after, devices)
     answers = run(after, Operation.PREPARE, *UIDS)
     succeeded(answers)
     assert node.cdi.claim_uids() == (BYSTANDER, *UIDS)
     assert run(node.engine(), Operation.PREPARE, *UIDS) == answers
     succeeded(run(after, Operation.UNPREPARE, *UIDS))
-    check_consistent(node, node.engine())
+    check_consistent(node, node.engine(), devices)
     return killed
 
 
-def crash_in_prepare_then_unprepare(node: TestNode, position: int, folder: Path, *, recover: bool) -> bool:
+def crash_in_prepare_then_unprepare(
+    node: TestNode, devices: Devices, position: int, folder: Path, *, recover: bool
+) -> bool:
     before = node.engine(start=False)
     killed = killed_at(position, folder, lambda: succeeded(run(before, Operation.PREPARE, *UIDS)))
     after = node.engine(start=recover)
     succeeded(run(after, Operation.UNPREPARE, *UIDS))
     assert node.cdi.claim_uids() == (BYSTANDER,)
-    check_consistent(node, node.engine())
+    check_consistent(node, node.engine(), devices)
     return killed
 
 
-def crash_in_unprepare(node: TestNode, position: int, folder: Path, *, recover: bool) -> bool:
+def crash_in_unprepare(node: TestNode, devices: Devices, position: int, folder: Path, *, recover: bool) -> bool:
     before = node.engine(start=False)
     succeeded(run(before, Operation.PREPARE, *UIDS))
     killed = killed_at(position, folder, lambda: succeeded(run(before, Operation.UNPREPARE, *UIDS)))
     after = node.engine(start=recover)
     if recover:
-        check_consistent(node, after)
+        check_consistent(node, after, devices)
     succeeded(run(after, Operation.UNPREPARE, *UIDS))
     assert node.cdi.claim_uids() == (BYSTANDER,)
-    check_consistent(node, node.engine())
+    check_consistent(node, node.engine(), devices)
     return killed
 
 
-def crash_in_recovery(node: TestNode, position: int, folder: Path, *, recover: bool) -> bool:
+def crash_in_recovery(node: TestNode, devices: Devices, position: int, folder: Path, *, recover: bool) -> bool:
     """A kill in the middle of the start that follows a kill."""
     before = node.engine(start=False)
-    killed_at(9, folder, lambda: succeeded(run(before, Operation.PREPARE, *UIDS)))
+    killed_at(devices.middle, folder, lambda: succeeded(run(before, Operation.PREPARE, *UIDS)))
     starting = node.engine(start=False)
     killed = killed_at(position, folder, lambda: recovered(starting))
     after = node.engine(start=recover)
     succeeded(run(after, Operation.PREPARE, *UIDS))
     succeeded(run(after, Operation.UNPREPARE, *UIDS))
-    check_consistent(node, node.engine())
+    check_consistent(node, node.engine(), devices)
     return killed
 
 
@@ -149,16 +212,16 @@ SCENARIOS: dict[str, Callable[..., bool]] = {
 }
 
 
-def sweep(scenario: str, folder: Path, *, recover: bool) -> int:
-    """How many different kills there were until the operation got through."""
+def sweep(scenario: str, devices: Devices, folder: Path, stride: int, *, recover: bool) -> int:
+    """How many different kills there were until the operation got through; each ``stride``-th is tried."""
     position = 1
     while True:
         here = folder / f"{scenario}-{position}-{recover}"
-        if not SCENARIOS[scenario](node_in(here), position, here, recover=recover):
-            return position - 1
-        position += 1
+        if not SCENARIOS[scenario](node_in(here, devices), devices, position, here, recover=recover):
+            return position // stride
+        position += stride
 
 
 if __name__ == "__main__":
     for with_recovery in (True, False):
-        print(sweep(sys.argv[1], Path(sys.argv[2]), recover=with_recovery))
+        print(sweep(sys.argv[1], DEVICES[sys.argv[2]], Path(sys.argv[3]), int(sys.argv[4]), recover=with_recovery))

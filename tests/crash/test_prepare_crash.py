@@ -8,20 +8,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.long_runs import LONG, fast_folder
+
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_file_operation(scenario: str, tmp_path: Path) -> None:
+    assert min(_kills(scenario, "whole", tmp_path, 1)) >= 10
+
+
+@pytest.mark.process
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
+def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:
+    """MIG devices, on simulated GPUs: most of the file operations are changes of the hardware's state."""
+    stride = 1 if LONG else 9
+    with fast_folder() as folder:
+        assert min(_kills(scenario, "mig", folder, stride)) >= 20 // stride
+
+
+def _kills(scenario: str, devices: str, folder: Path, stride: int) -> list[int]:
+    """How many kills there were: with recovery at the next plugin's start, and without."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.prepare_sweep", scenario, str(tmp_path)],
+        [sys.executable, "-m", "tests.crash.prepare_sweep", scenario, devices, str(folder), str(stride)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    with_recovery, without = map(int, done.stdout.split())
-    assert with_recovery >= 10
-    assert without >= 10
+    return [int(kills) for kills in done.stdout.split()]

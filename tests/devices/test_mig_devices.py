@@ -199,7 +199,7 @@ def test_partial_compute_instances_that_exist_are_devices_of_their_own() -> None
     assert names(found) == ["gpu-0-mig-1c3g40gb-9-4-c0", "gpu-0-mig-2c3g40gb-9-4-c1"]
     one, two = found.devices
     assert (one.attributes["profile"], two.attributes["profile"]) == ("1c.3g.40gb", "2c.3g.40gb")
-    assert [numbers({"n": each.capacity["multiprocessors"].value})["n"] for each in (one, two)] == [20, 40]
+    assert [numbers({"n": each.capacity["multiprocessors"].value})["n"] for each in (one, two)] == [16, 32]
     assert one.capacity["memory"] == two.capacity["memory"]
 
 
@@ -213,7 +213,7 @@ def test_partial_compute_instances_are_asked_for_and_take_the_whole_gpu_instance
     part, all_of_it = named(found, "gpu-0-mig-1c3g40gb-9-4-c0"), named(found, "gpu-0-mig-3g40gb-9-4")
     assert part.attributes["profile"] == "1c.3g.40gb"
     assert part.consumes == all_of_it.consumes
-    assert part.capacity["multiprocessors"].value == Quantity.of(20)
+    assert part.capacity["multiprocessors"].value == Quantity.of(16)
     assert {**part.capacity, "multiprocessors": None} == {**all_of_it.capacity, "multiprocessors": None}
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Collection, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra_driver.devices.allocatable import allocatable_devices
@@ -89,6 +89,7 @@ def test_a_tainted_place_is_none_that_could_be_lost() -> None:
     assert set(names(wanted)) == set(names(node))
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(names(NODE))), st.permutations(names(NODE)), st.integers(0, len(NODE)))
 def test_devices_only_ever_change_places_within_their_group(in_use: set[str], order: list[str], known: int) -> None:
     """Also for a use that cannot be, and for any published order, of which a part may be missing."""

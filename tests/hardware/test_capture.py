@@ -13,7 +13,7 @@ from dra_driver.cli.capture import capture
 from dra_driver.cli.machine import app
 from dra_driver.hardware.capture import describe
 from dra_driver.hardware.simulated import faults, load_machine, recorded_machines, uninstall
-from dra_driver.hardware.simulated.description import MigDescription, MigInstanceDescription
+from dra_driver.hardware.simulated.description import ComputeInstanceDescription, MigDescription, MigInstanceDescription
 from tests.hardware.conftest import Node, NodeMaker
 
 runner = CliRunner()
@@ -39,7 +39,15 @@ def test_a_simulated_machine_captured_again_is_equal(make_node: NodeMaker, name:
 
 def test_mig_instances_are_captured(make_node: NodeMaker) -> None:
     description = load_machine("a30")
-    mig = MigDescription(enabled=True, instances=(MigInstanceDescription(profile=5, start=2),))
+    halves = tuple(ComputeInstanceDescription(start=start, slices=1) for start in (0, 1))
+    mig = MigDescription(
+        enabled=True,
+        instances=(
+            MigInstanceDescription(profile=14, start=0),
+            MigInstanceDescription(profile=14, start=1, compute_instances=()),
+            MigInstanceDescription(profile=5, start=2, compute_instances=halves),
+        ),
+    )
     first = description.hardware.gpus[0].model_copy(update={"mig": mig})
     hardware = description.hardware.model_copy(update={"gpus": (first, *description.hardware.gpus[1:])})
     node = make_node(description.model_copy(update={"hardware": hardware}))

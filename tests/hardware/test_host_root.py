@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from dra_driver.cdi.mig_capabilities import MigCapabilities, read_mig_capabilities
+from dra_driver.hardware.model import MigPlacement
+from dra_driver.hardware.nvml import MigControl, NvmlCallError
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.rooted import resolve_inside
-from dra_driver.hardware.simulated import create_state, faults, host_root, load_machine, smi
-from dra_driver.hardware.simulated.smi_script import smi_script
+from dra_driver.hardware.simulated import StateFile, capabilities, create_state, faults, host_root, load_machine, smi
+from dra_driver.hardware.simulated.smi_script import SMI_PATH, smi_script
 from dra_driver.hardware.sysfs import Sysfs
 from tests.hardware.conftest import NodeMaker
 
@@ -74,6 +77,85 @@ def test_proc_and_sysfs(tmp_path: Path) -> None:
     assert sysfs.boot_id() == json.loads(state_file.read_text())["bootId"]
     assert sysfs.pcie_root("0000:b7:00.0") == sysfs.pcie_root("0000:bd:00.0") == "pci0000:b0"
     assert sysfs.numa_node("0000:b7:00.0") == 5
+
+
+def test_capabilities_follow_the_instances(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    folder, before = node.root / capabilities.FOLDER, tree(node.root)
+    control, uuid = MigControl(), node.file.read().gpus[1].uuid
+    control.set_mode(uuid, True)
+    assert tree(node.root) == before
+    first = control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
+    second = control.create_gpu_instance(uuid, 14, MigPlacement(0, 2))
+    made = [control.create_compute_instance(uuid, first, 1) for _ in range(2)]
+    access = {path.relative_to(folder).as_posix() for path in folder.rglob("access")}
+    assert access == {
+        "gpu1/mig/gi1/access",
+        "gpu1/mig/gi1/ci0/access",
+        "gpu1/mig/gi1/ci1/access",
+        "gpu1/mig/gi3/access",
+    }
+    assert (folder / "gpu1/mig/gi1/ci1/access").read_text() == (
+        "DeviceFileMinor: 149\nDeviceFileMode: 292\nDeviceFileModify: 1\n"
+    )
+    assert read_mig_capabilities(node.root, 1, first, 1) == MigCapabilities(236, 147, 149)
+    assert host_root.build(node.root, node.state_file) == 0, "what follows is what a build would make"
+    control.destroy_compute_instance(uuid, first, made[0].id)
+    assert not (folder / "gpu1/mig/gi1/ci0").exists()
+    assert read_mig_capabilities(node.root, 1, first, 0) == MigCapabilities(236, 147, 148), "the table has them all"
+    control.destroy_compute_instance(uuid, first, made[1].id)
+    control.destroy_gpu_instance(uuid, first)
+    control.destroy_gpu_instance(uuid, second)
+    assert tree(node.root) - before == {f"{capabilities.FOLDER}/gpu1", f"{capabilities.FOLDER}/gpu1/mig"}
+    assert host_root.build(node.root, node.state_file) == 0
+    assert tree(node.root) == before
+
+
+def test_the_table_of_minors_is_the_kernel_modules(tmp_path: Path) -> None:
+    """Lines of NVIDIA's MIG user guide, and of the comment in its DRA driver."""
+    root, _ = build(tmp_path)
+    table = (root / capabilities.MINORS).read_text().splitlines()
+    assert table[:4] == ["config 1", "monitor 2", "gpu0/gi0/access 3", "gpu0/gi0/ci0/access 4"]
+    assert {"gpu3/gi3/ci3/access 439", "gpu6/gi11/ci5/access 918"} <= set(table)
+    assert table[-1] == "gpu31/gi14/ci7/access 4322"
+
+
+def test_a_tree_that_is_gone_stops_no_change(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    shutil.rmtree(node.root)
+    control, uuid = MigControl(), node.file.read().gpus[0].uuid
+    control.set_mode(uuid, True)
+    control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
+    assert not node.root.exists()
+
+
+def test_a_tree_that_cannot_be_written_is_an_error_of_the_call(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    control, uuid = MigControl(), node.file.read().gpus[0].uuid
+    control.set_mode(uuid, True)
+    (node.root / capabilities.FOLDER / "gpu0").touch()  # where a folder must be
+    with pytest.raises(NvmlCallError, match="OPERATING_SYSTEM"):
+        control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
+
+
+def test_a_build_mends_capabilities_that_a_killed_process_left(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    control, uuid = MigControl(), node.file.read().gpus[0].uuid
+    control.set_mode(uuid, True)
+    before = tree(node.root)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi3").mkdir(parents=True)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi3/access").write_text("stale")
+    assert control.create_gpu_instance(uuid, 14, MigPlacement(0, 2)) == 3
+    assert read_mig_capabilities(node.root, 0, 3, 0).gpu_instance_minor == 30
+    control.destroy_gpu_instance(uuid, 3)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi4").mkdir(parents=True)
+    (node.root / capabilities.FOLDER / "gpu0/mig/gi4/access").write_text("stale")
+    assert host_root.build(node.root, node.state_file) == 1
+    assert tree(node.root) == before
+
+
+def tree(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
 
 
 def stamps(root: Path) -> dict[str, tuple[int, int]]:
@@ -164,6 +246,88 @@ def test_smi_sees_faults(tmp_path: Path) -> None:
     assert call_smi(str(tmp_path / "nothing"), "-L")[0] == 9
 
 
+def test_smi_changes_and_lists_mig(tmp_path: Path) -> None:
+    root, state_file = build(tmp_path, "h100-sxm5-80gb")
+    state, name = StateFile(state_file), str(state_file)
+    assert call_smi(name, "mig", "-lgi") == (0, "No GPU instances found: Not Found\n", "")
+    assert call_smi(name, "-i", "2", "-mig", "1") == (
+        0,
+        "Enabled MIG Mode for GPU 00000000:3A:00.0\nAll done.\n",
+        "",
+    )
+    code, out, _ = call_smi(name, "mig", "-i", "2", "-cgi", "9,2g.20gb:0", "-C")
+    assert code == 0
+    assert out.splitlines() == [
+        "Successfully created GPU instance ID  1 on GPU  2 using profile MIG 3g.40gb (ID  9)",
+        "Successfully created compute instance ID  0 on GPU  2 GPU instance ID  1 using profile MIG 3g.40gb",
+        "Successfully created GPU instance ID  3 on GPU  2 using profile MIG 2g.20gb (ID 14)",
+        "Successfully created compute instance ID  0 on GPU  2 GPU instance ID  3 using profile MIG 2g.20gb",
+    ]
+    devices = [compute.uuid for _, compute in state.read().gpus[2].mig_devices()]
+    listing = call_smi(name, "-L")[1].splitlines()
+    assert listing[3:5] == [
+        f"  MIG 3g.40gb     Device  0: (UUID: {devices[0]})",
+        f"  MIG 2g.20gb     Device  1: (UUID: {devices[1]})",
+    ]
+    assert len(listing) == 10
+    rows = call_smi(name, "mig", "-lgi")[1].splitlines()
+    assert [line.split() for line in rows[5:7]] == [
+        ["|", "2", "MIG", "2g.20gb", "14", "3", "0:2", "|"],
+        ["|", "2", "MIG", "3g.40gb", "9", "1", "4:4", "|"],
+    ]
+    assert ["|", "2", "3", "MIG", "2g.20gb", "0", "0:2", "|"] in [
+        line.split() for line in call_smi(name, "mig", "-lci")[1].splitlines()
+    ]
+    profiles = [line.split() for line in call_smi(name, "mig", "-i", "2", "-lgip")[1].splitlines()]
+    assert ["|", "2", "MIG", "1g.10gb", "19", "2/7", "9.75", "No", "16", "1", "0", "|"] in profiles
+    assert ["|", "2", "MIG", "3g.40gb", "9", "0/2", "39.50", "No", "60", "3", "0", "|"] in profiles
+    assert call_smi(name, "mig", "-i", "2", "-dci", "-gi", "3")[0] == 0
+    assert call_smi(name, "mig", "-i", "2", "-dgi", "-gi", "3")[1] == (
+        "Successfully destroyed GPU instance ID  3 from GPU  2\n"
+    )
+    assert [each.id for each in state.read().gpus[2].instances] == [1]
+    assert (root / capabilities.FOLDER / "gpu2/mig/gi1/ci0/access").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("mig", "-i", "0", "-cgi", "19:6"), 23, "INSUFFICIENT_RESOURCES"),
+        (("mig", "-i", "0", "-cgi", "9:2"), 2, "INVALID_ARGUMENT"),
+        (("mig", "-i", "1", "-cgi", "9"), 3, "NOT_SUPPORTED"),
+        (("mig", "-i", "0", "-dgi"), 19, "still has compute instances"),
+        (("-i", "0", "-mig", "0"), 19, "IN_USE"),
+        (("mig", "-i", "0", "-cgi", "5g.60gb"), 2, "no GPU instance profile 5g.60gb"),
+        (("mig", "-i", "0", "-cgi", "9:four"), 2, "needs a number"),
+        (("mig", "-i", "9", "-lgi"), 2, "no GPU is named 9"),
+        (("mig", "-lgi", "-lci"), 2, "one of"),
+        (("mig", "-lgi", "--verbose"), 2, "does not know --verbose"),
+        (("mig", "-dgi", "-gi", "one"), 2, "must be a number"),
+        (("mig", "-i"), 2, "needs a value"),
+        (("-mig", "on"), 2, "takes 0 or 1"),
+    ],
+)
+def test_smi_refuses_as_nvml_does(tmp_path: Path, options: tuple[str, ...], code: int, said: str) -> None:
+    _, state_file = build(tmp_path, "h100-sxm5-80gb")
+    name = str(state_file)
+    assert call_smi(name, "-i", "0", "-mig", "1")[0] == 0
+    assert call_smi(name, "mig", "-i", "0", "-cgi", "9", "-C")[0] == 0
+    before = StateFile(state_file).read()
+    answer = call_smi(name, *options)
+    assert answer[0] == code
+    assert said in answer[2]
+    assert StateFile(state_file).read() == before
+
+
+def test_smi_tells_of_a_mode_that_waits_for_a_reset_and_of_no_mig(tmp_path: Path) -> None:
+    _, state_file = build(tmp_path / "a", "a30")
+    code, out, _ = call_smi(str(state_file), "-i", "0", "-mig", "1")
+    assert code == 0
+    assert out.startswith("Warning: MIG mode is in pending enable state for GPU 00000000:17:00.0:")
+    _, state_file = build(tmp_path / "b", "t4")
+    assert call_smi(str(state_file), "mig", "-lgip") == (3, "No MIG-supported devices found.\n", "")
+
+
 @pytest.mark.process
 def test_the_installed_nvidia_smi_runs(tmp_path: Path) -> None:
     root, _ = build(tmp_path, "t4")
@@ -211,6 +375,46 @@ def test_nvidia_smi_without_python_lists_the_containers_gpus(tmp_path: Path, she
     assert (code, out) == (2, "")
     assert "--query-gpu=uuid --format=csv: not simulated in a container" in err
     assert call("")[0] == 2
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("shell", shells(), ids=lambda shell: Path(shell[0]).name)
+def test_nvidia_smi_in_a_container_lists_its_mig_devices_only(
+    make_node: NodeMaker, tmp_path: Path, shell: list[str]
+) -> None:
+    """Also those that were made after the tree, and in a script that the container has had all the time."""
+    node = make_node("rtx-pro-6000")
+    dev = tmp_path / "dev"
+    (dev / "nvidia-caps").mkdir(parents=True)
+    script = node.root / SMI_PATH
+    script.write_text(smi_script(node.file.read(), node.state_file, python=Path("/none"), dev=dev))
+    control, uuid = MigControl(), node.file.read().gpus[1].uuid
+    control.set_mode(uuid, True)
+    mine = control.create_gpu_instance(uuid, 64, MigPlacement(6, 6))  # the longest name: 1c.2g.48gb+me.all
+    parts = [control.create_compute_instance(uuid, mine, 1) for _ in range(2)]
+    other = control.create_gpu_instance(uuid, 67, MigPlacement(0, 3))
+    control.create_compute_instance(uuid, other, 1)
+    identity = script.stat().st_ino
+
+    def call() -> list[str]:
+        return subprocess.run(
+            [*shell, str(script), "-L"], capture_output=True, text=True, env={"PATH": "/none"}
+        ).stdout.splitlines()
+
+    (dev / "nvidia1").touch()
+    gpu = f"GPU 0: NVIDIA RTX PRO 6000 Blackwell Server Edition (UUID: {uuid})"
+    assert call() == [gpu]
+    found = read_mig_capabilities(node.root, 1, mine, parts[1].id)
+    (dev / f"nvidia-caps/nvidia-cap{found.compute_instance_minor}").touch()
+    assert call() == [gpu], "the GPU instance's node is missing"
+    (dev / f"nvidia-caps/nvidia-cap{found.gpu_instance_minor}").touch()
+    assert call() == [gpu, f"  MIG 1c.2g.48gb+me.all Device  0: (UUID: {parts[1].uuid})"]
+    for each in parts:
+        control.destroy_compute_instance(uuid, mine, each.id)
+    whole = control.create_compute_instance(uuid, mine, 2)
+    (dev / f"nvidia-caps/nvidia-cap{found.gpu_instance_minor + 1}").touch()
+    assert call() == [gpu, f"  MIG 2g.48gb+me.all Device  0: (UUID: {whole.uuid})"]
+    assert script.stat().st_ino == identity
 
 
 @pytest.mark.process

@@ -172,8 +172,7 @@ def test_the_instance_that_is_gone_is_not_found(mig_node: Node) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda handle: pynvml.nvmlDeviceSetMigMode(handle, 1),
-        lambda handle: pynvml.nvmlDeviceCreateGpuInstance(handle, 19),
+        lambda handle: pynvml.nvmlDeviceSetPersistenceMode(handle, 1),
         pynvml.nvmlDeviceGetFanSpeed,
     ],
 )
@@ -309,3 +308,21 @@ def test_latency_for_every_function_but_one(node: Node) -> None:
     pynvml.nvmlDeviceGetCount()
     pynvml.nvmlSystemGetDriverVersion()
     assert waits == [0.5, 0.5]
+
+
+def test_a_function_that_is_slow_on_one_gpu(node: Node) -> None:
+    waits: list[float] = []
+    faults.inject_latency(node.state_file, "nvmlDeviceGetSerial", 20.0, gpu=3)
+    faults.inject_latency(node.state_file, "nvmlDeviceGetSerial", 30.0, gpu=3)
+    faults.inject_latency(node.state_file, "*", 0.5)
+    binding.replace(SimulatedLibrary(node.file, sleep=waits.append))
+    pynvml.nvmlInit()
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in (2, 3)]
+    waits.clear()
+    for handle in handles:
+        pynvml.nvmlDeviceGetSerial(handle)
+        pynvml.nvmlDeviceGetName(handle)
+    assert waits == [0.5, 0.5, 30.0, 0.5]
+    faults.clear_faults(node.state_file)
+    pynvml.nvmlDeviceGetSerial(handles[1])
+    assert waits == [0.5, 0.5, 30.0, 0.5]

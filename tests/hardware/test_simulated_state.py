@@ -12,6 +12,7 @@ import pynvml
 import pytest
 
 from dra_driver.errors import HardwareUnavailable
+from dra_driver.hardware.nvml import MigControl
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.simulated import SimulatedState, StateFile, create_state, faults, install
 from tests.hardware.conftest import NodeMaker
@@ -66,6 +67,45 @@ def test_two_views_never_lose_an_update(tmp_path: Path) -> None:
 
 def _set_exclusive(index: int, state: SimulatedState) -> SimulatedState:
     return state.with_gpu(index, state.gpus[index].model_copy(update={"compute_mode": 3}))
+
+
+def test_a_quick_reader_misses_no_state(tmp_path: Path) -> None:
+    """States of one size within one tick of the kernel's clock, with inode numbers given again."""
+    path = tmp_path / "state.json"
+    create_state("t4", path)
+    writer, reader = StateFile(path), StateFile(path)
+    for mode in range(200):
+        writer.update(partial(_set_mode, mode % 2 * 3))
+        assert reader.read().gpus[0].compute_mode == mode % 2 * 3
+
+
+def _set_mode(mode: int, state: SimulatedState) -> SimulatedState:
+    return state.with_gpu(0, state.gpus[0].model_copy(update={"compute_mode": mode}))
+
+
+@pytest.mark.process
+def test_two_processes_create_without_losing_an_instance(make_node: NodeMaker) -> None:
+    node = make_node("h100-nvl")
+    uuids = [gpu.uuid for gpu in node.file.read().gpus]
+    for uuid in uuids:
+        MigControl().set_mode(uuid, True)
+    script = (
+        "import sys; from pathlib import Path; import pynvml\n"
+        "from dra_driver.hardware.simulated import install\n"
+        "from dra_driver.hardware.nvml import MigControl\n"
+        "from dra_driver.hardware.model import MigPlacement\n"
+        "install(Path(sys.argv[1])); pynvml.nvmlInit(); control = MigControl()\n"
+        "for start in range(7):\n"
+        "    made = control.create_gpu_instance(sys.argv[2], 19, MigPlacement(start, 1))\n"
+        "    control.create_compute_instance(sys.argv[2], made, 1)\n"
+    )
+    arguments = [[sys.executable, "-c", script, str(node.state_file), uuid] for uuid in uuids]
+    running = [subprocess.Popen(each, cwd=Path(__file__).parents[2]) for each in arguments]
+    assert [each.wait(30) for each in running] == [0, 0]
+    for gpu in node.file.read().gpus:
+        assert [each.start for each in gpu.instances] == list(range(7))
+        assert len({compute.uuid for _, compute in gpu.mig_devices()}) == 7
+    assert len(list((node.root / "proc/driver/nvidia/capabilities").rglob("ci0/access"))) == 14
 
 
 def test_an_update_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:

@@ -170,8 +170,8 @@ class Cluster:
         self.api = EmbeddedApi()
         self.kubelet = FakeKubelet(NODE, self.api, root, [self.cdi_dir], options=options)
 
-    def claim(self, name: str, *, driver: str = DRIVER) -> Obj:
-        """An allocated claim with one request, gpu."""
+    def claim(self, name: str, *, driver: str = DRIVER, device: str = "gpu-0") -> Obj:
+        """An allocated claim with one request, gpu, that has ``device``."""
         request = {"name": "gpu", "exactly": {"deviceClassName": DRIVER}}
         created = self.api.create(
             RESOURCE_CLAIMS,
@@ -182,7 +182,7 @@ class Cluster:
                 "spec": {"devices": {"requests": [request]}},
             },
         )
-        result = {"request": "gpu", "driver": driver, "pool": NODE, "device": "gpu-0"}
+        result = {"request": "gpu", "driver": driver, "pool": NODE, "device": device}
         created["status"] = {"allocation": {"devices": {"results": [result]}}}
         return self.api.update(RESOURCE_CLAIMS, created, subresource="status")
 

@@ -40,6 +40,23 @@ def test_a_gpu_that_is_offered_only_in_parts_is_no_device() -> None:
     assert device_health(state(partitioned), NONE, {"gpu-0": "GPU-0"}) == healthy("gpu-0"), "held since before"
 
 
+def test_a_gpu_that_is_divided_for_claims_is_a_device_all_the_same() -> None:
+    hopper = replace(gpu(0), cuda_compute_capability="9.0", mig=MigState(enabled=True, pending=True))
+    assert device_health(state(hopper), NONE, NONE) == healthy("gpu-0")
+
+
+def test_a_mig_device_is_as_well_as_its_gpu_and_has_to_be_there() -> None:
+    held = {"gpu-0-mig-1g5gb-19-0": "GPU-0", "gpu-0-mig-1g5gb-19-1": "GPU-0"}
+    assert device_health(state(gpu(0)), NONE, held) == healthy("gpu-0", *held)
+    told = device_health(state(gpu(0)), NONE, held, {"gpu-0-mig-1g5gb-19-1"})
+    assert told == (
+        *healthy("gpu-0", "gpu-0-mig-1g5gb-19-0"),
+        DeviceHealth("gpu-0-mig-1g5gb-19-1", Health.UNHEALTHY, "somebody has destroyed this MIG device of GPU GPU-0"),
+    )
+    told = device_health(state(problems=(lost(0, "GPU-0"),)), NONE, held)
+    assert [each.message for each in told] == ["it fell off the bus"] * 2
+
+
 def test_a_lost_gpu_that_was_seen_before_is_unhealthy_with_its_message() -> None:
     known = remember(NONE, Machine("580", 13000, (gpu(0), gpu(1))))
     told = device_health(state(gpu(0), problems=(lost(1, "GPU-1"),)), known, NONE)

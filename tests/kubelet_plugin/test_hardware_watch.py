@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -127,3 +128,30 @@ def test_a_hanging_reading_blocks_nobody_and_is_seen(watch: HardwareWatch, hardw
     watch.stop(timeout=0.05)
     assert hardware.stops == 0  # the library is in use
     hardware.hang.set()
+
+
+def test_listeners_to_readings_hear_also_of_those_that_change_nothing(watch: HardwareWatch) -> None:
+    changes, readings = [], []
+    watch.on_change(lambda: changes.append(1))
+    watch.on_reading(lambda: readings.append(watch.state.machine))
+    watch.scan()
+    watch.scan()
+    assert len(changes) == 1
+    assert readings == [MACHINE, MACHINE]
+
+
+def test_a_listener_may_ask_for_the_next_reading_soon(hardware: Hardware, watch: HardwareWatch) -> None:
+    def ask() -> None:
+        if hardware.reads < 3:
+            watch.request_scan_within(1.0)
+            watch.request_scan_within(0.01)
+
+    watch.on_reading(ask)
+    watch.start()
+    eventually(lambda: hardware.reads == 3)
+    assert not eventually_more(hardware), "an interval of 0 reads no more by itself"
+
+
+def eventually_more(hardware: Hardware) -> bool:
+    time.sleep(0.1)
+    return hardware.reads > 3

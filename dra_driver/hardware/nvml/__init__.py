@@ -1,12 +1,35 @@
 """Real hardware through NVML: reads the node's GPUs into a :class:`~dra_driver.hardware.model.Machine`.
 
 ``binding`` is the one module of the project that imports pynvml; ``library`` finds the driver's library under a driver
-root, ``gpu`` and ``mig`` read one GPU, ``reader`` puts it together and owns NVML's life.
+root, ``gpu`` and ``mig`` read one GPU, ``reader`` puts it together and owns NVML's life; ``mig_control`` changes MIG,
+``events`` waits for what GPUs report.
 """
 
 from dra_driver.hardware.nvml.board import Board
-from dra_driver.hardware.nvml.errors import NvmlCallError
+from dra_driver.hardware.nvml.errors import (
+    GpuBusy,
+    InstanceInUse,
+    MigModePending,
+    NvmlCallError,
+    PlacementOccupied,
+)
+from dra_driver.hardware.nvml.events import GpuEvent, GpuEvents
 from dra_driver.hardware.nvml.gpu import PciTopology
+from dra_driver.hardware.nvml.mig_control import MigControl
 from dra_driver.hardware.nvml.reader import GpuProblem, NvmlHardware, Reading
 
-__all__ = ["Board", "GpuProblem", "NvmlCallError", "NvmlHardware", "PciTopology", "Reading"]
+__all__ = [
+    "Board",
+    "GpuBusy",
+    "GpuEvent",
+    "GpuEvents",
+    "GpuProblem",
+    "InstanceInUse",
+    "MigControl",
+    "MigModePending",
+    "NvmlCallError",
+    "NvmlHardware",
+    "PciTopology",
+    "PlacementOccupied",
+    "Reading",
+]

@@ -35,6 +35,30 @@ class NvmlCallError(HardwareError):
         return self.code in GONE
 
 
+class PlacementOccupied(HardwareError):
+    """NVML has no room for an instance where it was to be made, whatever its lists say."""
+
+    reason = "MigPlacementOccupied"
+
+
+class InstanceInUse(HardwareError):
+    """A GPU or compute instance is not destroyed: a process uses it, or it still has compute instances."""
+
+    reason = "MigInstanceInUse"
+
+
+class MigModePending(HardwareError):
+    """MIG mode does not change before the GPU is reset."""
+
+    reason = "MigModeNeedsReset"
+
+
+class GpuBusy(HardwareError):
+    """MIG mode does not change while a process or a MIG instance holds the GPU."""
+
+    reason = "GpuBusy"
+
+
 def call_failed(function: str, device: str, code: int) -> HardwareError:
     """The error to raise for a failed call: HardwareUnavailable when NVML as a whole cannot be used."""
     known = _known(code)

@@ -1,12 +1,17 @@
 """Reads the MIG side of one GPU: mode, profile table with placements, existing instances. It changes nothing.
 
+Instances are found from two sides: GPU instances by profile (only so is one without a compute instance seen), compute
+instances by MIG device. They may come and go meanwhile; then the reading begins anew.
+
 Profiles are enumerated by NVML's own index until it answers "invalid argument", so that a profile that a newer driver
 adds is found without a new release of ours. ``id`` (the hardware's) and ``enum_index`` (NVML's) are different numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from ctypes import byref, c_uint
+from dataclasses import dataclass
 from typing import Any
 
 from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile, MigState
@@ -16,58 +21,109 @@ from dra_driver.hardware.nvml.errors import NvmlCallError
 
 _PROFILE_INFO_VERSION = 2  # the first that carries the profile's name
 _MOST_PROFILES = 256  # a library that never says "invalid argument" must not hold us forever
+_MOST_READINGS = 5
+_CHANGED_MEANWHILE = frozenset({Return.NOT_FOUND, Return.INVALID_ARGUMENT, Return.NOT_SUPPORTED})
 
 
 def read_mig(handle: Any, device: str) -> MigState | None:
     """MIG of a GPU; None when the product has none."""
-    mode = query("nvmlDeviceGetMigMode", handle, device=device)
+    mode = read_mode(handle, device)
     if mode is None:
         return None
-    current, pending = mode
     profiles = _profiles(handle, device)
-    if not current and not profiles:
+    if not mode[0] and not profiles:
         # Some products without MIG answer the mode query all the same. A MIG product lists profiles even with MIG off.
         return None
-    return MigState(
-        enabled=bool(current),
-        pending=bool(pending),
-        profiles=profiles,
-        instances=_instances(handle, device, profiles) if current else (),
-    )
+    (enabled, pending), instances = _settled(handle, device, [_listed(each) for each in profiles])
+    return MigState(enabled=enabled, pending=pending, profiles=profiles, instances=instances)
+
+
+def read_mode(handle: Any, device: str) -> tuple[bool, bool] | None:
+    """MIG mode now and after the next reset; None when the product has no MIG."""
+    mode = query("nvmlDeviceGetMigMode", handle, device=device)
+    return None if mode is None else (bool(mode[0]), bool(mode[1]))
+
+
+def read_instances(handle: Any, device: str) -> tuple[GpuInstance, ...]:
+    """The GPU instances with their compute instances, by placement; none where MIG is off or unknown."""
+    mode = read_mode(handle, device)
+    if mode is None or not mode[0]:
+        return ()
+    listed = [_Listed(int(info.id), _name(info), int(info.instanceCount)) for _, info in _profile_infos(handle, device)]
+    return _settled(handle, device, listed)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What finding a profile's instances takes."""
+
+    id: int
+    name: str
+    instance_count: int
+
+
+def _listed(profile: MigProfile) -> _Listed:
+    return _Listed(profile.id, profile.name, profile.instance_count)
+
+
+def _settled(
+    handle: Any, device: str, profiles: Sequence[_Listed]
+) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
+    """Mode and instances of one moment, or nearly: tried again when an instance went while it was looked at."""
+    for _ in range(_MOST_READINGS - 1):
+        try:
+            return _mode_and_instances(handle, device, profiles)
+        except NvmlCallError as error:
+            if error.code not in _CHANGED_MEANWHILE:
+                raise
+    return _mode_and_instances(handle, device, profiles)
+
+
+def _mode_and_instances(
+    handle: Any, device: str, profiles: Sequence[_Listed]
+) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
+    mode = read_mode(handle, device) or (False, False)
+    return mode, _instances(handle, device, profiles) if mode[0] else ()
 
 
 def _profiles(handle: Any, device: str) -> tuple[MigProfile, ...]:
-    found: list[MigProfile] = []
+    return tuple(
+        MigProfile(
+            name=_name(info),
+            id=int(info.id),
+            enum_index=enum_index,
+            slice_count=int(info.sliceCount),
+            instance_count=int(info.instanceCount),
+            memory_mib=int(info.memorySizeMB),
+            multiprocessors=int(info.multiprocessorCount),
+            copy_engines=int(info.copyEngineCount),
+            decoders=int(info.decoderCount),
+            encoders=int(info.encoderCount),
+            jpeg_engines=int(info.jpegCount),
+            ofa_engines=int(info.ofaCount),
+            placements=_placements(handle, device, int(info.id)),
+            p2p_supported=bool(info.isP2pSupported),
+        )
+        for enum_index, info in _profile_infos(handle, device)
+    )
+
+
+def _profile_infos(handle: Any, device: str) -> Iterator[tuple[int, Any]]:
+    """NVML's profile information, with its own index."""
+    function = "nvmlDeviceGetGpuInstanceProfileInfo"
     for enum_index in range(_MOST_PROFILES):
         try:
-            info = query(
-                "nvmlDeviceGetGpuInstanceProfileInfo", handle, enum_index, _PROFILE_INFO_VERSION, device=device
-            )
+            info = query(function, handle, enum_index, _PROFILE_INFO_VERSION, device=device)
         except NvmlCallError as error:
             if error.code == Return.INVALID_ARGUMENT:
-                break
+                return
             raise
-        if info is None:
-            continue
-        found.append(
-            MigProfile(
-                name=str(info.name).removeprefix("MIG "),
-                id=int(info.id),
-                enum_index=enum_index,
-                slice_count=int(info.sliceCount),
-                instance_count=int(info.instanceCount),
-                memory_mib=int(info.memorySizeMB),
-                multiprocessors=int(info.multiprocessorCount),
-                copy_engines=int(info.copyEngineCount),
-                decoders=int(info.decoderCount),
-                encoders=int(info.encoderCount),
-                jpeg_engines=int(info.jpegCount),
-                ofa_engines=int(info.ofaCount),
-                placements=_placements(handle, device, int(info.id)),
-                p2p_supported=bool(info.isP2pSupported),
-            )
-        )
-    return tuple(found)
+        if info is not None:
+            yield enum_index, info
+
+
+def _name(info: Any) -> str:
+    return str(info.name).removeprefix("MIG ")
 
 
 def _placements(handle: Any, device: str, profile_id: int) -> tuple[MigPlacement, ...]:
@@ -79,8 +135,7 @@ def _placements(handle: Any, device: str, profile_id: int) -> tuple[MigPlacement
     return tuple(sorted(MigPlacement(start=int(each.start), size=int(each.size)) for each in buffer[: count.value]))
 
 
-def _instances(handle: Any, device: str, profiles: tuple[MigProfile, ...]) -> tuple[GpuInstance, ...]:
-    """Every GPU instance, also one without a compute instance, which has no MIG device."""
+def _instances(handle: Any, device: str, profiles: Sequence[_Listed]) -> tuple[GpuInstance, ...]:
     compute = _compute_instances(handle, device)
     found = (
         GpuInstance(
@@ -108,17 +163,28 @@ def _compute_instances(handle: Any, device: str) -> dict[int, list[ComputeInstan
             raise
         mig_device = f"MIG device {index} of {device}"
         gpu_instance = int(call("nvmlDeviceGetGpuInstanceId", mig, device=mig_device))
+        compute = int(call("nvmlDeviceGetComputeInstanceId", mig, device=mig_device))
+        attributes = call("nvmlDeviceGetAttributes_v2", mig, device=mig_device)
+        slices = int(attributes.computeInstanceSliceCount)
+        whole = slices == int(attributes.gpuInstanceSliceCount)
         found.setdefault(gpu_instance, []).append(
             ComputeInstance(
-                id=int(call("nvmlDeviceGetComputeInstanceId", mig, device=mig_device)),
+                id=compute,
                 uuid=str(call("nvmlDeviceGetUUID", mig, device=mig_device)),
-                slices=int(call("nvmlDeviceGetAttributes_v2", mig, device=mig_device).computeInstanceSliceCount),
+                slices=slices,
+                start=0 if whole else _compute_start(handle, gpu_instance, compute, mig_device),
             )
         )
     return found
 
 
-def _gpu_instances(handle: Any, device: str, profile: MigProfile) -> list[Any]:
+def _compute_start(handle: Any, gpu_instance: int, compute_instance: int, device: str) -> int:
+    parent = call("nvmlDeviceGetGpuInstanceById", handle, gpu_instance, device=device)
+    compute = call("nvmlGpuInstanceGetComputeInstanceById", parent, compute_instance, device=device)
+    return int(call("nvmlComputeInstanceGetInfo", compute, device=device).placement.start)
+
+
+def _gpu_instances(handle: Any, device: str, profile: _Listed) -> list[Any]:
     count = c_uint(0)
     buffer = array("c_nvmlGpuInstance_t", max(profile.instance_count, 1))
     call("nvmlDeviceGetGpuInstances", handle, profile.id, buffer, byref(count), device=device)

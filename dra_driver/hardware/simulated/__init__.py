@@ -4,8 +4,9 @@
 place of libnvidia-ml for this process, so that pynvml and our adapter run for real on it. ``faults`` plays what goes
 wrong, ``host_root`` builds the node's file tree, ``smi`` is its nvidia-smi, ``node_folder`` makes a node's files.
 
-Who owns what: ``description`` the machine files, ``state`` the shared file, ``library`` the C interface with
-``system``, ``device``, ``telemetry`` and ``mig`` as its functions.
+Who owns what: ``description`` the machine files, ``state`` what can change, ``state_file`` the file that processes
+share, ``library`` the C interface with ``system``, ``device``, ``telemetry``, ``mig`` and ``events`` as its functions,
+``placing`` what fits on a GPU, ``capabilities`` and ``host_mirror`` what the tree shows of MIG.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dra_driver.hardware.simulated.description import (
     recorded_machines,
 )
 from dra_driver.hardware.simulated.library import SimulatedLibrary
-from dra_driver.hardware.simulated.state import SimulatedState, StateFile, create_state
+from dra_driver.hardware.simulated.state import SimulatedState
+from dra_driver.hardware.simulated.state_file import StateFile, create_state
 
 __all__ = [
     "MachineDescription",

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.simulated.arguments import Refused, set_address, target
 from dra_driver.hardware.simulated.description import GpuDescription, ProductDescription, ProfileDescription
 from dra_driver.hardware.simulated.handles import Handles, Kind, Target
-from dra_driver.hardware.simulated.state import GpuState, InstanceState, SimulatedState, StateFile
+from dra_driver.hardware.simulated.state import ComputeInstanceState, GpuInstanceState, GpuState, SimulatedState
+from dra_driver.hardware.simulated.state_file import StateFile
+
+
+class EventSetTable(Protocol):
+    """What the functions of event sets need; :class:`dra_driver.hardware.simulated.events.EventSets` is one."""
+
+    def create(self) -> int: ...
+    def register(self, event_set: int, gpu: int, types: int, state: GpuState) -> None: ...
+    def take(self, event_set: int, state: SimulatedState) -> tuple[int, int, int] | None: ...
+    def free(self, event_set: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,7 @@ class Call:
     state: SimulatedState
     file: StateFile
     handles: Handles
+    events: EventSetTable
 
     def give_handle(self, pointer: Any, wanted: Target) -> None:
         set_address(target(pointer), self.handles.address(wanted))
@@ -58,13 +69,14 @@ class DeviceCall(Call):
         return self.state.gpus[self.index]
 
     @property
-    def instance(self) -> InstanceState:
-        """The MIG device or instance that the handle stands for; "not found" when it is gone meanwhile."""
-        for each in self.gpu.instances:
-            same_compute = self.target.compute_instance in (-1, each.compute_instance)
-            if each.gpu_instance == self.target.gpu_instance and same_compute:
-                return each
-        raise Refused(Return.NOT_FOUND)
+    def instance(self) -> GpuInstanceState:
+        """The GPU instance that the handle stands for or is in; "not found" when it is gone meanwhile."""
+        return instance_of(self.gpu, self.target)
+
+    @property
+    def compute_instance(self) -> ComputeInstanceState:
+        """The compute instance (so the MIG device) that the handle stands for; "not found" when it is gone."""
+        return compute_instance_of(self.gpu, self.target)[1]
 
     @property
     def instance_profile(self) -> ProfileDescription:
@@ -72,6 +84,34 @@ class DeviceCall(Call):
         if profile is None:
             raise Refused(Return.UNKNOWN)
         return profile
+
+    def require_privileges(self) -> None:
+        if not self.state.privileged:
+            raise Refused(Return.NO_PERMISSION)
+
+    def change_gpu(self, change: Callable[[GpuState], GpuState]) -> None:
+        """Replace this GPU by ``change`` of it, as it is when nobody else changes the state. It may refuse."""
+        self.file.update(lambda state: state.with_gpu(self.index, change(state.gpus[self.index])))
+
+
+def instance_of(gpu: GpuState, target: Target) -> GpuInstanceState:
+    """What a handle of a GPU instance, a compute instance or a MIG device is in; "not found" when it is gone."""
+    instance = gpu.instance(target.gpu_instance)
+    if instance is None:
+        raise Refused(Return.NOT_FOUND)
+    if target.compute_instance == -1:
+        if instance.created != target.created:
+            raise Refused(Return.NOT_FOUND)
+        return instance
+    return compute_instance_of(gpu, target)[0]
+
+
+def compute_instance_of(gpu: GpuState, target: Target) -> tuple[GpuInstanceState, ComputeInstanceState]:
+    """What a handle of a compute instance or a MIG device stands for; "not found" when it is gone."""
+    for instance, compute in gpu.mig_devices():
+        if (instance.id, compute.id, compute.created) == (target.gpu_instance, target.compute_instance, target.created):
+            return instance, compute
+    raise Refused(Return.NOT_FOUND)
 
 
 @dataclass(frozen=True, slots=True)

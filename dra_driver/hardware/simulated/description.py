@@ -78,12 +78,33 @@ class ProductDescription(_Strict):
     power_limit_milliwatts: int | None = Field(default=None, gt=0)
     mig_profiles: tuple[ProfileDescription, ...] | None = None
 
+    def profile(self, profile_id: int) -> ProfileDescription | None:
+        """The profile with the hardware's id ``profile_id``."""
+        return next((profile for profile in self.mig_profiles or () if profile.id == profile_id), None)
+
+
+class ComputeInstanceDescription(_Strict):
+    """A part of a GPU instance's compute slices."""
+
+    start: Count
+    slices: int = Field(ge=1)
+
 
 class MigInstanceDescription(_Strict):
-    """A MIG device that exists when the simulation starts."""
+    """A GPU instance that exists when the simulation starts.
+
+    ``compute_instances`` absent: one that fills it, so one MIG device; empty: none.
+    """
 
     profile: Count
     start: Count
+    compute_instances: tuple[ComputeInstanceDescription, ...] | None = None
+
+    def computing(self, profile: ProfileDescription) -> tuple[ComputeInstanceDescription, ...]:
+        """The compute instances in a GPU instance of ``profile``."""
+        if self.compute_instances is None:
+            return (ComputeInstanceDescription(start=0, slices=profile.slices),)
+        return self.compute_instances
 
 
 class MigDescription(_Strict):
@@ -224,6 +245,9 @@ def _mig_contradictions(number: int, mig: MigDescription, product: ProductDescri
         if taken & slices:
             yield f"{where}.instances[{position}]: overlaps another instance"
         taken |= slices
+        computing = [each for run in instance.computing(profile) for each in range(run.start, run.start + run.slices)]
+        if len(set(computing)) != len(computing) or any(each >= profile.slices for each in computing):
+            yield f"{where}.instances[{position}].computeInstances: overlap, or end beyond {profile.name}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:

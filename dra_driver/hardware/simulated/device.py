@@ -9,7 +9,7 @@ from dra_driver.hardware.nvml.names import ADDRESSING_MODES, ARCHITECTURES, BRAN
 from dra_driver.hardware.simulated.arguments import Refused, number, require_version, target, write_text
 from dra_driver.hardware.simulated.calls import DeviceCall, Function, FunctionTable
 from dra_driver.hardware.simulated.handles import Kind
-from dra_driver.hardware.simulated.state import SimulatedState
+from dra_driver.hardware.simulated.placing import device_name
 
 _MEMORY_V2 = 0x02000028  # nvmlMemory_v2
 _ADDRESSING_MODE_V1 = 0x01000008  # nvmlDeviceAddressingMode_v1
@@ -28,12 +28,12 @@ def _code_of(names: dict[int, str], name: str | None) -> int | None:
 def _name(call: DeviceCall, buffer: Any, length: Any) -> None:
     name = call.product.name
     if call.target.kind is Kind.MIG_DEVICE:
-        name = f"{name} MIG {call.instance_profile.name}"
+        name = f"{name} MIG {device_name(call.instance_profile, call.compute_instance.slices)}"
     write_text(buffer, length, name)
 
 
 def _uuid(call: DeviceCall, buffer: Any, length: Any) -> None:
-    write_text(buffer, length, call.instance.uuid if call.target.kind is Kind.MIG_DEVICE else call.gpu.uuid)
+    write_text(buffer, length, call.compute_instance.uuid if call.target.kind is Kind.MIG_DEVICE else call.gpu.uuid)
 
 
 def _serial(call: DeviceCall, buffer: Any, length: Any) -> None:
@@ -114,13 +114,8 @@ def _set_compute_mode(call: DeviceCall, mode: Any) -> None:
         raise Refused(Return.INVALID_ARGUMENT)
     if wanted == _EXCLUSIVE_THREAD:
         raise Refused(Return.NOT_SUPPORTED)
-    if not call.state.privileged:
-        raise Refused(Return.NO_PERMISSION)
-
-    def change(state: SimulatedState) -> SimulatedState:
-        return state.with_gpu(call.index, state.gpus[call.index].model_copy(update={"compute_mode": wanted}))
-
-    call.file.update(change)
+    call.require_privileges()
+    call.change_gpu(lambda gpu: gpu.model_copy(update={"compute_mode": wanted}))
 
 
 def _is_mig_device(call: DeviceCall, answer: Any) -> None:

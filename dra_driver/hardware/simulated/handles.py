@@ -1,4 +1,4 @@
-"""Opaque handles of the simulated library: numbers that stand for a GPU, a MIG device or an instance.
+"""Opaque handles of the simulated library: numbers that stand for a GPU, a MIG device, an instance, an event set.
 
 Handles are this process's own, as with the real library. A number that was never given out, or that stands for another
 kind of thing, is refused.
@@ -12,6 +12,7 @@ from enum import Enum
 
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.simulated.arguments import Refused
+from dra_driver.hardware.simulated.state import ComputeInstanceState, GpuInstanceState
 
 _FIRST = 0x6E760000  # any number that is not near zero
 _STEP = 0x100
@@ -22,16 +23,34 @@ class Kind(Enum):
     MIG_DEVICE = "mig device"
     GPU_INSTANCE = "gpu instance"
     COMPUTE_INSTANCE = "compute instance"
+    EVENT_SET = "event set"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a handle stands for. Instance ids are -1 where they do not apply."""
+    """What a handle stands for. Numbers are -1 where they do not apply.
+
+    ``created`` is the creation that made the instance or event set: a handle of a destroyed instance does not stand for
+    the next one with the same ids.
+    """
 
     kind: Kind
     gpu: int
     gpu_instance: int = -1
     compute_instance: int = -1
+    created: int = -1
+
+    @classmethod
+    def of_gpu_instance(cls, gpu: int, instance: GpuInstanceState) -> Target:
+        return cls(Kind.GPU_INSTANCE, gpu, instance.id, created=instance.created)
+
+    @classmethod
+    def of_compute_instance(cls, gpu: int, instance: GpuInstanceState, compute: ComputeInstanceState) -> Target:
+        return cls(Kind.COMPUTE_INSTANCE, gpu, instance.id, compute.id, compute.created)
+
+    @classmethod
+    def of_mig_device(cls, gpu: int, instance: GpuInstanceState, compute: ComputeInstanceState) -> Target:
+        return cls(Kind.MIG_DEVICE, gpu, instance.id, compute.id, compute.created)
 
 
 class Handles:

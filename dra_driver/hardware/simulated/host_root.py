@@ -11,10 +11,13 @@ the other programs of the driver only say that they are not simulated.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from dra_driver.hardware.simulated.smi_script import smi_script
-from dra_driver.hardware.simulated.state import SimulatedState, StateFile
+from dra_driver.hardware.simulated import capabilities
+from dra_driver.hardware.simulated.smi_script import SMI_PATH, smi_script
+from dra_driver.hardware.simulated.state import SimulatedState
+from dra_driver.hardware.simulated.state_file import StateFile
 from dra_driver.hardware.simulated.tree import Tree
 
 # Majors as on a usual node: the frontend's is fixed (195), the others are given by the kernel.
@@ -67,15 +70,19 @@ def build(root: Path, state_file: Path) -> int:
     """Make the tree for the machine in ``state_file`` under ``root``; returns how many files it had to change.
 
     May be repeated at any time, also while containers use the tree: what is right is not touched, what another machine
-    left is removed. HardwareUnavailable when the state cannot be read, OSError when the tree cannot be written.
+    left is removed. From now on the tree follows the MIG instances of the state. HardwareUnavailable when the state
+    cannot be read, OSError when the tree cannot be written.
     """
-    state = StateFile(state_file).read()
+    file = StateFile(state_file)
     tree = Tree(root)
-    _build_devices(tree, state)
-    _build_libraries(tree, state)
-    _build_programs(tree, state, state_file)
-    _build_sysfs(tree, state)
-    _build_proc(tree, state)
+    with file.exclusively():  # no MIG instance comes or goes meanwhile
+        state = file.read().model_copy(update={"host_tree": os.path.relpath(root, state_file.parent)})
+        _build_devices(tree, state)
+        _build_libraries(tree, state)
+        _build_programs(tree, state, state_file)
+        _build_sysfs(tree, state)
+        _build_proc(tree, state)
+        file.replace(state)
     return tree.changed
 
 
@@ -107,7 +114,7 @@ def _build_libraries(tree: Tree, state: SimulatedState) -> None:
 
 
 def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None:
-    tree.file("usr/bin/nvidia-smi", smi_script(state, state_file), mode=0o755)
+    tree.file(SMI_PATH, smi_script(state, state_file), mode=0o755)
     for name in _SILENT_PROGRAMS:
         tree.file(f"usr/bin/{name}", f"#!/bin/sh\necho '{name}: not simulated' >&2\nexit 1\n", mode=0o755)
 
@@ -142,5 +149,11 @@ def _build_proc(tree: Tree, state: SimulatedState) -> None:
             f"Model: \t\t {state.product(index).name}\nGPU UUID: \t {state.gpus[index].uuid}\n"
             f"Bus Location: \t {gpu.pci_bus_id}\nDevice Minor: \t {gpu.minor}\n",
         )
+        for name, content in capabilities.instance_files(gpu.minor, state.gpus[index]).items():
+            tree.file(name, content, mode=capabilities.CAPABILITY_MODE)
+    for name, content in capabilities.general_files():
+        tree.file(name, content, mode=capabilities.CAPABILITY_MODE)
+    tree.file(capabilities.MINORS, capabilities.mig_minors(), mode=capabilities.CAPABILITY_MODE)
     tree.file("proc/sys/kernel/random/boot_id", f"{state.boot_id}\n")
     tree.prune("proc/driver/nvidia/gpus")
+    tree.prune(capabilities.FOLDER)

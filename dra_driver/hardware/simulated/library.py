@@ -3,25 +3,36 @@
 It stands in the place of ``pynvml.nvmlLib``, so pynvml's own wrappers and our adapter run for real. An attribute that
 is not there is an AttributeError, which pynvml reports as "function not found", as with an older driver; so what is not
 simulated fails that way and never silently. Calls before initialisation, wrong handles and short buffers are refused
-with NVML's codes. State and faults come from the state file; what a process holds is its handles and its init count.
+with NVML's codes. State and faults come from the state file; what a process holds is its handles, its event sets and
+its init count.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.hardware.simulated import device, mig, system, telemetry
+from dra_driver.hardware.simulated import device, events, mig, system, telemetry
 from dra_driver.hardware.simulated.arguments import Refused, address_of, number
 from dra_driver.hardware.simulated.calls import Call, DeviceCall, Function, FunctionTable
 from dra_driver.hardware.simulated.faults import take_error
 from dra_driver.hardware.simulated.handles import Handles
-from dra_driver.hardware.simulated.state import SimulatedState, StateFile
+from dra_driver.hardware.simulated.state import SimulatedState
+from dra_driver.hardware.simulated.state_file import StateFile
 
-FUNCTIONS: FunctionTable = {**system.FUNCTIONS, **device.FUNCTIONS, **telemetry.FUNCTIONS, **mig.FUNCTIONS}
+logger = logging.getLogger(__name__)
+
+FUNCTIONS: FunctionTable = {
+    **system.FUNCTIONS,
+    **device.FUNCTIONS,
+    **telemetry.FUNCTIONS,
+    **mig.FUNCTIONS,
+    **events.FUNCTIONS,
+}
 
 _NO_GPUS_IS_FINE = 1  # NVML_INIT_FLAG_NO_GPUS
 
@@ -45,6 +56,7 @@ class SimulatedLibrary:
         self._file = file
         self._sleep = sleep
         self._handles = Handles()
+        self._events = events.EventSets()
         self._lock = threading.Lock()
         self._initialised = 0
         # These work without initialisation.
@@ -66,7 +78,7 @@ class SimulatedLibrary:
 
     def _init(self, name: str, flags: Any) -> int:
         state = self._file.read()
-        self._wait(state, name)
+        self._wait(state, name, None)
         if state.faults.library_missing:
             return int(Return.LIBRARY_NOT_FOUND)
         code = take_error(self._file, state, name, None)
@@ -83,6 +95,8 @@ class SimulatedLibrary:
             if self._initialised == 0:
                 return int(Return.UNINITIALIZED)
             self._initialised -= 1
+            if self._initialised == 0:
+                self._events.clear()
         return int(Return.SUCCESS)
 
     def _guarded(self, name: str, function: Function, arguments: tuple[Any, ...]) -> int:
@@ -90,8 +104,9 @@ class SimulatedLibrary:
         with self._lock:
             if self._initialised == 0:
                 return int(Return.UNINITIALIZED)
-        self._wait(self._file.read(), name)
-        state = self._file.read()  # what changed while the call was slow counts
+        state = self._file.read()
+        if self._wait(state, name, self._gpu_of(function, arguments)):
+            state = self._file.read()  # what changed while the call was slow counts
         try:
             call = self._prepare(state, function, arguments)
             code = take_error(self._file, state, name, call.index if isinstance(call, DeviceCall) else None)
@@ -103,18 +118,32 @@ class SimulatedLibrary:
             function.run(call, *arguments)
         except Refused as refused:
             return int(refused.code)
+        except OSError as error:
+            logger.warning("simulated %s: the node's files cannot be written: %s", name, error)
+            return int(Return.OPERATING_SYSTEM)
         return int(Return.SUCCESS)
 
     def _prepare(self, state: SimulatedState, function: Function, arguments: tuple[Any, ...]) -> Call:
         if not function.kinds:
-            return Call(state, self._file, self._handles)
+            return Call(state, self._file, self._handles, self._events)
         if not arguments:
             raise Refused(Return.INVALID_ARGUMENT)
         target = self._handles.find(address_of(arguments[0]), *function.kinds)
-        return DeviceCall(state, self._file, self._handles, target)
+        return DeviceCall(state, self._file, self._handles, self._events, target)
 
-    def _wait(self, state: SimulatedState, name: str) -> None:
-        latency = state.faults.latency
-        seconds = latency.get(name, latency.get("*", 0.0))
-        if seconds > 0:
-            self._sleep(seconds)
+    def _gpu_of(self, function: Function, arguments: tuple[Any, ...]) -> int | None:
+        """The GPU that a call is about; None where its handle will be refused, or it takes none."""
+        if not function.kinds:
+            return None
+        try:
+            return self._handles.find(address_of(next(iter(arguments), None)), *function.kinds).gpu
+        except Refused:
+            return None
+
+    def _wait(self, state: SimulatedState, name: str, gpu: int | None) -> bool:
+        """Play the call's latency; whether there is any."""
+        seconds = state.faults.seconds(name, gpu)
+        if seconds <= 0:
+            return False
+        self._sleep(seconds)
+        return True

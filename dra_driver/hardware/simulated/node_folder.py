@@ -13,7 +13,8 @@ from pathlib import Path
 from dra_driver.errors import HardwareUnavailable, StateError
 from dra_driver.hardware.simulated import host_root
 from dra_driver.hardware.simulated.description import MachineDescription
-from dra_driver.hardware.simulated.state import SimulatedState, StateFile, initial_state
+from dra_driver.hardware.simulated.state import SimulatedState, initial_state
+from dra_driver.hardware.simulated.state_file import StateFile
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
-"""nvidia-smi of a simulated node: ``python -m dra_driver.hardware.simulated.smi STATE [-L | --version]``.
+"""nvidia-smi of a simulated node: ``python -m dra_driver.hardware.simulated.smi STATE [-L | --version | mig ...]``.
 
-The real one's table (no options) is here two things only: the versions and the list.
+The real one's table (no options) is here two things only: the versions and the list. ``smi_mig`` shows and changes MIG.
 
 It reads through NVML like the real one, so faults show here too. What it cannot do it refuses; exit codes: 0 done,
-2 not understood, 9 no driver (as nvidia-smi), 15 a GPU was lost.
+2 not understood, 9 no driver (as nvidia-smi), 15 a GPU was lost, else NVML's code for what it refused to change.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TextIO
 
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.nvml import NvmlHardware, Reading
-from dra_driver.hardware.simulated import install, uninstall
+from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance
+from dra_driver.hardware.nvml import NvmlCallError, NvmlHardware, Reading
+from dra_driver.hardware.simulated import install, smi_mig, uninstall
 
 _NO_DRIVER = 9
 _GPU_LOST = 15
@@ -25,23 +26,43 @@ _NOT_UNDERSTOOD = 2
 def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
     """``arguments`` without the program's name: the state file, then nvidia-smi's own."""
     if not arguments:
-        err.write("usage: python -m dra_driver.hardware.simulated.smi STATE [-L | --version]\n")
+        err.write("usage: python -m dra_driver.hardware.simulated.smi STATE [-L | --version | -mig 0|1 | mig ...]\n")
         return _NOT_UNDERSTOOD
     state_file, options = Path(arguments[0]), tuple(arguments[1:])
-    if options not in ((), ("-L",), ("--list-gpus",), ("--version",)):
-        err.write(f"simulated nvidia-smi cannot do {' '.join(options)}; try no option, -L or --version\n")
-        return _NOT_UNDERSTOOD
     hardware = NvmlHardware()
     try:
         install(state_file)
         hardware.start()
-        reading = hardware.read()
+        return _run(options, hardware.read(), out, err)
+    except smi_mig.NotUnderstood as error:
+        err.write(f"{error}\n")
+        return _NOT_UNDERSTOOD
+    except NvmlCallError as error:
+        if error.function == "nvmlInitWithFlags":
+            return _no_driver(error, err)
+        err.write(f"{error}\n")
+        return error.code
     except HardwareError as error:
-        err.write(f"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver: {error}\n")
-        return _NO_DRIVER
+        return _no_driver(error, err)
     finally:
         hardware.stop()
         uninstall()
+
+
+def _no_driver(error: HardwareError, err: TextIO) -> int:
+    err.write(f"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver: {error}\n")
+    return _NO_DRIVER
+
+
+def _run(options: tuple[str, ...], reading: Reading, out: TextIO, err: TextIO) -> int:
+    if options[:1] == ("mig",):
+        return smi_mig.mig(options[1:], reading.machine, out, err)
+    if "-mig" in options:
+        return smi_mig.set_mode(options, reading.machine, out)
+    if options not in ((), ("-L",), ("--list-gpus",), ("--version",)):
+        raise smi_mig.NotUnderstood(
+            f"simulated nvidia-smi cannot do {' '.join(options)}; try no option, -L, --version, -mig or mig"
+        )
     if options == ("--version",):
         out.write(_version(reading))
         return 0
@@ -73,15 +94,18 @@ def _list(reading: Reading) -> str:
     lines: list[str] = []
     for gpu in reading.machine.gpus:
         lines.append(f"GPU {gpu.index}: {gpu.product_name} (UUID: {gpu.uuid})")
+        instances = sorted(gpu.mig.instances if gpu.mig else (), key=lambda each: each.id)
         devices = [
-            (instance.profile_name, compute.uuid)
-            for instance in (gpu.mig.instances if gpu.mig else ())
-            for compute in instance.compute_instances
+            (_name(gpu, each, compute), compute.uuid) for each in instances for compute in each.compute_instances
         ]
-        lines += [
-            f"  MIG {profile:<12}Device {number:>2}: (UUID: {uuid})" for number, (profile, uuid) in enumerate(devices)
-        ]
+        lines += [f"  MIG {name:<11} Device {number:>2}: (UUID: {uuid})" for number, (name, uuid) in enumerate(devices)]
     return "".join(f"{line}\n" for line in lines) or "No devices found.\n"
+
+
+def _name(gpu: Gpu, instance: GpuInstance, compute: ComputeInstance) -> str:
+    profile = gpu.mig.profile(instance.profile_id) if gpu.mig else None
+    partial = profile is not None and compute.slices < profile.slice_count
+    return f"{compute.slices}c.{instance.profile_name}" if partial else instance.profile_name
 
 
 if __name__ == "__main__":

@@ -61,12 +61,10 @@ def _handle_by_uuid(call: Call, uuid: Any, device: Any) -> None:
         if gpu.uuid == wanted:
             _give_gpu(call, index, device)
             return
-        for instance in gpu.instances:
-            if instance.uuid == wanted:
+        for instance, compute in gpu.mig_devices():
+            if compute.uuid == wanted:
                 call.require_present(index)
-                call.give_handle(
-                    device, Target(Kind.MIG_DEVICE, index, instance.gpu_instance, instance.compute_instance)
-                )
+                call.give_handle(device, Target.of_mig_device(index, instance, compute))
                 return
     raise Refused(Return.NOT_FOUND)
 

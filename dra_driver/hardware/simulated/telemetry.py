@@ -1,7 +1,7 @@
 """Simulated functions that a monitoring tool asks for, on whole GPUs: an idle board's temperature, power, use.
 
 The values are made up but steady: they differ between GPUs and stay within the board's limits. Nothing runs on
-simulated hardware, so there are no processes and no use.
+simulated hardware, so there is no use, and no processes but those that ``faults.add_client`` names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ _TEMPERATURE_V1 = 0x0100000C  # nvmlTemperature_v1
 _SENSOR_GPU = 0  # NVML_TEMPERATURE_GPU
 _ENABLED = 1
 _BARE_METAL = 0  # NVML_GPU_VIRTUALIZATION_MODE_NONE
+
+_NO_INSTANCE = 0xFFFFFFFF
 
 _IDLE_CELSIUS = 29
 _IDLE_POWER_PERCENT = 15
@@ -70,7 +72,19 @@ def _ecc_mode(_call: DeviceCall, current: Any, pending: Any) -> None:
     target(current).value = target(pending).value = _ENABLED
 
 
-def _processes(_call: DeviceCall, count: Any, _infos: Any) -> None:
+def _compute_processes(call: DeviceCall, count: Any, infos: Any) -> None:
+    uuid = call.compute_instance.uuid if call.target.kind is Kind.MIG_DEVICE else call.gpu.uuid
+    pids = [client.pid for client in call.gpu.clients if client.uuid == uuid]
+    room = target(count)
+    available, room.value = room.value, len(pids)
+    if available < len(pids):
+        raise Refused(Return.INSUFFICIENT_SIZE)
+    for position, pid in enumerate(pids):
+        infos[position].pid, infos[position].usedGpuMemory = pid, 0
+        infos[position].gpuInstanceId = infos[position].computeInstanceId = _NO_INSTANCE
+
+
+def _graphics_processes(_call: DeviceCall, count: Any, _infos: Any) -> None:
     target(count).value = 0
 
 
@@ -87,7 +101,7 @@ FUNCTIONS: FunctionTable = {
     "nvmlDeviceGetUtilizationRates": Function(_utilization, (Kind.GPU,)),
     "nvmlDeviceGetPersistenceMode": Function(_persistence_mode, (Kind.GPU,)),
     "nvmlDeviceGetEccMode": Function(_ecc_mode, (Kind.GPU,)),
-    "nvmlDeviceGetComputeRunningProcesses_v3": Function(_processes, (Kind.GPU, Kind.MIG_DEVICE)),
-    "nvmlDeviceGetGraphicsRunningProcesses_v3": Function(_processes, (Kind.GPU,)),
+    "nvmlDeviceGetComputeRunningProcesses_v3": Function(_compute_processes, (Kind.GPU, Kind.MIG_DEVICE)),
+    "nvmlDeviceGetGraphicsRunningProcesses_v3": Function(_graphics_processes, (Kind.GPU,)),
     "nvmlDeviceGetVirtualizationMode": Function(_virtualization_mode, (Kind.GPU,)),
 }

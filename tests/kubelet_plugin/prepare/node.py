@@ -12,20 +12,28 @@ from typing import Any
 from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.store import CdiStore
+from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.kube.interface import RESOURCE_CLAIMS, NotFound, Obj, Resource
 from kubelet_plugin.failures import Operation
 from kubelet_plugin.locks import NamedLocks
-from kubelet_plugin.prepare.apply import Applier, standard_runners
+from kubelet_plugin.mig.capabilities import CapabilityReader
+from kubelet_plugin.mig.hardware import MigHardware
+from kubelet_plugin.mig.refused import RefusedPlacements
+from kubelet_plugin.prepare.admission import Rules
+from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
 from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.recovery import lost_records
+from kubelet_plugin.prepare.runners import MigTools, standard_runners
 from tests.cdi.driver_root import VERSION, small_root
+from tests.kubelet_plugin.mig.fake import FakeMig, fake_capabilities
 
 DRIVER, NODE, BOOT = "gpu.nvidia.com", "node-0", "boot-1"
+_DEFAULTS = MigPolicy()
 
 
 def gpu(minor: int) -> Gpu:
@@ -124,13 +132,23 @@ class TestNode:
 
     __test__ = False
 
-    def __init__(self, folder: Path, gpus: int = 4) -> None:
-        """``folder`` may be another node's, in this or another process: then that node's files are used."""
+    def __init__(
+        self, folder: Path, gpus: int = 4, *, on: Machine | None = None, policy: MigPolicy = _DEFAULTS
+    ) -> None:
+        """``folder`` may be another node's, in this or another process: then that node's files are used.
+
+        ``on``: a machine with MIG, in place of one of ``gpus`` GPUs without.
+        """
         self.state = folder / "state"
         self.root = folder / "root"
+        self.machine = on or machine(gpus)
         if not self.root.exists():
-            small_root(self.root, gpus=gpus)
-        self.machine = machine(gpus)
+            small_root(self.root, gpus=len(self.machine.gpus))
+        self.policy = policy
+        self.fake_mig = FakeMig(self.machine)
+        self.mig: MigHardware = self.fake_mig
+        self.capabilities: CapabilityReader = fake_capabilities
+        self.refused = RefusedPlacements()
         self.claims = Claims()
         self.cdi = CdiStore(folder / "cdi")
         self.edits = DriverEdits(DriverRoots(Root(self.root), sysfs=self.root / "sys"))
@@ -142,12 +160,12 @@ class TestNode:
         engine = PrepareEngine(
             api=self.claims,
             driver_name=DRIVER,
-            node_name=NODE,
             machine=lambda: self.machine,
             cdi=self.cdi,
             edits=self.edits,
             state_folder=self.state,
-            boot_id=boot_id,
+            mig=self.tools(),
+            rules=Rules(NODE, boot_id, self.policy),
             listener=self.listener,
             start_lock_seconds=lock_seconds,
             postponed_pause=pause,
@@ -166,8 +184,16 @@ class TestNode:
             self.listener.checkpoint_damaged,
         )
 
+    def tools(self) -> MigTools:
+        return MigTools(self.mig, self.capabilities, self.refused)
+
     def applier(self) -> Applier:
-        return Applier(standard_runners(self.cdi))
+        return Applier(standard_runners(self.cdi, self.tools()), BOOT)
+
+    def device_nodes(self, uid: str) -> list[str]:
+        """Paths of the device nodes of all of the claim's devices."""
+        spec = self.cdi.read(uid)
+        return [node.path for device in spec.devices for node in device.edits.device_nodes] if spec else []
 
     def cdi_devices(self, uid: str) -> list[str]:
         spec = self.cdi.read(uid)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from dra_driver.errors import DriverError, HardwareError, StateError
-from kubelet_plugin.prepare.apply import Applier, Failure
+from kubelet_plugin.prepare.apply import Applier, Failure, NothingDone
 from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, StepRecord
 from kubelet_plugin.prepare.plan import Plan
-from tests.kubelet_plugin.prepare.node import TestNode, entry
+from tests.kubelet_plugin.prepare.node import BOOT, TestNode, entry
 
 
 class Killed(BaseException):
@@ -56,15 +56,16 @@ class MakeInstance:
 
 class InstanceRunner:
     undo_needs_intent = True
+    survives_reboot = False
 
     def __init__(self, hardware: Hardware) -> None:
         self.hardware = hardware
 
-    def observe(self, step: MakeInstance) -> Mapping[str, str] | None:
+    def observe(self, step: MakeInstance, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
         number = self.hardware.instances.get(step.slot)
         return None if number is None else {"number": str(number)}
 
-    def do(self, step: MakeInstance) -> Mapping[str, str]:
+    def do(self, step: MakeInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
         self.hardware.moment()
         if step.slot in self.hardware.fail:
             raise HardwareError(f"no room in {step.slot}")
@@ -102,7 +103,7 @@ class Journal:
 
 def prepare(hardware: Hardware, journal: Journal) -> ClaimEntry | Failure:
     """What ``work`` does around ``apply``, in short."""
-    applier = Applier({"Instance": InstanceRunner(hardware)})
+    applier = Applier({"Instance": InstanceRunner(hardware)}, BOOT)
     if journal.entry is not None:
         applier.undo(journal.entry, lambda _step: None)
     journal.write(replace(DONE, state=ClaimState.PREPARE_STARTED))
@@ -144,17 +145,78 @@ def test_what_cannot_be_rolled_back_stays_in_the_journal() -> None:
     assert isinstance(prepare(hardware, journal), ClaimEntry)
 
 
+def test_a_step_that_did_nothing_and_those_after_it_are_not_undone() -> None:
+    """What is in the place of a step that was never done is somebody else's."""
+
+    class Refusing(InstanceRunner):
+        def do(self, step: MakeInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
+            if step.slot == "b":
+                self.hardware.instances.update(b=77, c=78)  # somebody was faster
+                raise NothingDone(HardwareError("b is taken"))
+            return super().do(step, done)
+
+    hardware = Hardware()
+    steps = (*STEPS, MakeInstance("c"))
+    plan = Plan(replace(DONE, steps=tuple(step.record() for step in steps)), steps)
+    outcome = Applier({"Instance": Refusing(hardware)}, BOOT).apply(plan, lambda _step: None, lambda _entry: None)
+    assert isinstance(outcome, Failure)
+    assert "b is taken" in str(outcome.error)
+    assert outcome.entry is None
+    assert hardware.instances == {"b": 77, "c": 78}
+
+    hardware = Hardware(fail={"undo a"})
+    outcome = Applier({"Instance": Refusing(hardware)}, BOOT).apply(plan, lambda _step: None, lambda _entry: None)
+    assert isinstance(outcome, Failure)
+    assert outcome.entry is not None
+    assert [step.arguments["slot"] for step in outcome.entry.steps] == ["a"], "only what may have been done is left"
+
+
+def test_a_failed_step_may_have_had_an_effect() -> None:
+    class Late(InstanceRunner):
+        def do(self, step: MakeInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
+            super().do(step, done)
+            raise HardwareError("timeout")
+
+    hardware = Hardware()
+    outcome = Applier({"Instance": Late(hardware)}, BOOT).apply(PLAN, lambda _step: None, lambda _entry: None)
+    assert isinstance(outcome, Failure)
+    assert hardware.instances == {}
+    assert hardware.made == 1
+
+
+def test_steps_see_what_those_before_them_brought_about() -> None:
+    seen: list[list[Mapping[str, str]]] = []
+
+    class Looking(InstanceRunner):
+        def do(self, step: MakeInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
+            seen.append([record.result for record in done])
+            return super().do(step, done)
+
+    Applier({"Instance": Looking(Hardware())}, BOOT).apply(PLAN, lambda _step: None, lambda _entry: None)
+    assert seen == [[], [{"number": "1"}]]
+
+
+def test_what_a_reboot_has_undone_is_left_alone() -> None:
+    hardware = Hardware(instances={"a": 5})
+    Applier({"Instance": InstanceRunner(hardware)}, "boot-2").undo(DONE, lambda _step: None)
+    assert hardware.instances == {"a": 5}, "made since, by somebody else"
+    runner = InstanceRunner(hardware)
+    runner.survives_reboot = True
+    Applier({"Instance": runner}, "boot-2").undo(DONE, lambda _step: None)
+    assert hardware.instances == {}
+
+
 def test_an_unexpected_error_is_rolled_back_too() -> None:
     hardware = Hardware()
 
     class Broken(InstanceRunner):
-        def do(self, step: MakeInstance) -> Mapping[str, str]:
-            super().do(step)
+        def do(self, step: MakeInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
+            super().do(step, done)
             if step.slot == "b":
                 raise ZeroDivisionError
             return {}
 
-    outcome = Applier({"Instance": Broken(hardware)}).apply(PLAN, lambda _step: None, lambda _entry: None)
+    outcome = Applier({"Instance": Broken(hardware)}, BOOT).apply(PLAN, lambda _step: None, lambda _entry: None)
     assert isinstance(outcome, Failure)
     assert "unexpected ZeroDivisionError" in str(outcome.error)
     assert hardware.instances == {}
@@ -164,12 +226,12 @@ def test_a_repeat_does_only_what_is_missing_and_is_never_rolled_back() -> None:
     hardware = Hardware(instances={"a": 7}, made=7)
     runner = InstanceRunner(hardware)
     repeat = replace(PLAN, repeats=True)
-    outcome = Applier({"Instance": runner}).apply(repeat, lambda _step: None, lambda _entry: None)
+    outcome = Applier({"Instance": runner}, BOOT).apply(repeat, lambda _step: None, lambda _entry: None)
     assert isinstance(outcome, ClaimEntry)
     assert [step.result for step in outcome.steps] == [{"number": "7"}, {"number": "8"}]
     del hardware.instances["b"]
     hardware.fail.add("b")
-    outcome = Applier({"Instance": runner}).apply(repeat, lambda _step: None, lambda _entry: None)
+    outcome = Applier({"Instance": runner}, BOOT).apply(repeat, lambda _step: None, lambda _entry: None)
     assert isinstance(outcome, Failure)
     assert hardware.instances == {"a": 7}
 
@@ -195,7 +257,7 @@ def test_killed_at_every_moment() -> None:
                 numbers = {step.arguments["slot"]: int(step.result["number"]) for step in outcome.steps}
                 assert numbers == hardware.instances
             elif journal.entry is not None:
-                Applier({"Instance": InstanceRunner(hardware)}).undo(journal.entry, lambda _step: None)
+                Applier({"Instance": InstanceRunner(hardware)}, BOOT).undo(journal.entry, lambda _step: None)
                 assert hardware.instances == {}
             else:
                 assert hardware.instances == {}

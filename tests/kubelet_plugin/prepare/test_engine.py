@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,12 +22,12 @@ from dra_driver.errors import (
     StateError,
     UnsupportedConfig,
 )
-from dra_driver.hardware.model import Gpu, Machine, MigState
+from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import Forbidden, Obj, Unavailable
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.entry import ClaimState
 from kubelet_plugin.prepare.model import PreparedDevice
-from tests.kubelet_plugin.prepare.node import BOOT, TestNode, claim, config, gpu, opaque, ref, result
+from tests.kubelet_plugin.prepare.node import BOOT, TestNode, claim, config, opaque, ref, result
 
 SHARE = "5afb1ec1-3e70-424e-9ff3-402228e8682e"
 
@@ -265,25 +266,6 @@ def test_a_changed_allocation_is_prepared_anew(node: TestNode, engine: PrepareEn
     prepare(engine, "u2")
 
 
-def test_a_gpu_in_mig_mode_is_not_whole(node: TestNode, engine: PrepareEngine) -> None:
-    one = gpu(0)
-    mig = Gpu(
-        one.index,
-        one.minor,
-        one.uuid,
-        one.product_name,
-        one.brand,
-        one.architecture,
-        one.cuda_compute_capability,
-        one.pci_bus_id,
-        mig=MigState(enabled=True, pending=True),
-    )
-    node.machine = Machine(node.machine.driver_version, 12040, (mig,))
-    node.claims.add(claim("u1", result("gpu-0")))
-    with pytest.raises(DeviceNotFound, match="MIG mode"):
-        prepare(engine, "u1")
-
-
 def test_a_missing_driver_is_retryable_and_never_an_empty_spec(node: TestNode, engine: PrepareEngine) -> None:
     node.claims.add(claim("u1", result("gpu-1")))
     (node.root / "usr").rename(node.root / "gone")
@@ -300,18 +282,8 @@ def test_hardware_that_cannot_be_read(node: TestNode, engine: PrepareEngine) -> 
         raise HardwareError("NVML: driver not loaded")
 
     node.claims.add(claim("u1", result("gpu-1")))
-    engine._work._node.machine()  # the engine asks for the machine each time
-    broken = PrepareEngine(
-        api=node.claims,
-        driver_name="gpu.nvidia.com",
-        node_name="node-0",
-        machine=fails,
-        cdi=node.cdi,
-        edits=node.edits,
-        state_folder=node.state,
-        boot_id=BOOT,
-        listener=node.listener,
-    )
+    broken = node.engine(start=False)
+    broken._work._node = replace(broken._work._node, machine=fails)
     broken.start()
     with pytest.raises(HardwareError, match="driver not loaded"):
         prepare(broken, "u1")

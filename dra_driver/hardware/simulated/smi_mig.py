@@ -1,0 +1,277 @@
+"""The part of the simulated nvidia-smi that shows and changes MIG: ``-mig 0|1`` and a subset of ``mig``.
+
+    nvidia-smi [-i GPU,...] -mig 0|1
+    nvidia-smi mig [-i GPU,...] -lgip | -lgi | -lci
+    nvidia-smi mig [-i GPU,...] -cgi PROFILE[:START],... [-C]       PROFILE: id, or name as 3g.20gb
+    nvidia-smi mig [-i GPU,...] -dci [-gi ID] [-ci ID] | -dgi [-gi ID]
+
+Options, words and tables are the real one's, so that a person at a simulated node, and a test that plays one, changes
+MIG behind the plugin's back the usual way. Everything goes through NVML; NVML's code for a refusal is
+the exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from ctypes import byref
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from dra_driver.errors import DriverError, HardwareError
+from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigProfile
+from dra_driver.hardware.nvml import InstanceInUse, MigControl, NvmlCallError, PlacementOccupied
+from dra_driver.hardware.nvml.binding import array, call
+from dra_driver.hardware.nvml.codes import Return
+
+# The codes behind the errors that MigControl names.
+_CODES = {InstanceInUse: Return.IN_USE, PlacementOccupied: Return.INSUFFICIENT_RESOURCES}
+_ACTIONS = frozenset({"-lgip", "-lgi", "-lci", "-cgi", "-dci", "-dgi"})
+_WITH_VALUE = frozenset({"-i", "-cgi", "-gi", "-ci", "-mig"})
+_LONG = {"--id": "-i", "--list-gpu-instance-profiles": "-lgip", "--list-gpu-instances": "-lgi"}
+
+
+class NotUnderstood(DriverError):
+    """The options are not among those that are simulated."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    given: dict[str, str]
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> _Options:
+        given: dict[str, str] = {}
+        words = iter(arguments)
+        for word in words:
+            option = _LONG.get(word, word)
+            if option not in _ACTIONS | _WITH_VALUE | {"-C"}:
+                raise NotUnderstood(f"simulated nvidia-smi mig does not know {word}")
+            given[option] = next(words, "") if option in _WITH_VALUE else ""
+            if option in _WITH_VALUE and not given[option]:
+                raise NotUnderstood(f"{word} needs a value")
+        return cls(given)
+
+    def number(self, option: str) -> int | None:
+        value = self.given.get(option)
+        if value is not None and not value.isdecimal():
+            raise NotUnderstood(f"{option} must be a number, not {value}")
+        return None if value is None else int(value)
+
+    def gpus(self, machine: Machine) -> list[Gpu]:
+        """Those named by ``-i`` (index, UUID or bus id), else all that have MIG."""
+        named = self.given.get("-i")
+        if named is None:
+            return [gpu for gpu in machine.gpus if gpu.mig is not None]
+        found = []
+        for name in named.split(","):
+            matching = [
+                gpu
+                for gpu in machine.gpus
+                if name.lower() in (str(gpu.index), gpu.uuid.lower(), gpu.pci_bus_id, f"0000{gpu.pci_bus_id}")
+            ]
+            if not matching:
+                raise NotUnderstood(f"no GPU is named {name}")
+            found += matching
+        return found
+
+
+def set_mode(arguments: Sequence[str], machine: Machine, out: TextIO) -> int:
+    """``-mig 0|1``. A mode that is only pending is a warning and a success, as with the real one."""
+    options = _Options.parse(arguments)
+    wanted = options.given["-mig"]
+    if wanted not in ("0", "1") or set(options.given) - {"-i", "-mig"}:
+        raise NotUnderstood("-mig takes 0 or 1, and -i to say for which GPUs")
+    for gpu in options.gpus(machine):
+        bus_id = f"0000{gpu.pci_bus_id.upper()}"
+        handle = call("nvmlDeviceGetHandleByUUID", gpu.uuid)
+        status = int(call("nvmlDeviceSetMigMode", handle, int(wanted), device=gpu.uuid))
+        if status:
+            text = call("nvmlErrorString", status)
+            state = "enable" if wanted == "1" else "disable"
+            out.write(f"Warning: MIG mode is in pending {state} state for GPU {bus_id}:{text}\n")
+        else:
+            out.write(f"{'Enabled' if wanted == '1' else 'Disabled'} MIG Mode for GPU {bus_id}\n")
+    out.write("All done.\n")
+    return 0
+
+
+def mig(arguments: Sequence[str], machine: Machine, out: TextIO, err: TextIO) -> int:
+    """``mig ...``, without the word itself. NotUnderstood for what is not simulated."""
+    options = _Options.parse(arguments)
+    actions = _ACTIONS & options.given.keys()
+    if len(actions) != 1:
+        raise NotUnderstood(f"mig does one of {', '.join(sorted(_ACTIONS))} at a time")
+    action = next(iter(actions))
+    gpus = options.gpus(machine)
+    if any(gpu.mig is None for gpu in gpus) or not gpus:
+        out.write("No MIG-supported devices found.\n")
+        return int(Return.NOT_SUPPORTED)
+    try:
+        return _ACTION[action](options, gpus, out)
+    except HardwareError as error:
+        err.write(f"{error}\n")
+        return error.code if isinstance(error, NvmlCallError) else int(_CODES.get(type(error), Return.UNKNOWN))
+
+
+def _list_profiles(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+    rows = []
+    for gpu in gpus:
+        for profile in _profiles(gpu):
+            free = _free(gpu, profile)
+            peer = "Yes" if profile.p2p_supported else "No"
+            rows.append(
+                f"{gpu.index:>4}  {'MIG ' + profile.name:<18}{profile.id:>3}     {free}/{profile.instance_count}"
+                f"{profile.memory_mib / 1024:>12.2f}      {peer:<3}"
+                f"{profile.multiprocessors:>7}{profile.decoders:>6}{profile.encoders:>6}   "
+            )
+            rows.append(f"{'':>58}{profile.copy_engines:>6}{profile.jpeg_engines:>6}{profile.ofa_engines:>6}   ")
+    heading = (
+        "GPU instance profiles:",
+        "GPU   Name             ID    Instances   Memory     P2P     SM    DEC   ENC",
+        "                             Free/Total   GiB               CE   JPEG   OFA",
+    )
+    out.writelines(_table(heading, rows, 77))
+    return 0
+
+
+def _list_instances(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+    rows = [
+        f"{gpu.index:>4}  {'MIG ' + each.profile_name:<20}{each.profile_id:>3}{each.id:>9}"
+        f"{f'{each.placement.start}:{each.placement.size}':>13}     "
+        for gpu in gpus
+        for each in _instances(gpu)
+    ]
+    if not rows:
+        out.write("No GPU instances found: Not Found\n")
+        return 0
+    heading = (
+        "GPU instances:",
+        "GPU   Name             Profile  Instance   Placement",
+        "                         ID       ID       Start:Size",
+    )
+    out.writelines(_table(heading, rows, 57))
+    return 0
+
+
+def _list_compute(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+    rows = [
+        f"{gpu.index:>4}{each.id:>7}     {'MIG ' + each.profile_name:<20}{compute.id:>5}"
+        f"{f'{compute.start}:{compute.slices}':>13}   "
+        for gpu in gpus
+        for each in _instances(gpu)
+        for compute in each.compute_instances
+    ]
+    if not rows:
+        out.write("No compute instances found: Not Found\n")
+        return 0
+    heading = (
+        "Compute instances:",
+        "GPU     GPU       Name           Instance   Placement",
+        "      Instance                      ID      Start:Size",
+    )
+    out.writelines(_table(heading, rows, 57))
+    return 0
+
+
+def _create(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+    control = MigControl()
+    for gpu in gpus:
+        for wanted in options.given["-cgi"].split(","):
+            name, _, start = wanted.partition(":")
+            profile = _profile(gpu, name)
+            identifier = _create_instance(gpu, profile, start)
+            out.write(
+                f"Successfully created GPU instance ID {identifier:>2} on GPU {gpu.index:>2}"
+                f" using profile MIG {profile.name} (ID {profile.id:>2})\n"
+            )
+            if "-C" in options.given:
+                compute = control.create_compute_instance(gpu.uuid, identifier, profile.slice_count)
+                out.write(
+                    f"Successfully created compute instance ID {compute.id:>2} on GPU {gpu.index:>2}"
+                    f" GPU instance ID {identifier:>2} using profile MIG {profile.name}\n"
+                )
+    return 0
+
+
+def _create_instance(gpu: Gpu, profile: MigProfile, start: str) -> int:
+    handle = call("nvmlDeviceGetHandleByUUID", gpu.uuid)
+    arguments: list[Any] = [handle, profile.id]
+    function = "nvmlDeviceCreateGpuInstance"
+    if start:
+        if not start.isdecimal():
+            raise NotUnderstood(f"-cgi PROFILE:START needs a number, not {start}")
+        placement = array("c_nvmlGpuInstancePlacement_t", 1)[0]
+        placement.start, placement.size = int(start), profile.placements[0].size
+        function += "WithPlacement"
+        arguments.append(byref(placement))
+    made = call(function, *arguments, device=f"profile {profile.id} on GPU {gpu.index}")
+    return int(call("nvmlGpuInstanceGetInfo", made).id)
+
+
+def _destroy_compute(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+    wanted = options.number("-ci")
+    for gpu, instance in _chosen(options, gpus):
+        for compute in instance.compute_instances:
+            if wanted in (None, compute.id):
+                MigControl().destroy_compute_instance(gpu.uuid, instance.id, compute.id)
+                out.write(
+                    f"Successfully destroyed compute instance ID {compute.id:>2} from GPU {gpu.index:>2}"
+                    f" GPU instance ID {instance.id:>2}\n"
+                )
+    return 0
+
+
+def _destroy_instance(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+    for gpu, instance in _chosen(options, gpus):
+        MigControl().destroy_gpu_instance(gpu.uuid, instance.id)
+        out.write(f"Successfully destroyed GPU instance ID {instance.id:>2} from GPU {gpu.index:>2}\n")
+    return 0
+
+
+_ACTION = {
+    "-lgip": _list_profiles,
+    "-lgi": _list_instances,
+    "-lci": _list_compute,
+    "-cgi": _create,
+    "-dci": _destroy_compute,
+    "-dgi": _destroy_instance,
+}
+
+
+def _chosen(options: _Options, gpus: Sequence[Gpu]) -> Iterator[tuple[Gpu, GpuInstance]]:
+    wanted = options.number("-gi")
+    for gpu in gpus:
+        for instance in _instances(gpu):
+            if wanted in (None, instance.id):
+                yield gpu, instance
+
+
+def _instances(gpu: Gpu) -> tuple[GpuInstance, ...]:
+    return () if gpu.mig is None else gpu.mig.instances
+
+
+def _profiles(gpu: Gpu) -> tuple[MigProfile, ...]:
+    return () if gpu.mig is None else gpu.mig.profiles
+
+
+def _profile(gpu: Gpu, name: str) -> MigProfile:
+    for profile in _profiles(gpu):
+        if name.removeprefix("MIG ") in (profile.name, str(profile.id)):
+            return profile
+    raise NotUnderstood(f"GPU {gpu.index} has no GPU instance profile {name}; see nvidia-smi mig -lgip")
+
+
+def _free(gpu: Gpu, profile: MigProfile) -> int:
+    if gpu.mig is None or not gpu.mig.enabled:
+        return 0
+    handle = call("nvmlDeviceGetHandleByUUID", gpu.uuid)
+    return int(call("nvmlDeviceGetGpuInstanceRemainingCapacity", handle, profile.id, device=gpu.uuid))
+
+
+def _table(heading: Sequence[str], rows: Sequence[str], width: int) -> Iterator[str]:
+    line = f"+{'-' * width}+\n"
+    yield line
+    yield from (f"| {each:<{width - 1}}|\n" for each in heading)
+    yield f"|{'=' * width}|\n"
+    yield from (f"|{each:<{width}}|\n" for each in rows)
+    yield line
