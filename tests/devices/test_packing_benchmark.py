@@ -172,7 +172,7 @@ def refused(machine: str) -> tuple[Comparison, ...]:
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_our_order_is_on_no_mix_below_the_alphabet_beyond_noise(machine: str) -> None:
-    """Noise is half a percent: 1g/2g/3g on seven slices costs a quarter, the price of what 1g/2g/4g gains."""
+    """Half a percent counts as noise: 1g/2g/3g on seven slices is a third below, the price of what 1g/2g/4g gains."""
     for comparison in refused(machine):
         assert comparison.work(STATIC).mean > -0.5, comparison.mix.name
 
