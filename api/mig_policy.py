@@ -21,6 +21,11 @@ class MigMode(StrEnum):
     OFF = "off"
 
 
+class MigPacking(StrEnum):
+    PER_GPU = "perGPU"
+    ACROSS_GPUS = "acrossGPUs"
+
+
 def _off_is_no_boolean(value: object) -> object:
     """YAML 1.1, which Helm, kubectl and PyYAML read, takes an unquoted ``off`` for false."""
     return MigMode.OFF.value if value is False else value
@@ -86,6 +91,12 @@ class MigRuleSettings(ApiModel):
 class MigSettings(ApiModel):
     rules: list[MigRuleSettings] = Field(
         default_factory=list, description="How GPUs are partitioned; the first rule that selects a GPU decides."
+    )
+    packing: MigPacking = Field(
+        default=MigPacking.PER_GPU,
+        description="Where claims for MIG devices go on a node. perGPU: the first GPU on which they fit. acrossGPUs: "
+        "where they break up the least, on any GPU; ResourceSlices are written again when claims have changed, every "
+        "30 s at most. Has no effect before Kubernetes 1.35.",
     )
     layouts: MigLayouts | None = Field(
         default=None, description="Named layouts that rules may ask for: the content of a mig-parted file as it is."

@@ -165,6 +165,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spec.kubernetes.kubeconfig", "--kubeconfig", "KUBECONFIG", _B),
     Setting("spec.kubernetes.requestTimeout", "--kube-api-timeout", "KUBE_API_TIMEOUT", _B),
     Setting("spec.policy.additionalAttributes", "--additional-attributes", "ADDITIONAL_ATTRIBUTES", _C),
+    Setting("spec.mig.packing", "--mig-packing", "MIG_PACKING", _C),
     Setting("spec.featureGates", "--feature-gates", "FEATURE_GATES", _B),
 )
 

@@ -225,6 +225,11 @@ class ReorderedAcross:
         for kind in self._kinds:
             self.writes.want(kind, now)
 
+    def published(self, kind: int, now: float) -> Sequence[tuple[int, int]]:
+        """GPU and device, in the order of the slice."""
+        self._settle(kind, now)
+        return self._published[kind]
+
     def _settle(self, kind: int, now: float) -> None:
         if not self.writes.is_due(kind, now):
             return
