@@ -46,7 +46,7 @@ class Plan:
     waiting_loads: tuple[float, ...]
 
 
-FULL = Plan(seeds=16, arrivals=1500, refused_loads=(0.8, 1.0, 1.2), waiting_loads=(0.8, 0.95))
+FULL = Plan(seeds=12, arrivals=1500, refused_loads=(0.8, 1.0, 1.2), waiting_loads=(0.8, 0.95))
 
 
 @dataclass(frozen=True, slots=True)
