@@ -92,14 +92,14 @@ class MigSettings(ApiModel):
     rules: list[MigRuleSettings] = Field(
         default_factory=list, description="How GPUs are partitioned; the first rule that selects a GPU decides."
     )
-    layouts: MigLayouts | None = Field(
-        default=None, description="Named layouts that rules may ask for: the content of a mig-parted file as it is."
-    )
     packing: MigPacking = Field(
         default=MigPacking.PER_GPU,
         description="Where claims for MIG devices go on a node. perGPU: the first GPU on which they fit. acrossGPUs: "
         "where they break up the least, on any GPU; ResourceSlices are written again when claims have changed, every "
         "30 s at most. Has no effect before Kubernetes 1.35.",
+    )
+    layouts: MigLayouts | None = Field(
+        default=None, description="Named layouts that rules may ask for: the content of a mig-parted file as it is."
     )
 
     @model_validator(mode="after")
