@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.model import ComputeInstance, GpuInstance
-from dra_driver.hardware.nvml import GpuBusy, PlacementOccupied
+from dra_driver.hardware.model import ComputeInstance
+from dra_driver.hardware.nvml import GpuBusy, NvmlCallError, PlacementOccupied
 from kubelet_plugin.mig.hardware import MigHardware, destroy
 from kubelet_plugin.mig.place import MigPlace, describe, from_arguments
 from kubelet_plugin.mig.planning import InTheWay
@@ -59,14 +60,15 @@ class MigModeOnRunner:
         then, for the next claim to turn off.
         """
         gpu = record.arguments["gpu"]
-        if record.arguments["afterwards"] == Afterwards.KEPT or not self._hardware.mode(gpu)[0]:
+        if record.arguments["afterwards"] == Afterwards.KEPT:
             return
-        if self._hardware.instances(gpu):
-            return
-        try:
-            self._hardware.set_mode(gpu, False)
-        except GpuBusy as error:
-            logger.warning("MIG mode of GPU %s stays on: %s", gpu, error)
+        with _nothing_is_left_on_a_lost_gpu(gpu):
+            if not self._hardware.mode(gpu)[0] or self._hardware.instances(gpu):
+                return
+            try:
+                self._hardware.set_mode(gpu, False)
+            except GpuBusy as error:
+                logger.warning("MIG mode of GPU %s stays on: %s", gpu, error)
 
 
 class MigModeOffRunner:
@@ -127,10 +129,11 @@ class GpuInstanceRunner:
 
     def undo(self, claim_uid: str, record: StepRecord) -> None:
         place = from_arguments(record.arguments)
-        found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
-        if found is None or (place.compute_start is not None and found.compute_instances):
-            return
-        destroy(self._hardware, place.gpu_uuid, found)
+        with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
+            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            if found is None or (place.compute_start is not None and found.compute_instances):
+                return
+            destroy(self._hardware, place.gpu_uuid, found)
 
     def _explain(self, place: MigPlace, error: PlacementOccupied) -> HardwareError:
         """Why NVML refused: what lies there, or that it lists nothing there."""
@@ -167,10 +170,15 @@ class ComputeInstanceRunner:
         return _result(gpu_instance, self._hardware.create_compute_instance(place.gpu_uuid, gpu_instance, place.slices))
 
     def undo(self, claim_uid: str, record: StepRecord) -> None:
+        """Of a part only: a whole one is destroyed with its GPU instance, which saves looking for it twice."""
         place = from_arguments(record.arguments)
-        found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
-        if found is not None:
-            for compute in _computes(place, found):
+        if place.compute_start is None:
+            return
+        with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
+            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            if found is None:
+                return
+            for compute in filter(place.is_compute, found.compute_instances):
                 self._hardware.destroy_compute_instance(place.gpu_uuid, found.id, compute.id)
 
 
@@ -190,9 +198,15 @@ def remove(hardware: MigHardware, stranger: InTheWay) -> None:
     destroy(hardware, stranger.gpu_uuid, stranger.instance)
 
 
-def _computes(place: MigPlace, found: GpuInstance) -> Iterator[ComputeInstance]:
-    """The claim's compute instances in its GPU instance: all of them, unless it has only a part of it."""
-    return (each for each in found.compute_instances if place.compute_start is None or place.is_compute(each))
+@contextmanager
+def _nothing_is_left_on_a_lost_gpu(gpu_uuid: str) -> Iterator[None]:
+    """A GPU that fell off the bus comes back by a reset, which ends its instances; its pods must not wait for that."""
+    try:
+        yield
+    except NvmlCallError as error:
+        if not error.gpu_is_gone:
+            raise
+        logger.warning("GPU %s is lost, and its MIG instances with it: %s", gpu_uuid, error)
 
 
 def _made_before(place: MigPlace, done: Sequence[StepRecord]) -> int:

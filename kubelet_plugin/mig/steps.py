@@ -109,6 +109,8 @@ class MakeComputeInstance:
         return f"make a compute instance of {self.place.slices} slices in GPU instance {self.place}"
 
     def undo_does(self) -> str:
+        if self.place.compute_start is None:
+            return "destroying its GPU instance"
         return "destroy that compute instance"
 
     def done_when(self) -> str:

@@ -35,9 +35,10 @@ from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.entry import ClaimEntry
 from kubelet_plugin.prepare.flight import Flights
 from kubelet_plugin.prepare.model import ClaimRef, PrepareAnswer, UnprepareAnswer
+from kubelet_plugin.prepare.node import EditsProvider, Node
 from kubelet_plugin.prepare.recovery import Recovered, Recovery, lost_records
 from kubelet_plugin.prepare.runners import MigTools, standard_runners
-from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, EditsProvider, Node, gpu_lock
+from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, gpu_lock
 
 logger = logging.getLogger(__name__)
 

@@ -12,62 +12,33 @@ batch of work and on which thread it runs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from dra_driver.cdi.spec import ContainerEdits
-from dra_driver.cdi.store import CdiStore
 from dra_driver.errors import DeviceNotFound, DriverError
-from dra_driver.hardware.model import Gpu, Machine
-from kubelet_plugin.claims import AllocatedClaim, AllocatedDevice, ClaimReader, ClaimReadError, read_claim
+from dra_driver.hardware.model import Machine
+from kubelet_plugin.claims import AllocatedClaim, AllocatedDevice, ClaimReadError, read_claim
 from kubelet_plugin.locks import NamedLocks
-from kubelet_plugin.mig.hardware import MigHardware, look
+from kubelet_plugin.mig.hardware import look
 from kubelet_plugin.mig.lost import has_lost_mig_devices, with_lost_steps
 from kubelet_plugin.mig.owners import owners
 from kubelet_plugin.mig.runners import remove
-from kubelet_plugin.prepare.admission import AdmittedClaim, AdmittedDevice, Rules, admit, find_device
+from kubelet_plugin.prepare.admission import AdmittedClaim, AdmittedDevice, admit, find_device
 from kubelet_plugin.prepare.apply import Applier, Failure
 from kubelet_plugin.prepare.checkpoint import Checkpoint
 from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState
 from kubelet_plugin.prepare.flight import Flight
 from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from kubelet_plugin.prepare.node import Node
 from kubelet_plugin.prepare.plan import CdiFacts, Plan, Standing, gpus_to_look_at, is_prepared, plan_prepare, standing
 
 logger = logging.getLogger(__name__)
 
 Answer = tuple[PreparedDevice, ...] | DriverError | None
 ClaimFlight = Flight[Answer]
-
-
-class EditsProvider(Protocol):
-    """What containers need of the driver (``dra_driver.cdi.edits.DriverEdits``). All raise ``HardwareError``."""
-
-    def common(self, driver_version: str) -> ContainerEdits: ...
-
-    def gpu(self, gpu: Gpu) -> ContainerEdits: ...
-
-    def mig_parent(self, gpu: Gpu, profile: str) -> ContainerEdits: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """The node as the work needs it. ``machine`` gives the current snapshot or raises ``HardwareError``."""
-
-    driver_name: str
-    pool: str
-    rules: Rules
-    api: ClaimReader
-    machine: Callable[[], Machine]
-    mig: MigHardware
-    cdi: CdiStore
-    edits: EditsProvider
-
-    @property
-    def boot_id(self) -> str:
-        return self.rules.boot_id
 
 
 class ClaimWork:
@@ -229,8 +200,9 @@ class ClaimWork:
         self, flights: Sequence[ClaimFlight], known: Mapping[str, ClaimEntry | DriverError | None]
     ) -> dict[str, Answer]:
         recorded = [entry for entry in known.values() if isinstance(entry, ClaimEntry)]
-        announced = [entry for entry in recorded if self._applier.undo_needs_intent(entry)]
-        self._checkpoint.announce(replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in announced)
+        begun = [entry for entry in recorded if self._applier.undo_needs_intent(entry)]
+        # Not as lasting as the intent of a prepare: a power cut undoes everything that needs this one.
+        self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED) for entry in begun])
         answers: dict[str, Answer] = {}
         for flight in flights:
             entry = known[flight.ref.uid]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.bench import mig
 from tests.bench.node import BenchNode, Place, place, serving
 from tests.bench.report import Baseline, Row, table
 
@@ -117,6 +118,7 @@ def main() -> None:
             rows += [back_to_back(node), repeated(node), batch(node), parallel(node)]
             rows.extend(memory_and_cpu(node))
     print(table(rows))
+    print(table(list(mig.rows())))
 
 
 if __name__ == "__main__":

@@ -45,9 +45,10 @@ class BenchNode:
 
     def allocated_claims(self, gpus: Iterable[int]) -> list[dra_v1_pb2.Claim]:
         """New claims, one GPU each, allocated as the scheduler writes it."""
-        return [self._allocated_claim(f"gpu-{minor}") for minor in gpus]
+        return [self.allocated_claim(f"gpu-{minor}") for minor in gpus]
 
-    def _allocated_claim(self, device: str) -> dra_v1_pb2.Claim:
+    def allocated_claim(self, device: str) -> dra_v1_pb2.Claim:
+        """A new claim of ``device``."""
         name = f"claim-{uuid.uuid4()}"
         request = {"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com"}}
         claim = self.api.create(

@@ -44,17 +44,8 @@ def read_mode(handle: Any, device: str) -> tuple[bool, bool] | None:
     return None if mode is None else (bool(mode[0]), bool(mode[1]))
 
 
-def read_instances(handle: Any, device: str) -> tuple[GpuInstance, ...]:
-    """The GPU instances with their compute instances, by placement; none where MIG is off or unknown."""
-    mode = read_mode(handle, device)
-    if mode is None or not mode[0]:
-        return ()
-    listed = [_Listed(int(info.id), _name(info), int(info.instanceCount)) for _, info in _profile_infos(handle, device)]
-    return _settled(handle, device, listed)[1]
-
-
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class ListedProfile:
     """What finding a profile's instances takes."""
 
     id: int
@@ -62,12 +53,24 @@ class _Listed:
     instance_count: int
 
 
-def _listed(profile: MigProfile) -> _Listed:
-    return _Listed(profile.id, profile.name, profile.instance_count)
+def list_profiles(handle: Any, device: str) -> tuple[ListedProfile, ...]:
+    """The profiles of a GPU whose MIG mode is on: drivers before 550 list none with it off."""
+    return tuple(
+        ListedProfile(int(info.id), _name(info), int(info.instanceCount)) for _, info in _profile_infos(handle, device)
+    )
+
+
+def read_instances(handle: Any, device: str, profiles: Sequence[ListedProfile]) -> tuple[GpuInstance, ...]:
+    """The GPU instances with their compute instances, by placement; none where MIG is off or unknown."""
+    return _settled(handle, device, profiles)[1]
+
+
+def _listed(profile: MigProfile) -> ListedProfile:
+    return ListedProfile(profile.id, profile.name, profile.instance_count)
 
 
 def _settled(
-    handle: Any, device: str, profiles: Sequence[_Listed]
+    handle: Any, device: str, profiles: Sequence[ListedProfile]
 ) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
     """Mode and instances of one moment, or nearly: tried again when an instance went while it was looked at."""
     for _ in range(_MOST_READINGS - 1):
@@ -80,7 +83,7 @@ def _settled(
 
 
 def _mode_and_instances(
-    handle: Any, device: str, profiles: Sequence[_Listed]
+    handle: Any, device: str, profiles: Sequence[ListedProfile]
 ) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
     mode = read_mode(handle, device) or (False, False)
     return mode, _instances(handle, device, profiles) if mode[0] else ()
@@ -135,8 +138,10 @@ def _placements(handle: Any, device: str, profile_id: int) -> tuple[MigPlacement
     return tuple(sorted(MigPlacement(start=int(each.start), size=int(each.size)) for each in buffer[: count.value]))
 
 
-def _instances(handle: Any, device: str, profiles: Sequence[_Listed]) -> tuple[GpuInstance, ...]:
-    compute = _compute_instances(handle, device)
+def _instances(handle: Any, device: str, profiles: Sequence[ListedProfile]) -> tuple[GpuInstance, ...]:
+    listed = [(profile, info) for profile in profiles for info in _gpu_instances(handle, device, profile)]
+    # Looking at every possible MIG device takes longer than all else, and without a GPU instance there is none.
+    compute = _compute_instances(handle, device) if listed else {}
     found = (
         GpuInstance(
             id=int(info.id),
@@ -145,8 +150,7 @@ def _instances(handle: Any, device: str, profiles: Sequence[_Listed]) -> tuple[G
             placement=MigPlacement(start=int(info.placement.start), size=int(info.placement.size)),
             compute_instances=tuple(sorted(compute.get(int(info.id), ()), key=lambda each: each.id)),
         )
-        for profile in profiles
-        for info in _gpu_instances(handle, device, profile)
+        for profile, info in listed
     )
     return tuple(sorted(found, key=lambda each: each.placement))
 
@@ -184,7 +188,7 @@ def _compute_start(handle: Any, gpu_instance: int, compute_instance: int, device
     return int(call("nvmlComputeInstanceGetInfo", compute, device=device).placement.start)
 
 
-def _gpu_instances(handle: Any, device: str, profile: _Listed) -> list[Any]:
+def _gpu_instances(handle: Any, device: str, profile: ListedProfile) -> list[Any]:
     count = c_uint(0)
     buffer = array("c_nvmlGpuInstance_t", max(profile.instance_count, 1))
     call("nvmlDeviceGetGpuInstances", handle, profile.id, buffer, byref(count), device=device)

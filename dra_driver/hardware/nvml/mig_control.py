@@ -1,4 +1,4 @@
-"""Changes MIG of one GPU through NVML: mode, GPU instances, compute instances. It decides nothing and keeps nothing.
+"""Changes MIG of one GPU through NVML: mode, GPU instances, compute instances. It decides nothing.
 
 Instances are known by their ids on the hardware; the caller must know which claim an instance belongs to. What NVML
 answers becomes an error that says what a caller can do about it; other answers stay :class:`NvmlCallError`.
@@ -21,7 +21,7 @@ from dra_driver.hardware.nvml.errors import (
     NvmlCallError,
     PlacementOccupied,
 )
-from dra_driver.hardware.nvml.mig import read_instances, read_mode
+from dra_driver.hardware.nvml.mig import ListedProfile, list_profiles, read_instances, read_mode
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +35,15 @@ _BUSY_HINT = "stop what uses the GPU (dcgm, nvidia-persistenced, jobs); the next
 
 
 class MigControl:
-    """MIG of the GPUs of this process's NVML, which must be initialised. Thread-safe: it has no state.
+    """MIG of the GPUs of this process's NVML, which must be initialised. Thread-safe.
 
-    Every method takes a GPU's UUID and raises :class:`NvmlCallError` for what it does not name, HardwareUnavailable
-    when NVML cannot be used.
+    It remembers which profiles a GPU has, and nothing else: asking for them takes half of the time of looking at the
+    instances, which every prepare and unprepare does. Every method takes a GPU's UUID and raises :class:`NvmlCallError`
+    for what it does not name, HardwareUnavailable when NVML cannot be used.
     """
+
+    def __init__(self) -> None:
+        self._listed: dict[str, tuple[ListedProfile, ...]] = {}
 
     def mode(self, gpu_uuid: str) -> tuple[bool, bool]:
         """MIG mode now, and after the next reset (nvmlDeviceGetMigMode). A product without MIG is off for ever."""
@@ -80,7 +84,14 @@ class MigControl:
 
     def instances(self, gpu_uuid: str) -> tuple[GpuInstance, ...]:
         """The GPU instances as they are on the hardware now, with their compute instances; none with MIG off."""
-        return read_instances(_handle(gpu_uuid), gpu_uuid)
+        handle = _handle(gpu_uuid)
+        profiles = self._listed.get(gpu_uuid)
+        if profiles is None:
+            mode = read_mode(handle, gpu_uuid)
+            if mode is None or not mode[0]:
+                return ()
+            profiles = self._listed[gpu_uuid] = list_profiles(handle, gpu_uuid)
+        return read_instances(handle, gpu_uuid, profiles)
 
     def create_gpu_instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> int:
         """Make a GPU instance of the hardware's ``profile_id`` at ``placement``; its id.

@@ -12,7 +12,8 @@ import pytest
 
 from dra_driver.devices.policy import GpuSelector, MigMode, MigPolicy, MigRule
 from dra_driver.errors import DeviceInUse, DeviceNotFound, DriverError, HardwareError, UnsupportedConfig
-from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigModePending, PlacementOccupied
+from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigModePending, NvmlCallError, PlacementOccupied
+from dra_driver.hardware.nvml.codes import Return
 from kubelet_plugin.prepare.admission import OverlappingDevices
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.entry import ClaimState
@@ -507,6 +508,30 @@ def test_a_placement_that_is_free_and_refused_is_remembered_with_both_views(
     node.fake_mig.refused.clear()
     prepare(engine, "u1")
     assert node.refused.by_gpu() == {}
+
+
+def test_a_lost_gpu_does_not_hold_up_the_unprepare(node: TestNode, engine: PrepareEngine) -> None:
+    node.claims.add(claim("u1", result(ONE_G)))
+    prepare(engine, "u1")
+    lost = Fault("instances", lambda: NvmlCallError("nvmlDeviceGetHandleByUUID", "GPU-1", Return.GPU_IS_LOST))
+    node.fake_mig.faults += [lost, lost]
+    unprepare(engine, "u1")
+    assert not engine.entries()
+    assert node.cdi.claim_uids() == ()
+
+
+def test_a_plan_explains_itself(node: TestNode, engine: PrepareEngine, caplog: pytest.LogCaptureFixture) -> None:
+    node.claims.add(claim("u1", result(THREE_G)))
+    with caplog.at_level("DEBUG", "kubelet_plugin.prepare.work"):
+        prepare(engine, "u1")
+    text = next(record.getMessage() for record in caplog.records if record.getMessage().startswith("plan for claim"))
+    for words in (
+        "turn MIG mode of GPU GPU-1 on; done when it is on; undone by: turn MIG mode of GPU GPU-1 off when no instance",
+        "make GPU instance 3g.40gb at 4-7 of GPU GPU-1",
+        "make a compute instance of 3 slices",
+        f"with u1-{THREE_G} and the capability nodes of 3g.40gb at 4-7 of GPU GPU-1",
+    ):
+        assert words in text
 
 
 # -- later ------------------------------------------------------------------------------------------------------------
