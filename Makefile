@@ -7,8 +7,8 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format proto generate manifests bench lock clean \
-	programs image cluster cluster-down e2e e2e-lifecycle bench-e2e kind kind-down kind-e2e
+.PHONY: help demo test test-long lint format proto generate manifests bench bench-packing lock clean \
+	programs image cluster cluster-down e2e e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ manifests: $(VENV)/.stamp-dev ## render deploy/manifests from the chart; needs h
 bench: $(VENV)/.stamp-dev ## measure; prints the table of docs/dev/performance.md
 	@$(BIN)/python -m tests.bench
 
+bench-packing: $(VENV)/.stamp-dev ## play claims for parts of GPUs; prints the tables of docs/dev/packing.md
+	@$(BIN)/python -m tests.bench.packing $(BENCH_ARGS)
+
 # `make lock UPGRADE=` keeps the versions that are there and only follows changes of pyproject.toml.
 UPGRADE ?= --upgrade
 COMPILE  = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header
@@ -88,6 +91,11 @@ cluster-down: $(VENV)/.stamp-dev ## take it away again, all of it
 
 e2e: $(VENV)/.stamp-dev ## the suite on a real cluster of its own; K8S=1.34
 	@$(BIN)/python -m pytest e2e/suites --cluster local $(CHOSEN) -rs $(TEST_ARGS)
+
+# Partitioned on demand: Hopper or newer.
+e2e-mig: $(VENV)/.stamp-dev ## MIG on a real cluster of its own with simulated H100s; K8S=1.34
+	@$(BIN)/python -m pytest e2e/suites/test_mig.py e2e/suites/test_examples.py e2e/suites/test_published.py \
+		--cluster local --kubernetes $(K8S) --machine h100-sxm5-80gb --cluster-name mig -rs $(TEST_ARGS)
 
 e2e-lifecycle: $(VENV)/.stamp-dev ## that a real cluster leaves nothing behind, however it ends
 	@$(BIN)/python -m pytest e2e/lifecycle $(TEST_ARGS)

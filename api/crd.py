@@ -16,6 +16,7 @@ from pydantic import BaseModel
 Schema = dict[str, Any]
 
 _REF = "#/$defs/"
+_KEEP = "x-kubernetes-preserve-unknown-fields"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,7 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Sc
         # What stands beside the reference (a field's description) goes before the target's own.
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
     if "anyOf" in schema:
-        schema = _without_union(schema)
-        if "$ref" in schema:
-            return _convert(schema, definitions)
+        return _convert(_without_union(schema), definitions)
     out: Schema = {}
     for key, value in schema.items():
         if key in ("$defs", "title", "default", "readOnly", "format"):
@@ -130,7 +129,12 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Sc
 
 
 def _without_union(schema: Mapping[str, Any]) -> Schema:
-    """``X | None`` becomes X: we leave out what is unset, so null never has to be stored."""
+    """``X | None`` becomes X: we leave out what is unset, so null never has to be stored.
+
+    A union that a field declares to be kept as it is may hold anything there; our own decoding refuses what is wrong.
+    """
+    if schema.get(_KEEP):
+        return {key: value for key, value in schema.items() if key in (_KEEP, "description")}
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     branches = [branch for branch in schema["anyOf"] if branch.get("type") != "null"]
     if len(branches) == 1:
@@ -144,7 +148,7 @@ def _additional(value: Any, schema: Mapping[str, Any], definitions: Mapping[str,
     if "properties" in schema or value is False:
         return {}
     if value is True:
-        return {"x-kubernetes-preserve-unknown-fields": True}
+        return {_KEEP: True}
     return {"additionalProperties": _convert(value, definitions)}
 
 

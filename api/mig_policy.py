@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationError, WithJsonSchema, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from api.base import ApiModel
+from api.mig_layouts import LayoutEntry, MigLayouts
+from api.shape import closest
+from api.strict import show
 
 
 class MigMode(StrEnum):
     DYNAMIC = "dynamic"
     STATIC = "static"
     OFF = "off"
+
+
+class MigPacking(StrEnum):
+    PER_GPU = "perGPU"
+    ACROSS_GPUS = "acrossGPUs"
 
 
 def _off_is_no_boolean(value: object) -> object:
@@ -83,3 +92,35 @@ class MigSettings(ApiModel):
     rules: list[MigRuleSettings] = Field(
         default_factory=list, description="How GPUs are partitioned; the first rule that selects a GPU decides."
     )
+    packing: MigPacking = Field(
+        default=MigPacking.PER_GPU,
+        description="Where claims for MIG devices go on a node. perGPU: the first GPU on which they fit. acrossGPUs: "
+        "where they break up the least, on any GPU; ResourceSlices are written again when claims have changed, every "
+        "30 s at most. Has no effect before Kubernetes 1.35.",
+    )
+    layouts: MigLayouts | None = Field(
+        default=None, description="Named layouts that rules may ask for: the content of a mig-parted file as it is."
+    )
+
+    @model_validator(mode="after")
+    def _layouts_exist(self) -> Self:
+        known = list(self.layouts.mig_configs) if self.layouts else []
+        wrong = [
+            InitErrorDetails(type=_no_layout(rule.layout, known), loc=("rules", index, "layout"), input=rule.layout)
+            for index, rule in enumerate(self.rules)
+            if rule.layout and rule.layout not in known
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data("mig", wrong)
+        return self
+
+    def layout(self, name: str) -> Sequence[LayoutEntry]:
+        """The entries of a layout that a rule names."""
+        return self.layouts.mig_configs[name] if self.layouts else ()
+
+
+def _no_layout(name: str, known: Sequence[str]) -> PydanticCustomError:
+    close = closest(name, known)
+    there = f"there are: {', '.join(known)}" if known else "layouts has none"
+    hint = f"did you mean {close}?" if close else there
+    return PydanticCustomError("problem", "there is no layout {given}", {"given": show(name), "hint": hint})

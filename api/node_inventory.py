@@ -20,6 +20,9 @@ from api.base import LenientModel
 API_VERSION: Final = "gpu-dra.dev/v1alpha1"
 KIND: Final = "NodeInventory"
 
+MIG_LAYOUT_APPLIED: Final = "MigLayoutApplied"
+"""Type of the condition that says whether GPUs have the MIG layouts that rules ask for; absent where none does."""
+
 
 class PlacementRange(LenientModel):
     """Placements of one profile: they differ only in their start."""
@@ -52,6 +55,7 @@ class Product(LenientModel):
     cuda_compute_capability: str
     memory_bytes: int | None = None
     addressing_mode: str | None = None
+    pci_device_id: str | None = Field(default=None, alias="pciDeviceID", pattern="^0x[0-9a-f]{8}$")
     mig_profiles: list[MigProfileEntry] | None = None
 
 

@@ -165,11 +165,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spec.kubernetes.kubeconfig", "--kubeconfig", "KUBECONFIG", _B),
     Setting("spec.kubernetes.requestTimeout", "--kube-api-timeout", "KUBE_API_TIMEOUT", _B),
     Setting("spec.policy.additionalAttributes", "--additional-attributes", "ADDITIONAL_ATTRIBUTES", _C),
+    Setting("spec.mig.packing", "--mig-packing", "MIG_PACKING", _C),
     Setting("spec.featureGates", "--feature-gates", "FEATURE_GATES", _B),
 )
 
-# Lists of objects, which neither a flag nor a variable can hold. Both processes use them.
-FILE_ONLY: tuple[Leaf, ...] = (Leaf("spec.mig.rules"),)
+# Lists and maps of objects, which neither a flag nor a variable can hold, and what belongs to them. Both processes use
+# them.
+FILE_ONLY: tuple[Leaf, ...] = (
+    Leaf("spec.mig.rules"),
+    Leaf("spec.mig.layouts.version"),
+    Leaf("spec.mig.layouts.mig-configs"),
+)
 
 IDENTITY: tuple[IdentityValue, ...] = (
     IdentityValue(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -29,12 +30,16 @@ def settings_table() -> str:
 
 
 def file_settings_table() -> str:
-    """What only the file can hold: path, type, meaning; the fields of a list's objects below it."""
+    """What only the file can hold: path, type, meaning; the fields of the objects in a list or map below it."""
     rows = []
     for leaf in FILE_ONLY:
         rows.append([f"`{leaf.path}`", _words(leaf.kind, text="text"), leaf.description])
-        inside = shape.core_type(get_args(leaf.kind)[-1])
-        rows += _field_rows(inside, f"{leaf.path}[].", text="text")
+        path, inside = leaf.path, leaf.kind
+        while get_origin(inside) in (list, dict):
+            path += "[]" if get_origin(inside) is list else ".NAME"
+            inside = shape.core_type(get_args(inside)[-1])
+        if shape.is_model(inside):
+            rows += _field_rows(inside, f"{path}.", text="text")
     return markdown(["Setting", "Type", "Meaning"], rows)
 
 
@@ -90,6 +95,8 @@ def _words(kind: Any, *, text: str) -> str:
         return ", ".join(f"`{choice}`" for choice in shape.choices(kind))
     if shape.is_map(kind):
         return f"map to {_words(shape.core_type(get_args(kind)[1]), text=text)}"
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_words(shape.core_type(one), text=text) for one in get_args(kind))
     if get_origin(kind) is list:
         return f"list of {_words(shape.core_type(get_args(kind)[0]), text=text)}"
     return {bool: "boolean", int: "integer", str: text}[kind]

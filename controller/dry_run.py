@@ -10,6 +10,7 @@ from controller.inputs import Inputs, Listeners
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem
+from controller.reordering import ReorderPace
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import KubeApi
 from dra_driver.slices.diff import WritePlan
@@ -58,6 +59,7 @@ def _describe(name: str, inputs: Inputs, features: ServerFeatures, driver: str, 
         known=devices_of(existing),
         in_use=inputs.in_use(name),
         features=features.for_devices(offered.device_set, owner),
+        reorder=ReorderPace().at(0.0, policy.mig.packing),
     )
     notes = _notes((*offered.problems, *plan.problems))
     if plan.writes is None:

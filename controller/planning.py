@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from controller.pool import is_degraded
 from controller.problem import Problem
 from controller.published import published_devices
+from controller.reordering import Reorder
 from controller.retention import retain, retention_problem
 from dra_driver.devices.model import DeviceSet
+from dra_driver.devices.reordering import arrange
 from dra_driver.kube.interface import Obj
 from dra_driver.slices.diff import WritePlan, plan_writes
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import LayoutError, PoolOwner, desired_slices
+from dra_driver.slices.layout import Cut, LayoutError, PoolOwner, desired_slices
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +24,14 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
     """``devices`` is what the pool will hold, ``degraded`` what the API server makes us leave out. ``writes`` is None
-    when the devices do not fit into slices; the problem says why."""
+    when the devices do not fit into slices; the problem says why. ``is_settled`` is false when a better order of the
+    devices than the published one is known; it is in ``writes`` if reordering was allowed."""
 
     devices: DeviceSet
     degraded: Problem | None
     problems: tuple[Problem, ...]
     writes: WritePlan | None = field(hash=False)
+    is_settled: bool
 
 
 def plan_pool(
@@ -39,18 +43,33 @@ def plan_pool(
     in_use: frozenset[str],
     features: ApiFeatures,
     generation_floor: int = 0,
+    reorder: Reorder = Reorder.NEVER,
 ) -> PoolPlan:
     """``known``: devices that are, or lately were, published; see :func:`controller.retention.retain`."""
     degraded = is_degraded(offered, features)
     retention = retain(offered, known, in_use, owner.driver, features)
     problems = [problem for problem in (degraded, retention_problem(retention)) if problem]
+    devices, is_settled = _in_order(retention.device_set, known, in_use, features, reorder)
     writes = None
     try:
-        desired = desired_slices(retention.device_set, owner, features)
+        cut = Cut.BY_GPU if reorder is Reorder.NEVER else Cut.BY_PROFILE
+        desired = desired_slices(devices, owner, features, cut)
         writes = plan_writes(desired, existing, owner=owner, generation_floor=generation_floor)
     except LayoutError as error:
         problems.append(Problem(error.reason, str(error)))
-    return PoolPlan(retention.device_set, degraded, tuple(problems), writes)
+    return PoolPlan(devices, degraded, tuple(problems), writes, is_settled)
+
+
+def _in_order(
+    pool: DeviceSet, known: DeviceSet, in_use: frozenset[str], features: ApiFeatures, reorder: Reorder
+) -> tuple[DeviceSet, bool]:
+    """The pool in the order to publish, and whether there is none that is better. Where counters live beside their
+    devices (1.34), each GPU has its own slice and the order stays as it is."""
+    if reorder is Reorder.NEVER or not pool.counter_sets or features.combined_counters:
+        return pool, True
+    arrangement = arrange(pool.devices, in_use, [device.name for device in known.devices])
+    chosen = arrangement.wanted if reorder is Reorder.NOW else arrangement.published
+    return DeviceSet(chosen, pool.counter_sets), arrangement.is_settled
 
 
 def devices_of(slices: Sequence[Obj]) -> DeviceSet:

@@ -30,6 +30,7 @@ from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem
 from controller.published import generation
+from controller.reordering import Reorder
 from controller.reports import Reporter
 from controller.writes import NotLeadingError, SliceWriter
 from dra_driver.devices.model import DeviceSet
@@ -133,6 +134,8 @@ class Publisher:
         owner = PoolOwner(self._settings.driver, name, node["metadata"]["uid"])
         existing = state.own.overlay(self._inputs.slices(name))
         known, in_use = state.known_devices(devices_of(existing)), self._inputs.in_use(name)
+        now = self._clock()
+        reorder = state.reordering.at(now, self._settings.policy.mig.packing)
         plan = plan_pool(
             owner,
             offered,
@@ -141,6 +144,7 @@ class Publisher:
             in_use=in_use,
             features=self._features.for_devices(offered, owner),
             generation_floor=state.highest_generation,
+            reorder=reorder,
         )
         state.remember(known, plan.devices, in_use)
         problems += plan.problems
@@ -152,7 +156,11 @@ class Publisher:
             with state.lock:
                 state.challenge = challenge.used_up(state.challenge)
             state.devices = len(plan.devices.devices)
+            if not plan.is_settled:
+                return max(state.reordering.seconds_left(now), 0.0)
             return REMEMBER_SECONDS if state.own.unconfirmed() else None
+        if reorder is Reorder.NOW and not plan.is_settled:
+            state.reordering.took_place(now)
         state.devices = None
         try:
             return self._converge(state, inventory, plan.writes)

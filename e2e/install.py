@@ -43,18 +43,19 @@ class Driver:
     cluster: Cluster
     api: KubeApi
 
-    def install(self, settings: Sequence[str] = ()) -> None:
+    def install(self, settings: Sequence[str] = (), files: Sequence[Path] = ()) -> None:
         """Install, or upgrade a release that is there; returns when all devices are published.
 
-        ``settings`` are further ``--set`` arguments.
+        ``settings`` are further ``--set`` arguments, ``files`` values files, which they override.
         """
-        self.start_upgrade(settings)
+        self.start_upgrade(settings, files)
         self.wait()
 
-    def start_upgrade(self, settings: Sequence[str] = ()) -> None:
+    def start_upgrade(self, settings: Sequence[str] = (), files: Sequence[Path] = ()) -> None:
         """Hand the chart to the API server and return; the pods change meanwhile."""
         eventually(self._check_removed, ROLLOUT_SECONDS)
-        chosen = [argument for setting in [*values(self.cluster), *settings] for argument in ("--set", setting)]
+        chosen = [argument for file in files for argument in ("--values", str(file))]
+        chosen += [argument for setting in [*values(self.cluster), *settings] for argument in ("--set", setting)]
         self._helm("upgrade", RELEASE, str(CHART), "--install", "--create-namespace", *chosen, timeout=ROLLOUT_SECONDS)
 
     def wait(self) -> None:

@@ -8,6 +8,7 @@
           |                   |
      DRA service        registration service     (two unix sockets; on the first also the health service)
 
+MIG layouts are applied between the engine's claims: under its locks, to the GPUs that none of them holds.
 Nothing is decided here; each part's module says what it is responsible for.
 """
 
@@ -49,6 +50,8 @@ from kubelet_plugin.health_service import HealthService
 from kubelet_plugin.inventory_publisher import InventoryPublisher
 from kubelet_plugin.inventory_status import PluginInstance
 from kubelet_plugin.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.mig.layout_applier import LayoutApplier
+from kubelet_plugin.mig.layout_events import LayoutEvents
 from kubelet_plugin.mig.published import PublishedHardware
 from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
@@ -98,6 +101,7 @@ class PluginApp:
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         rules = Rules(node, boot_id, device_policy(spec).mig)
         mig = build_mig(spec)
+        node_ref = ObjectRef("v1", "Node", node)
         self._engine = PrepareEngine(
             api=api,
             driver_name=driver,
@@ -107,9 +111,12 @@ class PluginApp:
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
             mig=mig,
             rules=rules,
-            listener=EngineListener(registry, self._events, self._failure_events, ObjectRef("v1", "Node", node)),
+            listener=EngineListener(registry, self._events, self._failure_events, node_ref),
         )
         published = PublishedHardware(self._hardware, self._engine.entries, rules, mig.refused)
+        self._layouts = LayoutApplier(
+            spec.mig, rules, self._hardware, mig.hardware, self._engine, LayoutEvents(self._events, node_ref)
+        )
         self._publisher = InventoryPublisher(
             api,
             node,
@@ -117,9 +124,12 @@ class PluginApp:
             published,
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
+            layouts=self._layouts,
         )
         calls = CallsUnderWay()
-        service = DraService(self._engine, (CallMetrics(registry, driver), self._failure_events), calls=calls)
+        service = DraService(
+            self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
+        )
         health = HealthService(node, self._hardware, self._held_devices, missing=lambda: published.missing)
         published.on_change(health.look_again)
         registration = RegistrationService(
@@ -138,7 +148,7 @@ class PluginApp:
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
-        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. Sockets. 6. HTTP.
+        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. MIG layouts. 6. Sockets. 7. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -158,6 +168,8 @@ class PluginApp:
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
             logger.info("state of earlier processes", extra={"recovered": recovered})
+            self._layouts.start()
+            stack.callback(self._layouts.stop)
             self._servers.start()
             stack.callback(self._servers.stop, _CALLS_GRACE_SECONDS)
             if self._endpoint is not None:
@@ -166,7 +178,9 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. Engine. 4. Inventory. 5. Hardware. 6. Events."""
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Engine. 5. Inventory.
+        6. Hardware. 7. Events.
+        """
         self._stack.close()
 
     def wait_until_published(self, timeout: float) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from api.node_inventory import API_VERSION, KIND, Condition, Registration
+from api.node_inventory import API_VERSION, KIND, MIG_LAYOUT_APPLIED, Condition, Registration
 from dra_driver.kube.backoff import Backoff
 from dra_driver.kube.interface import (
     NODE_INVENTORIES,
@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 _GRACE_SECONDS = 10.0  # for the kubelet to register us before the status says that it did not
 _ANSWER_POLL_SECONDS = 0.5
 _FIRST_READING_SECONDS = 5.0
+_FIRST_LAYOUTS_SECONDS = 30.0  # seven GPU instances with their compute instances take a second each
 
 
 class HardwareSource(Protocol):
@@ -62,13 +63,27 @@ class ConnectionSource(Protocol):
     def on_change(self, listener: Callable[[], None]) -> None: ...
 
 
+class LayoutSource(Protocol):
+    """Named MIG layouts (``kubelet_plugin.mig.layout_applier.LayoutApplier``)."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the GPUs are about to get their layouts for the first time."""
+        ...
+
+    def condition(self) -> Condition | None: ...
+    def on_change(self, listener: Callable[[], None]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. ``grace``: see above. ``first_reading``: how long to hold the status back for the first reading."""
+    """Seconds. ``grace``: see above. ``first_reading``: how long to hold the status back for the first reading,
+    ``first_layouts``: and for MIG layouts."""
 
     grace: float = _GRACE_SECONDS
     answer_poll: float = _ANSWER_POLL_SECONDS
     first_reading: float = _FIRST_READING_SECONDS
+    first_layouts: float = _FIRST_LAYOUTS_SECONDS
 
 
 def _wall_clock() -> str:
@@ -87,6 +102,7 @@ class InventoryPublisher:
         connection: ConnectionSource,
         *,
         registry: str,
+        layouts: LayoutSource | None = None,
         features: dict[str, bool] | None = None,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -99,6 +115,7 @@ class InventoryPublisher:
         self._hardware = hardware
         self._connection = connection
         self._registry = registry
+        self._layouts = layouts
         self._features = features or {}
         self._timing = timing or Timing()
         self._clock = clock
@@ -119,6 +136,8 @@ class InventoryPublisher:
         )
         hardware.on_change(self._wake.set)
         connection.on_change(self._wake.set)
+        if layouts is not None:
+            layouts.on_change(self._wake.set)
 
     def start(self) -> None:
         self._started_at = self._clock()
@@ -156,6 +175,8 @@ class InventoryPublisher:
         waited = self._clock() - self._started_at
         if not hardware.read and waited < self._timing.first_reading:
             return self._timing.first_reading - waited
+        if hardware.machine is not None and self._layouts_pending() and waited < self._timing.first_layouts:
+            return self._timing.first_layouts - waited
         known = self._object()
         status: dict[str, Any] = known.get("status") or {}
         challenge = (known.get("spec") or {}).get("challenge")
@@ -178,6 +199,14 @@ class InventoryPublisher:
         if unanswered and not alive:
             return self._timing.answer_poll
         return max(self._timing.grace - waited, 0.05) if waited < self._timing.grace else None
+
+    def _layouts_pending(self) -> bool:
+        return self._layouts is not None and self._layouts.pending
+
+    def _layout_condition(self, status: dict[str, Any]) -> Condition | None:
+        if self._layouts is None:
+            return None
+        return _present_condition(status, MIG_LAYOUT_APPLIED) if self._layouts.pending else self._layouts.condition()
 
     def _owns(self, status: dict[str, Any], registrations: int, waited: float) -> bool:
         writer = (status.get("registration") or {}).get("pluginInstance")
@@ -203,8 +232,10 @@ class InventoryPublisher:
         else:
             # A restart: what the last instance wrote stays until the kubelet has spoken, or had the time to.
             registration = Registration.model_validate(present) if present else registration_block(self._plugin, state)
-            condition = _present_condition(status)
-        wanted = build_status(hardware, registration, condition, answer, self._features).to_wire()
+            condition = _present_condition(status, KUBELET_REGISTERED)
+        wanted = build_status(
+            hardware, registration, condition, answer, self._features, self._layout_condition(status)
+        ).to_wire()
         if hardware.machine is None and (hardware.tentative or not hardware.read):
             # A restart, and the first reading failed or hangs: as in a plugin that runs on, nothing is withdrawn yet.
             wanted.update({key: status[key] for key in ("machine", "health") if key in status})
@@ -298,9 +329,9 @@ def _owner(node: Obj) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "name": metadata["name"], "uid": metadata["uid"]}
 
 
-def _present_condition(status: dict[str, Any]) -> Condition | None:
+def _present_condition(status: dict[str, Any], kind: str) -> Condition | None:
     for condition in status.get("conditions") or ():
-        if condition.get("type") == KUBELET_REGISTERED:
+        if condition.get("type") == kind:
             return Condition.model_validate({**condition, "lastTransitionTime": ""})
     return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from api.node_inventory import Condition, DeviceHealth, NodeInventoryStatus, Registration
+from api.node_inventory import MIG_LAYOUT_APPLIED, Condition, DeviceHealth, NodeInventoryStatus, Registration
 from dra_driver.hardware.inventory import machine_to_status
 from kubelet_plugin.connection import RegistrationState
 from kubelet_plugin.hardware_watch import HardwareState
@@ -46,11 +46,11 @@ def build_status(
     registration_condition: Condition | None,
     answer: str | None,
     features: dict[str, bool],
+    layout_condition: Condition | None = None,
 ) -> NodeInventoryStatus:
     """Conditions come without times; :func:`with_times` fills them in."""
     conditions = [hardware_condition(hardware)]
-    if registration_condition is not None:
-        conditions.append(registration_condition)
+    conditions += [each for each in (registration_condition, layout_condition) if each is not None]
     return NodeInventoryStatus(
         machine=machine_to_status(hardware.machine) if hardware.machine is not None else None,
         registration=registration,
@@ -100,7 +100,7 @@ def with_times(wanted: dict[str, Any], present: dict[str, Any], now: str) -> dic
         old = before.get(condition["type"], {})
         same = old.get("status") == condition["status"] and old.get("lastTransitionTime")
         conditions.append({**condition, "lastTransitionTime": old["lastTransitionTime"] if same else now})
-    ours = {HARDWARE_READY, KUBELET_REGISTERED, *(condition["type"] for condition in conditions)}
+    ours = {HARDWARE_READY, KUBELET_REGISTERED, MIG_LAYOUT_APPLIED, *(condition["type"] for condition in conditions)}
     conditions += [condition for kind, condition in before.items() if kind not in ours]
     return {**wanted, "conditions": conditions}
 

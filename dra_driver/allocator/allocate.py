@@ -1,8 +1,7 @@
 """Allocates the claims of a pod on one node, or says why that cannot be: the allocator's front.
 
 Dictionaries in (:meth:`Snapshot.from_objects`), frozen results out. What it does not do yet, it refuses with a reason
-instead of allocating wrongly: devices that draw from shared counters are never given out, shareable devices are given
-whole.
+instead of allocating wrongly: shareable devices are given whole.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dra_driver.allocator.counters import CounterBalance
 from dra_driver.allocator.eligibility import Eligibility, SelectorFailedError
 from dra_driver.allocator.model import AllocationResult, Claim, ClaimKey, DeviceClass, DeviceId
 from dra_driver.allocator.nodes import Node
@@ -60,7 +60,8 @@ class Allocator:
 
     def __init__(self, engine: SelectorEngine, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._eligibility = Eligibility(engine, snapshot.classes, snapshot.in_use)
+        balance = CounterBalance(snapshot.pools, snapshot.in_use)
+        self._eligibility = Eligibility(engine, snapshot.classes, snapshot.in_use, balance)
 
     def allocate(self, node: Node, claims: Sequence[Claim]) -> tuple[AllocationResult, ...] | Failure:
         """One result per claim, in order, or the failure of the first thing that does not fit."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dra_driver.allocator.counters import CounterBalance, CounterCharges
 from dra_driver.allocator.model import ClaimKey, Device, DeviceClass, DeviceId, DeviceRequest
 from dra_driver.allocator.selectors import SelectorEngine, SelectorError
 from dra_driver.allocator.taints import blocking_taint
@@ -27,10 +28,12 @@ class RejectionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a device cannot serve a request; ``detail`` is the selector, the claim that holds it, or the taint."""
+    """Why a device cannot serve a request; ``detail`` is the selector, the capacity or the taint, ``holders`` are the
+    claims that have the device, or some of the counters that it draws from."""
 
     kind: RejectionKind
-    detail: str
+    detail: str = ""
+    holders: tuple[ClaimKey, ...] = ()
 
 
 class SelectorFailedError(Exception):
@@ -48,8 +51,13 @@ class Eligibility:
     """Answers for one set of classes and devices in use. Remembers selector verdicts; lives for one pod."""
 
     def __init__(
-        self, engine: SelectorEngine, classes: Mapping[str, DeviceClass], in_use: Mapping[DeviceId, ClaimKey]
+        self,
+        engine: SelectorEngine,
+        classes: Mapping[str, DeviceClass],
+        in_use: Mapping[DeviceId, ClaimKey],
+        counters: CounterBalance,
     ) -> None:
+        self.counters = counters
         self._engine = engine
         self._classes = classes
         self._in_use = in_use
@@ -70,11 +78,10 @@ class Eligibility:
         return self._selected[key] and not _missing_capacity(request, device)
 
     def allows(self, request: DeviceRequest, device: Device) -> bool:
-        """Whether a selected device is free and tolerated."""
+        """Whether a selected device is free and tolerated. Shared counters are the search's to look at."""
         if request.admin_access:
             return blocking_taint(device, request.tolerations) is None
-        free = device.id not in self._in_use and not device.consumes_counters
-        return free and blocking_taint(device, request.tolerations) is None
+        return device.id not in self._in_use and blocking_taint(device, request.tolerations) is None
 
     def rejection(self, request: DeviceRequest, device: Device) -> Rejection | None:
         """The first thing that keeps this device from the request, told as a person would ask: does it fit at all?"""
@@ -91,10 +98,10 @@ class Eligibility:
                     return Rejection(RejectionKind.SELECTOR_ERROR, f"{shorten(expression)}: {failure.error}")
         if missing := _missing_capacity(request, device):
             return Rejection(RejectionKind.CAPACITY, missing)
-        if not request.admin_access and device.consumes_counters:
-            return Rejection(RejectionKind.COUNTERS, "")
         if not request.admin_access and device.id in self._in_use:
-            return Rejection(RejectionKind.IN_USE, str(self._in_use[device.id]))
+            return Rejection(RejectionKind.IN_USE, holders=(self._in_use[device.id],))
+        if not request.admin_access and not CounterCharges(self.counters).fits(device):
+            return Rejection(RejectionKind.COUNTERS, holders=self.counters.holders(device))
         taint = blocking_taint(device, request.tolerations)
         return Rejection(RejectionKind.TAINT, str(taint)) if taint else None
 

@@ -80,6 +80,14 @@ class NodeScope:
     selector: Obj | None = field(default=None, hash=False)
 
 
+@dataclass(frozen=True, slots=True)
+class CounterUse:
+    """What a device takes of one counter set of its pool."""
+
+    counter_set: str
+    counters: Mapping[str, Quantity] = field(hash=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Device:
     """One published device. Attributes and capacities are ``domain -> id -> value``; a bare published name stands under
@@ -91,7 +99,7 @@ class Device:
     scope: NodeScope
     taints: tuple[Taint, ...] = ()
     allow_multiple_allocations: bool = False
-    consumes_counters: bool = False
+    consumes: tuple[CounterUse, ...] = ()
 
     def attribute(self, qualified_name: str) -> AttributeValue | None:
         """``domain/id``; None when the device does not carry it."""

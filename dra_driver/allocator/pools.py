@@ -1,18 +1,29 @@
 """ResourceSlices to pools: which slices count, whether a pool is whole, and its devices in the scheduler's order.
 
 Rules (k8s.io/dynamic-resource-allocation/structured, pools): a pool is (driver, pool name); only slices of its highest
-generation count; it is complete when their number equals ``resourceSliceCount``; duplicate device names make it
-invalid. Order since 1.36: driver, pool name, slice name, position in the slice.
+generation count; it is complete when their number equals ``resourceSliceCount``; a device name or a counter set that is
+there twice, or a reference to a counter set that is not there, makes it invalid. Order since 1.36: driver, pool name,
+slice name, position in the slice.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dra_driver.allocator.model import AttributeValue, Device, DeviceId, NodeScope, Obj, ScalarValue, Taint, Version
+from dra_driver.allocator.model import (
+    AttributeValue,
+    CounterUse,
+    Device,
+    DeviceId,
+    NodeScope,
+    Obj,
+    ScalarValue,
+    Taint,
+    Version,
+)
 from dra_driver.allocator.nodes import Node, in_scope
 from dra_driver.quantity import Quantity
 
@@ -27,13 +38,14 @@ class Pool:
     devices: tuple[Device, ...]
     scopes: tuple[NodeScope, ...]
     problem: str = ""
+    counter_sets: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict, hash=False)
 
     def on(self, node: Node) -> Pool | None:
         """The pool as that node sees it, or None when it does not reach the node."""
         if not any(in_scope(scope, node) for scope in self.scopes):
             return None
         devices = tuple(device for device in self.devices if in_scope(device.scope, node))
-        return Pool(self.driver, self.name, self.generation, devices, self.scopes, self.problem)
+        return replace(self, devices=devices)
 
 
 def pools_from_slices(slices: Iterable[Mapping[str, Any]]) -> tuple[Pool, ...]:
@@ -54,17 +66,38 @@ def _pool(driver: str, name: str, slices: list[Mapping[str, Any]]) -> Pool:
         for entry in current
         for device in entry["spec"].get("devices") or ()
     )
-    return Pool(driver, name, newest, devices, _scopes(current), _problem(devices, len(current), expected))
+    counter_sets = [found for entry in current for found in entry["spec"].get("sharedCounters") or ()]
+    return Pool(
+        driver=driver,
+        name=name,
+        generation=newest,
+        devices=devices,
+        scopes=_scopes(current),
+        problem=_problem(devices, [found["name"] for found in counter_sets], len(current), expected),
+        counter_sets={found["name"]: _counters(found) for found in counter_sets},
+    )
 
 
-def _problem(devices: tuple[Device, ...], found: int, expected: int) -> str:
+def _problem(devices: tuple[Device, ...], counter_sets: list[str], found: int, expected: int) -> str:
     if found != expected:
         return f"incomplete: {found} of {expected} slices are there"
-    seen: set[str] = set()
+    if twice := _first_twice(device.id.device for device in devices):
+        return f"invalid: device name {twice} appears twice"
+    if twice := _first_twice(counter_sets):
+        return f"invalid: counter set {twice} appears twice"
     for device in devices:
-        if device.id.device in seen:
-            return f"invalid: device name {device.id.device} appears twice"
-        seen.add(device.id.device)
+        for use in device.consumes:
+            if use.counter_set not in counter_sets:
+                return f"invalid: device {device.id.device} consumes counter set {use.counter_set}, which is not there"
+    return ""
+
+
+def _first_twice(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
     return ""
 
 
@@ -97,8 +130,12 @@ def _device(driver: str, pool: str, spec: Mapping[str, Any], device: Obj) -> Dev
         scope=_scope(device if spec.get("perDeviceNodeSelection") else spec),
         taints=tuple(_taint(taint) for taint in device.get("taints") or ()),
         allow_multiple_allocations=bool(device.get("allowMultipleAllocations")),
-        consumes_counters=bool(device.get("consumesCounters")),
+        consumes=tuple(CounterUse(use["counterSet"], _counters(use)) for use in device.get("consumesCounters") or ()),
     )
+
+
+def _counters(source: Obj) -> dict[str, Quantity]:
+    return {name: Quantity.parse(counter["value"]) for name, counter in (source.get("counters") or {}).items()}
 
 
 def _qualify(driver: str, name: str) -> tuple[str, str]:

@@ -6,16 +6,21 @@ thing that rejects it, and equal findings of several nodes are added up into one
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dra_driver.allocator.eligibility import Eligibility, Rejection, RejectionKind, SelectorFailedError
-from dra_driver.allocator.model import MAX_DEVICES_PER_CLAIM, AllocationMode, Claim, ClaimKey, DeviceRequest
+from dra_driver.allocator.model import MAX_DEVICES_PER_CLAIM, AllocationMode, Claim, ClaimKey, Device, DeviceRequest
 from dra_driver.allocator.pools import Pool
 from dra_driver.allocator.search import Search, SearchLimitError
 
 _HOLDERS_SHOWN = 3
+_VALUES_SHOWN = 24
+_ATTRIBUTE = re.compile(
+    r"""attributes\s*\[\s*["'](?P<domain>[^"']+)["']\s*\]\s*(?:\.\s*(?P<dotted>\w+)|\[\s*["'](?P<quoted>\w+)["']\s*\])"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class RequestFinding:
     fit: int
     rejections: tuple[tuple[Rejection, int], ...] = ()
     problem: str = ""  # instead of counts: an All request over a pool that is being updated
+    values: tuple[tuple[str, tuple[str, ...]], ...] = ()  # which values an attribute has that selectors ask for in vain
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +102,44 @@ def _examine(eligibility: Eligibility, pools: Sequence[Pool], request: DeviceReq
     verdicts = [eligibility.rejection(request, device) for pool in pools if not pool.problem for device in pool.devices]
     counts = Counter(verdict for verdict in verdicts if verdict is not None)
     fit = len(verdicts) - counts.total()
+    values = _asked_attributes(request, eligibility, pools) if not fit and _fails_selection(counts) else ()
     broken_pools = [pool for pool in pools if pool.problem]
     problem = f"pool {broken_pools[0].name} is {broken_pools[0].problem}" if broken_pools and not verdicts else ""
-    return RequestFinding(request, len(verdicts), fit, tuple(counts.items()), problem)
+    return RequestFinding(request, len(verdicts), fit, tuple(counts.items()), problem, values)
+
+
+def _fails_selection(counts: Counter[Rejection]) -> bool:
+    """Whether the request's own selector is what no device passes."""
+    kinds = {rejection.kind for rejection in counts}
+    return RejectionKind.REQUEST_SELECTOR in kinds and kinds <= {*_SELECTION, RejectionKind.SELECTOR_ERROR}
+
+
+def _asked_attributes(
+    request: DeviceRequest, eligibility: Eligibility, pools: Sequence[Pool]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """For each text attribute that the request's selectors name: the values that devices of the class have."""
+    of_class = replace(request, selectors=(), capacity={})
+    devices = [device for pool in pools if not pool.problem for device in pool.devices]
+    candidates = [device for device in devices if _in_class(eligibility, of_class, device)]
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for name in dict.fromkeys(name for text in request.selectors for name in _attributes_in(text)):
+        values = dict.fromkeys(device.attribute(name) for device in candidates)
+        texts = tuple(value for value in values if isinstance(value, str))
+        if texts and len(texts) <= _VALUES_SHOWN:
+            found.append((name.rpartition("/")[2], texts))
+    return tuple(found)
+
+
+def _in_class(eligibility: Eligibility, request: DeviceRequest, device: Device) -> bool:
+    try:
+        return eligibility.selects(request, device)
+    except SelectorFailedError:
+        return False
+
+
+def _attributes_in(expression: str) -> list[str]:
+    """``device.attributes["gpu.nvidia.com"].profile`` is gpu.nvidia.com/profile. Good enough for an explanation."""
+    return [f"{match['domain']}/{match['dotted'] or match['quoted']}" for match in _ATTRIBUTE.finditer(expression)]
 
 
 _SELECTION = (RejectionKind.CLASS_SELECTOR, RejectionKind.REQUEST_SELECTOR, RejectionKind.CAPACITY)
@@ -146,6 +187,11 @@ def _explain_finding(findings: Sequence[RequestFinding]) -> str:
     for finding in findings:
         counts.update(dict(finding.rejections))
     parts = [f"{devices} device{'s exist' if devices > 1 else ' exists'}", *_reject_texts(counts)]
+    known: dict[str, dict[str, None]] = {}
+    for finding in findings:
+        for name, values in finding.values:
+            known.setdefault(name, {}).update(dict.fromkeys(values))
+    parts += [f"{name} is one of {', '.join(values)}" for name, values in known.items()]
     fit = sum(finding.fit for finding in findings)
     if fit:
         need = "all of them are asked" if request.mode is AllocationMode.ALL else f"{request.count} are asked per node"
@@ -157,25 +203,32 @@ def _reject_texts(counts: Counter[Rejection]) -> list[str]:
     texts = [
         _TEXTS[rejection.kind].format(count=count, verb="fails" if count == 1 else "fail", detail=rejection.detail)
         for rejection, count in counts.items()
-        if rejection.kind is not RejectionKind.IN_USE
+        if not rejection.holders
     ]
-    holders = [
-        (rejection.detail, count) for rejection, count in counts.items() if rejection.kind is RejectionKind.IN_USE
-    ]
-    if holders:
-        names = [name for name, _ in holders[:_HOLDERS_SHOWN]]
-        rest = len(holders) - len(names)
-        who = ", ".join(names) + (f" and {rest} more" if rest else "")
-        noun = "claim" if len(holders) == 1 else "claims"
-        texts.append(f"{sum(count for _, count in holders)} in use by {noun} {who}")
+    for kind, text in _HELD.items():
+        held = {found: count for found, count in counts.items() if found.kind is kind and found.holders}
+        if held:
+            names = dict.fromkeys(str(holder) for found in held for holder in found.holders)
+            texts.append(text.format(count=sum(held.values()), who=_some(list(names))))
     return texts
 
 
+def _some(claims: Sequence[str]) -> str:
+    rest = len(claims) - _HOLDERS_SHOWN
+    listed = ", ".join(claims[:_HOLDERS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return f"claim {listed}" if len(claims) == 1 else f"claims {listed}"
+
+
+# Findings that have holders: told in one sentence for all of them.
+_HELD = {
+    RejectionKind.IN_USE: "{count} in use by {who}",
+    RejectionKind.COUNTERS: "{count} short of shared counters, in use by {who}",
+}
 _TEXTS = {
     RejectionKind.CLASS_SELECTOR: "{count} {verb} the class's selector {detail}",
     RejectionKind.REQUEST_SELECTOR: "{count} {verb} selector {detail}",
     RejectionKind.SELECTOR_ERROR: "{count}: selector error in {detail}",
     RejectionKind.CAPACITY: "{count} too small ({detail})",
+    RejectionKind.COUNTERS: "{count} larger than its shared counters",
     RejectionKind.TAINT: "{count} tainted {detail} without a toleration",
-    RejectionKind.COUNTERS: "{count} drawn from shared counters, which this allocator does not give out",
 }

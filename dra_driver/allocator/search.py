@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dra_driver.allocator.constraints import ClaimConstraints
+from dra_driver.allocator.counters import CounterCharges
 from dra_driver.allocator.eligibility import Eligibility
 from dra_driver.allocator.model import (
     MAX_DEVICES_PER_CLAIM,
@@ -59,6 +60,7 @@ class Search:
         self._results: list[list[DeviceResult]] = [[] for _ in claims]
         self._choices: list[list[int]] = [[] for _ in claims]
         self._taken: set[DeviceId] = set()
+        self._counters = CounterCharges(eligibility.counters)
         self._steps = 0
 
     def run(self) -> Solution | None:
@@ -111,10 +113,13 @@ class Search:
             return False
         if not self._eligibility.admits(request, device):
             return False
+        if not request.admin_access and not self._counters.fits(device):
+            return False
         if not self._constraints[claim].add(request.name, device):
             return False
         if not request.admin_access:
             self._taken.add(device.id)
+            self._counters.take(device)
         self._results[claim].append(DeviceResult(request, device))
         return True
 
@@ -123,3 +128,4 @@ class Search:
         self._constraints[claim].remove(request.name)
         if not request.admin_access:
             self._taken.discard(device.id)
+            self._counters.give_back(device)

@@ -1,15 +1,16 @@
 """What a pod's manifest expects of it, and whether it got there. Pure.
 
 Annotations on the pod: ``gpu-dra.dev/expect`` (Running, Succeeded or Pending; Running without it, Succeeded for pods
-that do not restart), ``gpu-dra.dev/expect-reason`` (part of the scheduler's reason, for Pending), and
-``gpu-dra.dev/needs-match: "<count> <attribute>"``: where no node has that many devices with one value of the attribute,
-the pod is expected to wait.
+that do not restart), ``gpu-dra.dev/expect-reason`` (part of the scheduler's reason, for Pending),
+``gpu-dra.dev/needs-match: "<count> <attribute>"`` and ``gpu-dra.dev/needs-device: "<attribute> <text>"``: where no node
+has so many whole GPUs with one value of the attribute, or no device with that text as its value, the pod is expected
+to wait.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +20,8 @@ from dra_driver.kube.interface import Obj
 EXPECT = "gpu-dra.dev/expect"
 EXPECT_REASON = "gpu-dra.dev/expect-reason"
 NEEDS_MATCH = "gpu-dra.dev/needs-match"
+NEEDS_DEVICE = "gpu-dra.dev/needs-device"
+_TYPE = "gpu.nvidia.com/type"
 
 
 class State(StrEnum):
@@ -55,7 +58,7 @@ class Expectation:
         return now in ("Running", "Succeeded", "Failed")
 
 
-def expectation_of(pod: Obj, pools: Iterable[Pool]) -> Expectation:
+def expectation_of(pod: Obj, pools: Sequence[Pool]) -> Expectation:
     """Raises :class:`ExpectationError`."""
     metadata = pod["metadata"]
     annotations = metadata.get("annotations") or {}
@@ -65,6 +68,8 @@ def expectation_of(pod: Obj, pools: Iterable[Pool]) -> Expectation:
         allowed = ", ".join(State)
         raise ExpectationError(f"pod {metadata['name']}: {EXPECT} is {wanted!r}; it can be {allowed}")
     if NEEDS_MATCH in annotations and not _has_match(metadata["name"], annotations[NEEDS_MATCH], pools):
+        return Expectation(State.PENDING)
+    if NEEDS_DEVICE in annotations and not _has_device(metadata["name"], annotations[NEEDS_DEVICE], pools):
         return Expectation(State.PENDING)
     return Expectation(State(wanted), annotations.get(EXPECT_REASON, "") if wanted == State.PENDING else "")
 
@@ -100,8 +105,16 @@ def _has_match(name: str, text: str, pools: Iterable[Pool]) -> bool:
             f"pod {name}: {NEEDS_MATCH} is {text!r}; write it as '2 resource.kubernetes.io/pcieRoot'"
         )
     for pool in pools:
-        values = Counter(device.attribute(attribute) for device in pool.devices)
+        # Parts of one GPU have much in common, but the examples that match attributes want whole ones.
+        values = Counter(device.attribute(attribute) for device in pool.devices if device.attribute(_TYPE) != "mig")
         values.pop(None, None)
         if any(found >= int(count) for found in values.values()):
             return True
     return False
+
+
+def _has_device(name: str, text: str, pools: Iterable[Pool]) -> bool:
+    attribute, _, value = text.partition(" ")
+    if "/" not in attribute or not value:
+        raise ExpectationError(f"pod {name}: {NEEDS_DEVICE} is {text!r}; write it as 'gpu.nvidia.com/profile 1g.10gb'")
+    return any(device.attribute(attribute) == value for pool in pools for device in pool.devices)

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import yaml
 
-from dra_driver.cli import kept
+from dra_driver.cli.cluster import connect_or_demo, list_all
 from dra_driver.cli.get_tables import COLUMNS, Column, rows
 from dra_driver.errors import DriverError
 from dra_driver.kube import interface as kube
-from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import ApiError, KubeApi, NotFound, Obj, Resource
 
 _RESOURCES: Mapping[str, Resource] = {
@@ -28,8 +27,6 @@ _RESOURCES: Mapping[str, Resource] = {
     "inventories": kube.NODE_INVENTORIES,
     "events": kube.EVENTS,
 }
-_NO_CLUSTER = "no demo is up; start one with `gpu-dra demo --keep`, or name a cluster with --kubeconfig"
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Question:
 def run(kind: str, name: str | None, namespace: str | None, output: str, kubeconfig: Path | None) -> int:
     """Returns the exit code: 0, or 1 when the cluster could not be asked or has no such object."""
     try:
-        api = _connect(kubeconfig)
+        api = connect_or_demo(kubeconfig)
         objects = ask(api, Question(kind, name, namespace))
     except (DriverError, ApiError) as error:
         print(f"gpu-dra get {kind}: {error}", file=sys.stderr)
@@ -55,29 +52,13 @@ def ask(api: KubeApi, question: Question) -> list[Obj]:
     """Raises ApiError; NotFound when a named object is in no namespace that was asked."""
     resource = _RESOURCES[question.kind]
     namespace = question.namespace if resource.namespaced else None
-    found: list[Obj] = []
-    token = ""
-    while True:
-        page = api.list(resource, namespace, limit=_PAGE, continue_token=token)
-        found += page.items
-        token = page.continue_token
-        if not token:
-            break
+    found = list_all(api, resource, namespace)
     if question.name is not None:
         found = [obj for obj in found if obj["metadata"]["name"] == question.name]
         if not found:
             raise NotFound(f"there is no {resource.kind} named {question.name}")
     # A list does not repeat apiVersion and kind in its items; a reader of one object wants them.
     return [{"apiVersion": resource.api_version, "kind": resource.kind, **obj} for obj in found]
-
-
-def _connect(kubeconfig: Path | None) -> KubeApi:
-    if kubeconfig is not None:
-        return connect(str(kubeconfig))
-    demo = kept.read()
-    if demo is None:
-        raise DriverError(_NO_CLUSTER)
-    return connect(demo.kubeconfig)
 
 
 def _document(objects: Sequence[Obj], single: bool) -> Obj:

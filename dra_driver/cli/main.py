@@ -109,6 +109,14 @@ def machine(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_PASS_ON)
+def mig(context: typer.Context) -> None:
+    """Draw what lies where on partitioned GPUs; say where more would go, and what is in the way."""
+    from dra_driver.cli.mig.commands import app as mig_app
+
+    mig_app(args=context.args, prog_name="gpu-dra mig")
+
+
+@app.command(context_settings=_PASS_ON)
 def capture(context: typer.Context) -> None:
     """Write this node's hardware down as a machine file."""
     from dra_driver.cli.capture import capture as run

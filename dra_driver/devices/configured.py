@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.driver_spec import DriverSpec
 from api.mig_policy import GpuSelectorSettings, MigRuleSettings
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigMode, MigPacking, MigPolicy, MigRule
 
 
 def device_policy(spec: DriverSpec) -> DevicePolicy:
@@ -15,7 +15,11 @@ def device_policy(spec: DriverSpec) -> DevicePolicy:
     rules = tuple(_rule(rule) for rule in spec.mig.rules)
     return DevicePolicy(
         additional_attributes=spec.policy.additional_attributes,
-        mig=MigPolicy(rules, dynamic_by_default="DynamicMIG" in spec.enabled_gates()),
+        mig=MigPolicy(
+            rules,
+            dynamic_by_default="DynamicMIG" in spec.enabled_gates(),
+            packing=MigPacking(spec.mig.packing.value),
+        ),
         driver=spec.driver_name,
     )
 

@@ -102,6 +102,11 @@ def is_memory_slice(counter: str) -> bool:
     return counter.startswith(_SLICE_COUNTER)
 
 
+def memory_slice(counter: str) -> int | None:
+    """The index of the memory slice that a counter stands for; None for a counter of something else."""
+    return int(counter.removeprefix(_SLICE_COUNTER)) if is_memory_slice(counter) else None
+
+
 def _slice_counter(index: int | str) -> str:
     return f"{_SLICE_COUNTER}{index}"
 

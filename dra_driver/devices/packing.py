@@ -18,9 +18,9 @@ from dra_driver.hardware.model import MigPlacement, MigProfile
 
 PlacedProfile = tuple[MigProfile, MigPlacement]
 
+Loss = tuple[int, ...]
 # Compute slices and memory slices: how much of a GPU a placement is.
 _Size = tuple[int, int]
-_Loss = tuple[int, ...]
 
 
 def placement_order(profiles: Sequence[MigProfile]) -> tuple[PlacedProfile, ...]:
@@ -30,39 +30,46 @@ def placement_order(profiles: Sequence[MigProfile]) -> tuple[PlacedProfile, ...]
     expression on memory, say) gets the smallest of them; of profiles with equal slices, the one with fewer engines is
     first, because those with media extensions are scarce. The order of ``profiles`` does not matter.
     """
-    shapes = _shapes(profiles)
+    sizes = _sizes(profiles)
     return tuple(
-        (profile, placement) for profile in sorted(profiles, key=_scarcity) for placement in _in_line(profile, shapes)
+        (profile, at[mask])
+        for profile in sorted(profiles, key=_scarcity)
+        for at in ({_mask(placement): placement for placement in profile.placements},)
+        for _, mask in cheapest_first(at, sizes)
     )
 
 
-def _in_line(profile: MigProfile, shapes: Sequence[frozenset[MigPlacement]]) -> Iterator[MigPlacement]:
-    """The placements of one profile, cheapest first, each judged by what those before it have left."""
-    waiting = set(profile.placements)
-    free = list(shapes)
-    while waiting:
-        chosen = min(waiting, key=lambda placement: (_loss(placement, free), -placement.start, placement.size))
-        yield chosen
-        waiting.remove(chosen)
-        free = [frozenset(other for other in shape if not other.overlaps(chosen)) for shape in free]
+def cheapest_first(places: Iterable[int], sizes: Sequence[Iterable[int]], taken: int = 0) -> Iterator[tuple[Loss, int]]:
+    """Those of ``places`` that are free, cheapest first, each judged by what those before it have left.
 
-
-def _loss(placement: MigPlacement, free: Iterable[frozenset[MigPlacement]]) -> _Loss:
-    """How many free placements of each size end when ``placement`` is occupied, from the largest size to the smallest.
-
-    Compared as tuples: one 4g weighs more than any number of 2g. Smaller sizes than the placement's own count too, as
-    the last word: a 1g with double memory costs one 1g at memory slice 6 and two elsewhere (7 holds none).
+    Places are bit masks of memory slices, as are ``taken``, what is in use, and ``sizes``: all places of each size, the
+    largest size first. With each place comes what it ends: how many free places of each size. Losses are compared as
+    tuples, so one 4g weighs more than any number of 2g. Sizes below the place's own count too, as the last word: a 1g
+    with double memory costs one 1g at memory slice 6 and two elsewhere (7 holds none). Equals go from the end.
     """
-    return tuple(sum(other.overlaps(placement) for other in shape) for shape in free)
+    waiting = {place for place in places if not place & taken}
+    free = [[other for other in size if not other & taken] for size in sizes]
+    while waiting:
+        loss, back = min(
+            (tuple(sum(1 for other in size if other & place) for size in free), -place) for place in waiting
+        )
+        yield loss, -back
+        waiting.remove(-back)
+        # Places of one profile may overlap; in line they stand all the same, in case those before are not taken.
+        free = [[other for other in size if not other & -back] for size in free]
 
 
-def _shapes(profiles: Iterable[MigProfile]) -> tuple[frozenset[MigPlacement], ...]:
-    """Placements by size, largest first. Variants of a profile (+me, +gfx, -me) count once, being equal here."""
-    shapes: dict[_Size, set[MigPlacement]] = {}
+def _sizes(profiles: Iterable[MigProfile]) -> list[set[int]]:
+    """Places by size, largest first. Variants of a profile (+me, +gfx, -me) count once, being equal here."""
+    sizes: dict[_Size, set[int]] = {}
     for profile in profiles:
         for placement in profile.placements:
-            shapes.setdefault((profile.slice_count, placement.size), set()).add(placement)
-    return tuple(frozenset(shapes[size]) for size in sorted(shapes, reverse=True))
+            sizes.setdefault((profile.slice_count, placement.size), set()).add(_mask(placement))
+    return [sizes[size] for size in sorted(sizes, reverse=True)]
+
+
+def _mask(placement: MigPlacement) -> int:
+    return (1 << placement.end) - (1 << placement.start)
 
 
 def _scarcity(profile: MigProfile) -> tuple[int, ...]:

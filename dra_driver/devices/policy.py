@@ -24,6 +24,13 @@ class MigMode(StrEnum):
     OFF = "off"  # the whole GPU, as if there were no MIG
 
 
+class MigPacking(StrEnum):
+    """What the order of MIG devices looks at. ``docs/dev/packing.md`` has what each one gains."""
+
+    PER_GPU = "perGPU"  # nothing: GPU by GPU, in the order of ``packing``
+    ACROSS_GPUS = "acrossGPUs"  # what is in use on the node, see ``reordering``
+
+
 @dataclass(frozen=True, slots=True)
 class GpuSelector:
     """Which GPUs a rule is about: those that match every field that is not empty. Names are shell patterns."""
@@ -80,6 +87,7 @@ class MigPolicy:
 
     rules: tuple[MigRule, ...] = ()
     dynamic_by_default: bool = True
+    packing: MigPacking = MigPacking.PER_GPU
 
     def for_gpu(self, node: str, gpu: Gpu) -> GpuMigPolicy:
         """Without a mode: dynamic where MIG mode changes without a reset, static where it is on already, else off."""

@@ -74,6 +74,7 @@ def _product(gpu: Gpu) -> Product:
         cuda_compute_capability=gpu.cuda_compute_capability,
         memory_bytes=gpu.memory_bytes,
         addressing_mode=gpu.addressing_mode,
+        pciDeviceID=None if gpu.pci_device_id is None else f"{gpu.pci_device_id:#010x}",
         mig_profiles=None if gpu.mig is None else [_profile_entry(profile) for profile in gpu.mig.profiles],
     )
 
@@ -164,6 +165,7 @@ def _gpu(entry: GpuEntry, status: MachineStatus) -> Gpu:
         addressing_mode=product.addressing_mode,
         pcie_root=entry.pcie_root,
         numa_node=entry.numa_node,
+        pci_device_id=None if product.pci_device_id is None else int(product.pci_device_id, 16),
         mig=_mig(entry, product),
     )
 

@@ -116,6 +116,7 @@ class Gpu:
     addressing_mode: str | None = None  # "ATS", "HMM", "None"; None when NVML lacks the query
     pcie_root: str | None = None  # "pci0000:15", from sysfs
     numa_node: int | None = None  # from sysfs; None when negative or unknown
+    pci_device_id: int | None = None  # (device << 16) | vendor, as nvmlPciInfo_t has it: 0x233010de
     mig: MigState | None = None
 
 

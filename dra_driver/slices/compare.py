@@ -23,6 +23,13 @@ def same_content(wanted: Obj, found: Obj) -> bool:
     return _content(wanted) == _content(found) and _same_times(wanted, found)
 
 
+def same_but_order(wanted: Obj, found: Obj) -> bool:
+    """As :func:`same_content`, with the devices in any order."""
+    (node, devices, counter_sets), (node_found, devices_found, sets_found) = _content(wanted), _content(found)
+    alike = (node, frozenset(devices), counter_sets) == (node_found, frozenset(devices_found), sets_found)
+    return alike and len(devices) == len(devices_found) and _same_times(wanted, found)
+
+
 def carry_times(wanted: Obj, existing: Iterable[Obj]) -> None:
     """Give each taint of ``wanted`` the time that the same taint of the same device already has, in place.
 
@@ -37,7 +44,7 @@ def carry_times(wanted: Obj, existing: Iterable[Obj]) -> None:
                 taint["timeAdded"] = time
 
 
-def _content(spec: Obj) -> Hashable:
+def _content(spec: Obj) -> tuple[Hashable, tuple[Hashable, ...], Hashable]:
     return (
         spec.get("nodeName"),
         tuple(_device(device) for device in _list(spec, "devices")),

@@ -3,6 +3,7 @@
 The rules are those of consumers and of NVIDIA's driver's helper (k8s.io/dynamic-resource-allocation/resourceslice):
 consumers read the slices of the highest generation only, and a pool is complete when their number is its
 resourceSliceCount. So one slice may change in place, and anything more moves the whole pool to a new generation.
+Devices that change places within their slice are nothing more: after any of these writes a consumer sees the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dra_driver.slices.compare import carry_times, same_content
+from dra_driver.slices.compare import carry_times, same_but_order, same_content
 from dra_driver.slices.encode import Obj, encode_slice
 from dra_driver.slices.layout import PoolOwner, SliceSpec
 
@@ -66,11 +67,12 @@ def plan_writes(
     for wanted in encoded.values():
         carry_times(wanted, present)
     changed = [index for index, match in matches.items() if not _same(encoded[index], match)]
+    others = [index for index in changed if not _same_but_order(encoded[index], matches[index])]
     missing = [spec.index for spec in desired if spec.index not in matches]
     # Removing a slice that consumers ignore changes nothing for them.
     shrinks = any(_generation(candidate) == highest for candidate in obsolete)
     stale = bool(changed) and highest < generation_floor
-    if missing or shrinks or stale or len(changed) > 1:
+    if missing or shrinks or stale or len(others) > 1:
         generation = max(highest, generation_floor) + 1
         to_update = sorted(matches)
     else:
@@ -147,8 +149,16 @@ def _is_owned_by(candidate: Obj, owner: PoolOwner) -> bool:
 
 
 def _same(wanted: Obj, match: Obj) -> bool:
-    counted = match["spec"]["pool"].get("resourceSliceCount") == wanted["spec"]["pool"]["resourceSliceCount"]
-    return counted and same_content(wanted["spec"], match["spec"])
+    return _counts_the_same(wanted, match) and same_content(wanted["spec"], match["spec"])
+
+
+def _same_but_order(wanted: Obj, match: Obj) -> bool:
+    return _counts_the_same(wanted, match) and same_but_order(wanted["spec"], match["spec"])
+
+
+def _counts_the_same(wanted: Obj, match: Obj) -> bool:
+    counted: bool = match["spec"]["pool"].get("resourceSliceCount") == wanted["spec"]["pool"]["resourceSliceCount"]
+    return counted
 
 
 def _update(match: Obj, wanted: Obj) -> Obj:

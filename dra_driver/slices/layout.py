@@ -3,18 +3,20 @@
 The order of devices is kept: it is the packing policy (``dra_driver.devices.ordering``), and the slices' names carry
 an ordered index because the scheduler reads slices by name. Cuts are stable: taints come and go, so a slice is always
 cut as if it had some when the server can hold them, and with counters each GPU has slices of its own, so a change of
-one GPU touches no other.
+one GPU touches no other. The exception is asked for: see :class:`Cut`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import groupby
 from typing import TypeVar
 
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
 from dra_driver.devices.naming import minor_of
+from dra_driver.devices.reordering import by_group
 from dra_driver.errors import DriverError
 from dra_driver.slices import limits
 from dra_driver.slices.fallback import reduce_to
@@ -53,7 +55,16 @@ class SliceSpec:
     counter_sets: tuple[CounterSet, ...] = ()
 
 
-def desired_slices(device_set: DeviceSet, owner: PoolOwner, features: ApiFeatures) -> tuple[SliceSpec, ...]:
+class Cut(Enum):
+    """What shares a slice where counters have slices of their own (1.35 and later)."""
+
+    BY_GPU = "by GPU"  # a change of one GPU touches no other
+    BY_PROFILE = "by profile"  # the order of a slice chooses among all GPUs (dra_driver.devices.reordering)
+
+
+def desired_slices(
+    device_set: DeviceSet, owner: PoolOwner, features: ApiFeatures, cut: Cut = Cut.BY_GPU
+) -> tuple[SliceSpec, ...]:
     """The slices of a pool, in index order; an empty pool is one empty slice, so that consumers see it is complete.
 
     Raises LayoutError when the one-slice form of 1.34 cannot hold a GPU's devices.
@@ -65,7 +76,7 @@ def desired_slices(device_set: DeviceSet, owner: PoolOwner, features: ApiFeature
     elif features.combined_counters:
         contents = list(_combined(reduced, owner))
     else:
-        contents = list(_separate(reduced))
+        contents = list(_separate(reduced, cut))
     return tuple(
         SliceSpec(index, tuple(devices), tuple(counter_sets))
         for index, (devices, counter_sets) in enumerate(contents or [((), ())])
@@ -77,12 +88,13 @@ def generate_name(index: int, owner: PoolOwner) -> str:
     return f"{index:05x}-{owner.driver}-{owner.node_name}"[: limits.MAX_GENERATE_NAME_BYTES - 1].rstrip("-.") + "-"
 
 
-def _separate(device_set: DeviceSet) -> Iterator[_Content]:
-    """Counters first, in slices of their own, then the devices of each GPU."""
+def _separate(device_set: DeviceSet, cut: Cut) -> Iterator[_Content]:
+    """Counters first, in slices of their own, then the devices."""
     for sets in _chunks(device_set.counter_sets, limits.MAX_COUNTER_SETS):
         yield (), sets
-    for devices in _per_gpu(device_set.devices):
-        for chunk in _chunks(devices, limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS):
+    devices = device_set.devices
+    for together in _per_gpu(devices) if cut is Cut.BY_GPU else _per_profile(devices):
+        for chunk in _chunks(together, limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS):
             yield chunk, ()
 
 
@@ -120,6 +132,18 @@ def _require(what: str, count: int, limit: int, device: AllocatableDevice, owner
 def _per_gpu(devices: Iterable[AllocatableDevice]) -> Iterator[Sequence[AllocatableDevice]]:
     for _, group in groupby(devices, key=_board):
         yield tuple(group)
+
+
+def _per_profile(devices: Iterable[AllocatableDevice]) -> Iterator[Sequence[AllocatableDevice]]:
+    """Whole GPUs, then the placements of each profile: whole groups in one slice, as many as it holds."""
+    together: list[AllocatableDevice] = []
+    for group in by_group(devices):
+        if together and len(together) + len(group) > limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS:
+            yield together
+            together = []
+        together += group
+    if together:
+        yield together
 
 
 def _board(device: AllocatableDevice) -> int | str:

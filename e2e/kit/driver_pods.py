@@ -72,6 +72,15 @@ class DriverPods:
         finally:
             self._play(node, "faults.clear_faults(state)")
 
+    @contextlib.contextmanager
+    def failing_call(self, node: str, function: str, code: int) -> Iterator[None]:
+        """The NVML function answers that nvmlReturn_t, until the end of the context."""
+        self._play(node, f"faults.inject_error(state, {function!r}, {code})")
+        try:
+            yield
+        finally:
+            self._play(node, "faults.clear_faults(state)")
+
     def _play(self, node: str, statement: str) -> None:
         program = _FAULTS.format(state=STATE) + statement
         pod = self.plugin(node)["metadata"]["name"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dra_driver.devices.naming import parse_name
+from dra_driver.devices.naming import MigName, parse_name
 from dra_driver.kube.interface import Obj
 from e2e.kit.workloads import GPU_CLASS
 
@@ -24,6 +24,10 @@ class Result:
     def minor(self) -> int:
         """The N of /dev/nvidiaN; of a MIG device, its GPU's."""
         return parse_name(self.device).minor
+
+    @property
+    def is_mig(self) -> bool:
+        return isinstance(parse_name(self.device), MigName)
 
 
 def results_of(claim: Obj) -> tuple[Result, ...]:

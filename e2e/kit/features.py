@@ -44,6 +44,7 @@ class Features:
 EXTENDED_RESOURCES = "extended resources through DRA"
 IMPLICIT_EXTENDED_RESOURCES = "implicit extended resources"
 DEVICE_TAINTS = "device taints"
+PARTITIONS = "partitionable devices"
 TAINT_RULES = "DeviceTaintRules"
 PRIORITIZED_LISTS = "prioritized lists"
 ADMIN_ACCESS = "admin access"
@@ -66,6 +67,8 @@ def probe(api: KubeApi, version: tuple[int, int], driver_namespace: str) -> Feat
         missing[CLAIMS_COUNT_AS_EXTENDED] = f"Kubernetes {_text(version)} does not count them (1.35 and later)"
     if not _keeps_taints(api):
         missing[DEVICE_TAINTS] = "a ResourceSlice loses its devices' taints (gate DRADeviceTaints)"
+    if not _keeps_counters(api):
+        missing[PARTITIONS] = "a ResourceSlice loses its counters (gate DRAPartitionableDevices)"
     rule = _served_rule(api)
     if rule is None or DEVICE_TAINTS in missing:
         missing[TAINT_RULES] = missing.get(DEVICE_TAINTS, "the API server serves no DeviceTaintRule")
@@ -104,6 +107,17 @@ def _keeps_taints(api: KubeApi) -> bool:
     }
     echo = api.create(RESOURCE_SLICES, {"metadata": {"name": "e2e-probe"}, "spec": spec}, dry_run=True)
     return bool(echo["spec"]["devices"][0].get("taints"))
+
+
+def _keeps_counters(api: KubeApi) -> bool:
+    spec = {
+        "driver": "probe.e2e.gpu-dra.dev",
+        "allNodes": True,
+        "pool": {"name": "e2e-probe", "generation": 1, "resourceSliceCount": 1},
+        "sharedCounters": [{"name": "probe", "counters": {"probe": {"value": "1"}}}],
+    }
+    echo = api.create(RESOURCE_SLICES, {"metadata": {"name": "e2e-probe"}, "spec": spec}, dry_run=True)
+    return bool(echo["spec"].get("sharedCounters"))
 
 
 def _served_rule(api: KubeApi) -> Resource | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dra_driver.allocator.model import Device
 from dra_driver.allocator.pools import Pool, pools_from_slices
+from dra_driver.devices.model import DeviceKind
 from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
 from e2e.kit.expected import DRIVER, results_of
 from e2e.kit.waiting import NotYet, eventually
@@ -39,8 +40,23 @@ def pool_of(api: KubeApi, node: str) -> Pool | None:
 
 
 def gpus(api: KubeApi, node: str = "") -> list[Gpu]:
-    """All published GPUs in the scheduler's order."""
-    return [_gpu(device) for pool in pools_from_slices(driver_slices(api, node)) for device in pool.devices]
+    """All published whole GPUs in the scheduler's order."""
+    return [
+        _gpu(device)
+        for pool in pools_from_slices(driver_slices(api, node))
+        for device in pool.devices
+        if device.attribute(f"{DRIVER}/type") == DeviceKind.GPU
+    ]
+
+
+def profiles(api: KubeApi) -> set[str]:
+    """Profiles of the published MIG devices; empty where no GPU is partitioned."""
+    found = {
+        device.attribute(f"{DRIVER}/profile")
+        for pool in pools_from_slices(driver_slices(api))
+        for device in pool.devices
+    }
+    return {str(profile) for profile in found if profile}
 
 
 def free_gpus(api: KubeApi, node: str = "") -> list[Gpu]:

@@ -163,15 +163,17 @@ class Space:
         return eventually(look, _EXEC_SECONDS)
 
     def check_containers(self, pod: str) -> dict[str, views.View]:
-        """Each container must see exactly the GPUs of what it claims. Returns what they see."""
+        """Each container must see exactly the GPUs and as many MIG devices as it claims. Returns what they see."""
         body = self.api.get(PODS, pod, self.namespace)
         claims = self.claims()
         found = {}
         for container in body["spec"]["containers"]:
             name = container["name"]
             found[name] = self.look(pod, name)
-            wanted = expected.minors(expected.devices_of_container(body, name, claims))
-            check_view(found[name], wanted, f"{pod}/{name}")
+            devices = expected.devices_of_container(body, name, claims)
+            check_view(found[name], expected.minors(devices), f"{pod}/{name}")
+            capabilities = 2 * len([device for device in devices if device.is_mig])
+            assert len(found[name].capabilities) == capabilities, f"{pod}/{name} sees {sorted(found[name].devices)}"
         return found
 
     def failed_prepares(self) -> list[str]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from e2e.kit.kubectl import Kubectl
 
 _LINE = "---"
-_LOOK = f"ls /dev; echo {_LINE}; env"
+_LOOK = f"ls /dev; ls /dev/nvidia-caps 2>/dev/null; echo {_LINE}; env"
 _GPU = re.compile(r"nvidia(\d+)")
+_CAPABILITY = re.compile(r"nvidia-cap(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Names below /dev, and environment variables."""
+    """Names below /dev and /dev/nvidia-caps, and environment variables."""
 
     devices: frozenset[str]
     environment: Mapping[str, str]
@@ -24,6 +25,11 @@ class View:
     def gpus(self) -> set[int]:
         """Minors of the GPUs that have a device node."""
         return {int(found[1]) for name in self.devices if (found := _GPU.fullmatch(name))}
+
+    @property
+    def capabilities(self) -> set[int]:
+        """Minors of the nodes that open MIG devices: two for each, of its GPU instance and of its compute instance."""
+        return {int(found[1]) for name in self.devices if (found := _CAPABILITY.fullmatch(name))}
 
     @property
     def visible_devices(self) -> str | None:

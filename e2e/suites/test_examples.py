@@ -11,7 +11,7 @@ import pytest
 from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.cli.expectations import Expectation, State, expectation_of, unschedulable_message
 from dra_driver.cli.manifests import Manifest, in_order, load
-from dra_driver.kube.interface import NAMESPACES, PODS, KubeApi, NotFound
+from dra_driver.kube.interface import DEVICE_CLASSES, NAMESPACES, PODS, KubeApi, NotFound
 from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS
 from e2e.kit.pools import driver_slices
 from e2e.kit.space import GONE_SECONDS, READY_SECONDS, Space, state
@@ -24,7 +24,8 @@ _SCHEDULER_SAYS = "cannot allocate all claims"
 
 
 def example_files() -> list[Path]:
-    return sorted(EXAMPLES.rglob("*.yaml"))
+    """All manifests; ``*.values.yaml`` is for Helm, and has a test of its own."""
+    return sorted(path for path in EXAMPLES.rglob("*.yaml") if not path.name.endswith(".values.yaml"))
 
 
 @pytest.mark.parametrize("path", example_files(), ids=lambda path: str(path.relative_to(EXAMPLES).with_suffix("")))
@@ -41,11 +42,16 @@ def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
         for name in {manifest.namespace for manifest in manifests if manifest.namespace}
     }
     leaving += spaces.values()
-    apply(stage, manifests, spaces)
-    for pod in (manifest for manifest in manifests if manifest.resource == PODS):
-        check_pod(spaces[pod.namespace or "default"], pod.name, expected[pod.name])
-    for space in spaces.values():
-        space.start_deleting(*space.pods(), grace=1)
+    try:
+        apply(stage, manifests, spaces)
+        for pod in (manifest for manifest in manifests if manifest.resource == PODS):
+            check_pod(spaces[pod.namespace or "default"], pod.name, expected[pod.name])
+    finally:
+        for space in spaces.values():
+            space.start_deleting(*space.pods(), grace=1)
+        for manifest in manifests:
+            if manifest.resource == DEVICE_CLASSES:
+                stage.api.delete(DEVICE_CLASSES, manifest.name)
 
 
 @pytest.fixture(scope="module")
@@ -108,5 +114,6 @@ def features_used(manifests: Sequence[Manifest]) -> set[str]:
         "'firstAvailable'": PRIORITIZED_LISTS,
         "'adminAccess'": ADMIN_ACCESS,
         "'nvidia.com/gpu'": EXTENDED_RESOURCES,
+        "'extendedResourceName'": EXTENDED_RESOURCES,
     }
     return {feature for mark, feature in marks.items() if mark in text}

@@ -2,5 +2,6 @@
 
 ``place`` names a MIG device's place on the hardware, ``hardware`` is what can be done there; ``steps`` are the side
 effects of a prepare and ``runners`` do them; ``planning`` decides which are needed; ``owners`` tells whose an instance
-is; ``foreign`` and ``published`` make of a reading what the node tells the controller.
+is; ``foreign`` and ``published`` make of a reading what the node tells the controller. ``layout`` brings a static GPU
+to its named layout, ``layout_applier`` decides when.
 """

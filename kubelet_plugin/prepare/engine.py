@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +38,7 @@ from kubelet_plugin.prepare.model import ClaimRef, PrepareAnswer, UnprepareAnswe
 from kubelet_plugin.prepare.node import EditsProvider, Node
 from kubelet_plugin.prepare.recovery import Recovered, Recovery, lost_records
 from kubelet_plugin.prepare.runners import MigTools, standard_runners
-from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork
+from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, gpu_lock
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +170,10 @@ class PrepareEngine:
     def entries(self) -> Mapping[str, ClaimEntry]:
         """All claims in the checkpoint, by UID. Raises ``StateError``."""
         return self._checkpoint.entries()
+
+    def try_gpu(self, gpu_uuid: str) -> AbstractContextManager[bool]:
+        """The lock of a GPU, if nobody has it; tells whether it is held now. Raises ``StateError``."""
+        return self._locks.try_hold(gpu_lock(gpu_uuid))
 
     def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareAnswer]:
         """See ``prepare.model.ClaimPreparer``."""

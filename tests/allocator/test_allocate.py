@@ -179,11 +179,6 @@ def test_asked_capacity_of_a_whole_device_is_a_minimum() -> None:
     assert "1 too small (memory 10Gi, asked 20Gi)" in text
 
 
-def test_devices_on_shared_counters_are_refused_with_a_reason() -> None:
-    slices = [resource_slice("n", [gpu(0, consumesCounters=[{"counterSet": "s", "counters": {}}])])]
-    assert "shared counters" in reason(allocate(claim("c", request()), slices=slices))
-
-
 def test_at_most_32_devices_in_one_claim() -> None:
     slices = [resource_slice("n", [gpu(number) for number in range(40)])]
     assert devices(allocate(claim("c", request(count=32)), slices=slices)) == [[f"gpu-{n}" for n in range(32)]]

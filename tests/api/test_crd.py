@@ -42,7 +42,10 @@ def test_schemas_are_structural(definition: Definition) -> None:
     schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for path, node in nodes(schema):
         assert set(node) <= KNOWN, path
-        assert ("type" in node) != ("x-kubernetes-int-or-string" in node), path
+        # A node without a type is one of these two (apiextensions.k8s.io/v1, structural schemas).
+        kept = "x-kubernetes-preserve-unknown-fields" in node
+        assert "type" in node or "x-kubernetes-int-or-string" in node or kept, path
+        assert not ("type" in node and "x-kubernetes-int-or-string" in node), path
         assert not ("properties" in node and "additionalProperties" in node), path
         assert set(node.get("required", ())) <= set(node.get("properties", ())), path
     assert schema["properties"]["metadata"] == {"type": "object"}
@@ -110,6 +113,13 @@ def test_conversion() -> None:
         },
         "required": ["parts"],
     }
+
+
+def test_a_union_may_ask_to_be_kept_as_it_is() -> None:
+    union = {"anyOf": [{"type": "string"}, {"type": "array"}], "x-kubernetes-preserve-unknown-fields": True}
+    kept = {"x-kubernetes-preserve-unknown-fields": True, "description": "Both."}
+    assert structural({**union, "description": "Both."}) == kept
+    assert structural({"anyOf": [union, {"type": "null"}], "description": "Both."}) == kept
 
 
 def test_a_union_without_a_structural_form_is_an_error() -> None:

@@ -71,6 +71,39 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, rule: str, message
     assert message in str(refused.value)
 
 
+LAYOUTS = """
+    layouts:
+      version: v1
+      mig-configs:
+        all-1g: [{devices: all, mig-enabled: true, mig-devices: {1g.10gb: 7}}]
+        balanced: [{devices: [0], mig-enabled: true, mig-devices: {3g.40gb: 1}}, {devices: [1], mig-enabled: false}]
+"""
+
+
 def test_a_layout_is_for_static_gpus(tmp_path: Path) -> None:
-    (rule,) = rules(tmp_path / "driver.yaml", "    - {layout: all-1g, mode: static}\n")
+    (rule,) = rules(tmp_path / "driver.yaml", "    - {layout: all-1g, mode: static}\n" + LAYOUTS)
     assert rule.layout == "all-1g"
+
+
+def test_layouts_survive_the_way_through_a_file_and_are_found_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "driver.yaml"
+    file.write_text(f"{HEAD}spec:\n  mig:{LAYOUTS}")
+    mig = load(file, {}, {"log_level": "debug"}).spec.mig
+    assert [entry.mig_enabled for entry in mig.layout("balanced")] == [True, False]
+    assert mig.layout("all-1g")[0].wanted == {"1g.10gb": 7}
+
+
+@pytest.mark.parametrize(
+    ("layouts", "message"),
+    [
+        (LAYOUTS, 'spec.mig.rules[0].layout: there is no layout "all-2g", did you mean all-1g?'),
+        ("", 'spec.mig.rules[0].layout: there is no layout "all-2g", layouts has none'),
+    ],
+)
+def test_a_rule_that_asks_for_an_unknown_layout(tmp_path: Path, layouts: str, message: str) -> None:
+    with pytest.raises(DecodeError) as refused:
+        rules(tmp_path / "driver.yaml", "    - {layout: all-2g, mode: static}\n" + layouts)
+    assert str(refused.value).endswith(message)
+    with pytest.raises(DecodeError) as refused:
+        rules(tmp_path / "driver.yaml", "    - {layout: mine, mode: static}\n" + LAYOUTS)
+    assert str(refused.value).endswith('there is no layout "mine", there are: all-1g, balanced')

@@ -8,6 +8,7 @@ from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.cli.expectations import (
     EXPECT,
     EXPECT_REASON,
+    NEEDS_DEVICE,
     NEEDS_MATCH,
     Expectation,
     ExpectationError,
@@ -19,6 +20,7 @@ from dra_driver.kube.interface import Obj
 from tests.allocator.builders import gpu, resource_slice
 
 CLOSE = pools_from_slices([resource_slice("n", [gpu(0), gpu(1)])])
+MIG = {"type": {"string": "mig"}}
 APART = pools_from_slices([resource_slice("n", [gpu(0), gpu(2)])])
 
 
@@ -49,6 +51,14 @@ def test_expectations(manifest: Obj, expected: Expectation) -> None:
 def test_a_match_that_no_node_has_makes_the_pod_wait() -> None:
     manifest = pod(**{NEEDS_MATCH: "2 resource.kubernetes.io/pcieRoot"})
     assert expectation_of(manifest, APART).state is State.PENDING
+    part = gpu(1)
+    parts = [part | {"name": f"part-{start}", "attributes": part["attributes"] | MIG} for start in range(2)]
+    assert expectation_of(manifest, pools_from_slices([resource_slice("n", parts)])).state is State.PENDING
+
+
+def test_a_device_that_no_node_has_makes_the_pod_wait() -> None:
+    assert expectation_of(pod(**{NEEDS_DEVICE: "gpu.nvidia.com/type gpu"}), CLOSE).state is State.RUNNING
+    assert expectation_of(pod(**{NEEDS_DEVICE: "gpu.nvidia.com/profile 9g.1gb"}), CLOSE).state is State.PENDING
 
 
 @pytest.mark.parametrize(
@@ -56,6 +66,7 @@ def test_a_match_that_no_node_has_makes_the_pod_wait() -> None:
     [
         (EXPECT, "Ready", "it can be Running, Succeeded, Pending"),
         (NEEDS_MATCH, "pcieRoot", "write it as '2 resource"),
+        (NEEDS_DEVICE, "1g.10gb", "write it as 'gpu.nvidia.com/profile"),
     ],
 )
 def test_wrong_annotations(name: str, value: str, message: str) -> None:

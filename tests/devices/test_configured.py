@@ -50,7 +50,8 @@ def test_the_first_rule_that_selects_a_gpu_decides_about_all_of_it() -> None:
                 {"selector": {"products": ["NVIDIA H100*"], "minors": [0]}, "mode": "static", "layout": "half"},
                 {"selector": {"architectures": ["Ampere"]}, "adoptForeign": True, "keepMode": True},
                 {"mode": "dynamic", "partialComputeInstances": True},
-            ]
+            ],
+            "layouts": {"version": "v1", "mig-configs": {"half": [{"devices": "all", "mig-enabled": False}]}},
         },
     }
     policy = device_policy(decode({"spec": spec}).spec)

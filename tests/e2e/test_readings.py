@@ -38,6 +38,7 @@ def test_view_of_a_container() -> None:
     assert view.gpus == {0, 12}
     assert view.visible_devices == "void"
     assert views.parse("null\n---\nA=b=c\n").environment == {"A": "b=c"}
+    assert views.parse("nvidia0\nnvidia-caps\nnvidia-cap12\nnvidia-cap13\n---\n").capabilities == {12, 13}
 
 
 def test_failed_prepares_are_counters_above_zero() -> None:

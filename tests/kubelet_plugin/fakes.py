@@ -171,7 +171,7 @@ class Cluster:
         self.kubelet = FakeKubelet(NODE, self.api, root, [self.cdi_dir], options=options)
 
     def claim(self, name: str, *, driver: str = DRIVER, device: str = "gpu-0") -> Obj:
-        """An allocated claim with one request, gpu."""
+        """An allocated claim with one request, gpu, that has ``device``."""
         request = {"name": "gpu", "exactly": {"deviceClassName": DRIVER}}
         created = self.api.create(
             RESOURCE_CLAIMS,
@@ -202,7 +202,6 @@ class Cluster:
                 "kind": "Pod",
                 "metadata": {"name": name, "namespace": "default"},
                 "spec": {
-                    "nodeName": NODE,
                     "containers": [container],
                     "resourceClaims": [{"name": claim, "resourceClaimName": claim} for claim in claims],
                     **spec,
@@ -212,7 +211,8 @@ class Cluster:
         if reserve:
             for claim in claims:
                 self.reserve(claim, pod)
-        return pod
+        # Last, as the scheduler does: from here on the kubelet starts it.
+        return self.api.patch(PODS, name, {"spec": {"nodeName": NODE}}, "default")
 
     def phase(self, name: str) -> str:
         pod = self.api.get(PODS, name, "default")

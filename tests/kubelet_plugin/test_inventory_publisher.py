@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.node_inventory import MIG_LAYOUT_APPLIED, Condition
 from dra_driver.embedded.kubelet.kubelet import ensure_node
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.kube.embedded import EmbeddedApi
@@ -66,6 +67,28 @@ class Connection:
             listener()
 
 
+class Layouts:
+    """Named MIG layouts: ``result`` None means none is asked for."""
+
+    def __init__(self, *, pending: bool = False, result: str | None = None) -> None:
+        self.pending = pending
+        self.result = result
+        self._listeners: list[Callable[[], None]] = []
+
+    def condition(self) -> Condition | None:
+        if self.result is None:
+            return None
+        return Condition(type=MIG_LAYOUT_APPLIED, status="False", reason=self.result)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    def end(self, result: str | None) -> None:
+        self.pending, self.result = False, result
+        for listener in self._listeners:
+            listener()
+
+
 class Api(EmbeddedApi):
     """Counts writes to NodeInventories and fails on wish."""
 
@@ -95,8 +118,16 @@ class Api(EmbeddedApi):
 class Instance:
     """One publisher with its hardware and kubelet connection."""
 
-    def __init__(self, api: Api, name: str, timing: Timing = TIMING, hardware: HardwareState = READ) -> None:
+    def __init__(
+        self,
+        api: Api,
+        name: str,
+        timing: Timing = TIMING,
+        hardware: HardwareState = READ,
+        layouts: Layouts | None = None,
+    ) -> None:
         self.hardware = Hardware(hardware)
+        self.layouts = layouts or Layouts()
         self.connection = Connection()
         self.publisher = InventoryPublisher(
             api,
@@ -105,6 +136,7 @@ class Instance:
             self.hardware,
             self.connection,
             registry="/r",
+            layouts=self.layouts,
             timing=timing,
         )
         self.publisher.start()
@@ -119,8 +151,14 @@ class Lab:
         ensure_node(self.api, NODE)
         self._instances: list[Instance] = []
 
-    def instance(self, name: str = "pod-1", timing: Timing = TIMING, hardware: HardwareState = READ) -> Instance:
-        instance = Instance(self.api, name, timing, hardware)
+    def instance(
+        self,
+        name: str = "pod-1",
+        timing: Timing = TIMING,
+        hardware: HardwareState = READ,
+        layouts: Layouts | None = None,
+    ) -> Instance:
+        instance = Instance(self.api, name, timing, hardware, layouts)
         self._instances.append(instance)
         return instance
 
@@ -375,3 +413,38 @@ def test_a_missing_node_is_waited_for() -> None:
         eventually(lambda: lab.status().get("machine"))
     finally:
         lab.close()
+
+
+def test_the_first_state_waits_for_mig_layouts(lab: Lab) -> None:
+    """GPUs that are about to be divided must not be offered as they are."""
+    instance = lab.instance(layouts=Layouts(pending=True))
+    assert lab.api.stays_quiet()
+    assert not lab.status()
+    instance.layouts.end("WaitingForClaims")
+    eventually(lambda: lab.condition(MIG_LAYOUT_APPLIED).get("reason") == "WaitingForClaims")
+    instance.layouts.end(None)
+    eventually(lambda: not lab.condition(MIG_LAYOUT_APPLIED))
+
+
+def test_layouts_that_take_too_long_do_not_keep_a_node_back(lab: Lab) -> None:
+    lab.instance(timing=dataclasses.replace(TIMING, first_layouts=0.1), layouts=Layouts(pending=True))
+    eventually(lambda: lab.status().get("machine"))
+    assert not lab.condition(MIG_LAYOUT_APPLIED)
+
+
+def test_a_restart_keeps_what_is_said_about_layouts_until_it_knows_better(lab: Lab) -> None:
+    first = lab.instance(layouts=Layouts(result="NeedsReset"))
+    eventually(lambda: lab.condition(MIG_LAYOUT_APPLIED))
+    since = lab.condition(MIG_LAYOUT_APPLIED)["lastTransitionTime"]
+    first.stop()
+    second = lab.instance(timing=dataclasses.replace(TIMING, first_layouts=0.0), layouts=Layouts(pending=True))
+    assert second.publisher.published.wait(5)
+    assert lab.condition(MIG_LAYOUT_APPLIED)["reason"] == "NeedsReset"
+    second.layouts.end("WaitingForClaims")
+    eventually(lambda: lab.condition(MIG_LAYOUT_APPLIED)["reason"] == "WaitingForClaims")
+    assert lab.condition(MIG_LAYOUT_APPLIED)["lastTransitionTime"] == since
+
+
+def test_without_hardware_nobody_waits_for_layouts(lab: Lab) -> None:
+    lab.instance(hardware=HardwareState(True, problem="no driver"), layouts=Layouts(pending=True))
+    eventually(lambda: lab.condition("HardwareReady").get("status") == "False")

@@ -80,6 +80,26 @@ def test_two_changed_slices_move_the_whole_pool() -> None:
     assert plan_writes(changed, server.list(), owner=OWNER).is_empty
 
 
+def test_devices_that_only_change_places_stay_at_their_generation() -> None:
+    """In however many slices; and one slice that says something else beside them may still change in place."""
+    server = published(many(150))
+    turned = [*map(whole, reversed(range(64))), *map(whole, reversed(range(64, 128))), *map(whole, range(128, 150))]
+    plan = plan_writes(layout(*turned), server.list(), owner=OWNER)
+    assert (len(plan.creates), len(plan.updates), plan.deletes, plan.generation) == (0, 2, (), 1)
+    tainted = [*turned[:-1], whole(149, taint())]
+    plan = plan_writes(layout(*tainted), server.list(), owner=OWNER)
+    assert (len(plan.updates), plan.generation) == (3, 1)
+    server.apply(plan)
+    assert plan_writes(layout(*tainted), server.list(), owner=OWNER).is_empty
+
+
+def test_a_device_that_changes_its_slice_moves_the_whole_pool() -> None:
+    server = published(many(150))
+    swapped = [whole(64), *map(whole, range(1, 64)), whole(0), *map(whole, range(65, 150))]
+    plan = plan_writes(layout(*swapped), server.list(), owner=OWNER)
+    assert (len(plan.updates), plan.generation) == (3, 2)
+
+
 def test_growing_and_shrinking_raise_the_generation() -> None:
     server = published(many(10))
     grow = plan_writes(many(100), server.list(), owner=OWNER)

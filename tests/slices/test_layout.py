@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 from hypothesis import given
 
-from dra_driver.devices.model import CounterSet, DeviceSet
+from dra_driver.devices.model import CounterSet, DeviceKind, DeviceSet
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.kube.validation import limits as server_limits
 from dra_driver.kube.validation import unknown_fields, validate_create
@@ -17,12 +17,13 @@ from dra_driver.slices import limits
 from dra_driver.slices.encode import encode_slice
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import LayoutError, PoolOwner, SliceSpec, desired_slices, generate_name
+from dra_driver.slices.layout import Cut, LayoutError, PoolOwner, SliceSpec, desired_slices, generate_name
 from tests.slices.builders import (
     FEATURES,
     OLD_FEATURES,
     OWNER,
     api_features,
+    counter_set,
     device_sets,
     partitionable,
     partitioned_set,
@@ -63,6 +64,35 @@ def test_counters_are_apart_from_devices_since_1_35() -> None:
     assert [spec.index for spec in specs] == list(range(11))
     encoded = encode_slice(specs[0], OWNER, generation=1, count=11)
     assert "devices" not in encoded["spec"]
+
+
+def test_cut_by_profile_the_devices_of_one_profile_share_a_slice() -> None:
+    """Whole GPUs come first; a profile's devices are apart only when one slice cannot hold them."""
+    specs = desired_slices(of_profiles(8, {"1g": 7, "2g": 3, "3g": 2, "7g": 1}), OWNER, FEATURES, Cut.BY_PROFILE)
+    assert [len(spec.devices) for spec in specs] == [0, 8 + 56, 24 + 16 + 8]
+    profiles = [device.attributes.get("profile", "") for device in specs[1].devices + specs[2].devices]
+    assert profiles == [*[""] * 8, *["1g"] * 56, *["2g"] * 24, *["3g"] * 16, *["7g"] * 8]
+    many = desired_slices(of_profiles(16, {"1g": 7, "2g": 3}), OWNER, FEATURES, Cut.BY_PROFILE)
+    assert [len(spec.devices) for spec in many] == [0, 0, 16, 64, 48, 48]
+
+
+def test_cut_by_profile_is_for_counters_in_slices_of_their_own() -> None:
+    devices = of_profiles(2, {"1g": 7, "2g": 3})
+    assert desired_slices(devices, OWNER, OLD_FEATURES, Cut.BY_PROFILE) == desired_slices(devices, OWNER, OLD_FEATURES)
+
+
+def of_profiles(gpus: int, counts: dict[str, int]) -> DeviceSet:
+    devices = [
+        replace(
+            device, attributes={**device.attributes, "profile": profile}, name=device.name.replace("1g10gb", profile)
+        )
+        if device.kind is DeviceKind.MIG
+        else device
+        for gpu in range(gpus)
+        for profile, count in counts.items()
+        for device in partitionable(gpu, count)[0 if profile == next(iter(counts)) else 1 :]
+    ]
+    return DeviceSet(tuple(devices), tuple(counter_set(gpu) for gpu in range(gpus)))
 
 
 def test_counters_are_beside_devices_at_1_34() -> None:

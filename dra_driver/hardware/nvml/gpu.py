@@ -26,7 +26,8 @@ def read_gpu(index: int, handle: Any, topology: PciTopology) -> Gpu:
     device = f"GPU {index}"
     uuid = str(call("nvmlDeviceGetUUID", handle, device=device))
     device = f"GPU {index} ({uuid})"
-    bus_id = names.pci_bus_id(call("nvmlDeviceGetPciInfo", handle, device=device).busId)
+    pci = call("nvmlDeviceGetPciInfo", handle, device=device)
+    bus_id = names.pci_bus_id(pci.busId)
     major, minor = call("nvmlDeviceGetCudaComputeCapability", handle, device=device)
     # Unified-memory GPUs answer "not supported": they have no memory of their own to count.
     memory = query("nvmlDeviceGetMemoryInfo", handle, device=device)
@@ -43,5 +44,6 @@ def read_gpu(index: int, handle: Any, topology: PciTopology) -> Gpu:
         addressing_mode=names.addressing_mode(query("nvmlDeviceGetAddressingMode", handle, device=device)),
         pcie_root=topology.pcie_root(bus_id),
         numa_node=topology.numa_node(bus_id),
+        pci_device_id=int(pci.pciDeviceId) or None,
         mig=read_mig(handle, device),
     )

@@ -1,0 +1,133 @@
+"""What ``gpu-dra mig`` asks a cluster, and the answer as values: nodes with their GPUs, slices, claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from api.node_inventory import MIG_LAYOUT_APPLIED, NodeInventory
+from dra_driver.allocator.model import ClaimKey
+from dra_driver.allocator.parse import claim_key
+from dra_driver.cli.cluster import list_all
+from dra_driver.cli.mig.gpu_map import GpuMap, HeldDevice, map_gpu
+from dra_driver.devices.naming import GpuName, MigName, parse_name
+from dra_driver.devices.ordering import order_gpus
+from dra_driver.errors import DriverError
+from dra_driver.hardware.inventory import machine_from_status
+from dra_driver.hardware.model import Gpu
+from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
+
+_BLOCKING = ("NoSchedule", "NoExecute")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """One node as its plugin last saw it. ``notes`` are about the node as a whole."""
+
+    name: str
+    gpus: tuple[Gpu, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """One look at a cluster. ``slices`` are those of the driver on ``nodes``, ``claims`` are all; both as the API has
+    them."""
+
+    driver: str
+    nodes: tuple[NodeGpus, ...]
+    slices: tuple[Obj, ...]
+    claims: tuple[Obj, ...]
+
+
+def read_cluster(api: KubeApi, driver: str, node: str | None) -> ClusterView:
+    """Raises ApiError, and what :func:`view` raises."""
+    return view(
+        driver,
+        list_all(api, NODE_INVENTORIES),
+        list_all(api, RESOURCE_SLICES),
+        list_all(api, RESOURCE_CLAIMS),
+        node=node,
+    )
+
+
+def view(
+    driver: str, inventories: Sequence[Obj], slices: Iterable[Obj], claims: Iterable[Obj], *, node: str | None = None
+) -> ClusterView:
+    """The view of ``node``, or of all. Raises DriverError when it has no inventory, or no node has one."""
+    names = sorted(entry["metadata"]["name"] for entry in inventories)
+    if not names:
+        raise DriverError("no node has an inventory", hint="the driver's kubelet plugin writes it; does it run?")
+    if node is not None and node not in names:
+        raise DriverError(f"there is no NodeInventory {node}", hint=f"there are: {', '.join(names)}")
+    nodes = [_node(entry) for entry in inventories if node in (None, entry["metadata"]["name"])]
+    chosen = {entry.name for entry in nodes}
+    pools = [entry for entry in slices if entry["spec"]["driver"] == driver and entry["spec"]["pool"]["name"] in chosen]
+    return ClusterView(driver, tuple(sorted(nodes, key=lambda each: each.name)), tuple(pools), tuple(claims))
+
+
+def _node(inventory: Obj) -> NodeGpus:
+    name = inventory["metadata"]["name"]
+    try:
+        status = NodeInventory.model_validate(inventory).status
+        gpus = order_gpus(machine_from_status(status.machine).gpus) if status.machine else ()
+    except (ValidationError, ValueError) as error:
+        raise DriverError(f"NodeInventory {name} cannot be read: {error}") from error
+    notes = [each.message for each in status.conditions if each.type == MIG_LAYOUT_APPLIED and each.status != "True"]
+    if status.machine is None:
+        notes.append("the plugin has not read the hardware")
+    return NodeGpus(name, gpus, tuple(notes))
+
+
+def held_devices(view: ClusterView, node: str) -> list[HeldDevice]:
+    """The devices of ``node`` that claims have; admin access has nothing."""
+    return [HeldDevice(name, key, pods) for name, key, pods in _held(view, node)]
+
+
+def _held(view: ClusterView, node: str) -> Iterator[tuple[GpuName | MigName, ClaimKey, tuple[str, ...]]]:
+    for claim in view.claims:
+        status = claim.get("status") or {}
+        pods = tuple(each["name"] for each in status.get("reservedFor") or () if each.get("resource") == "pods")
+        for result in ((status.get("allocation") or {}).get("devices") or {}).get("results") or ():
+            ours = result["driver"] == view.driver and result["pool"] == node and not result.get("adminAccess")
+            name = _name(result["device"]) if ours else None
+            if name is not None:
+                yield name, claim_key(claim), pods
+
+
+def _name(device: str) -> GpuName | MigName | None:
+    try:
+        return parse_name(device)
+    except ValueError:
+        return None
+
+
+def map_cluster(view: ClusterView, planned: Mapping[str, Sequence[MigName]] | None = None) -> list[GpuMap]:
+    """A map of each GPU, node by node; ``planned`` devices by node."""
+    maps = []
+    for node in view.nodes:
+        held = held_devices(view, node.name)
+        published = [device for entry in view.slices if entry["spec"]["pool"]["name"] == node.name
+                     for device in entry["spec"].get("devices") or ()]  # fmt: skip
+        for gpu in node.gpus:
+            notes = _notes(gpu, published)
+            maps.append(map_gpu(node.name, gpu, held, (planned or {}).get(node.name, ()), notes))
+    return maps
+
+
+def _notes(gpu: Gpu, published: Iterable[Obj]) -> Iterator[str]:
+    """What keeps the scheduler from the GPU although nothing is drawn there."""
+    devices = [each for each in published if (name := _name(each["name"])) is not None and name.minor == gpu.minor]
+    if not devices:
+        yield "none of its devices is published"
+    taints = Counter(
+        f"{taint['key']}{'=' + taint['value'] if taint.get('value') else ''}"
+        for device in devices
+        for taint in device.get("taints") or ()
+        if taint["effect"] in _BLOCKING
+    )
+    for taint, count in taints.items():
+        yield f"{count} of {len(devices)} devices tainted {taint}"

@@ -1,0 +1,111 @@
+"""Reordering by use through the whole controller: what it writes, how often, and what it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller import reordering
+from controller.reordering import REORDER_SECONDS, Reorder, ReorderPace
+from dra_driver.devices.policy import DevicePolicy, MigPacking, MigPolicy
+from dra_driver.hardware.model import Machine
+from tests.controller.world import World
+
+ACROSS = DevicePolicy(mig=MigPolicy(packing=MigPacking.ACROSS_GPUS))
+ONE = "mig-1g10gb-19-"
+
+
+def first(world: World, profile: str) -> str:
+    return next(name for name in world.devices("n1") if f"mig-{profile}" in name)
+
+
+def generations(world: World) -> set[int]:
+    return {each["spec"]["pool"]["generation"] for each in world.slices("n1")}
+
+
+def contents(world: World) -> list[list[str]]:
+    return [sorted(str(device) for device in each["spec"].get("devices", [])) for each in world.slices("n1")]
+
+
+def test_a_claim_moves_devices_in_place_and_its_end_moves_them_back(
+    world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reordering, "REORDER_SECONDS", 0.0)
+    world.add_node("n1", h100)
+    world.start_controller(policy=ACROSS)
+    world.published("n1", 208)
+    assert [len(each["spec"].get("devices", [])) for each in world.slices("n1")] == [0, 64, 56, 56, 32]
+    world.assert_quiet()
+    before, held = contents(world), world.devices("n1")
+    assert first(world, "1g10gb-19") == f"gpu-0-{ONE}6"
+    claim = world.allocate("n1", f"gpu-3-{ONE}6")
+    world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
+    world.wait(lambda: first(world, "3g40gb") == "gpu-3-mig-3g40gb-9-0")
+    world.assert_quiet()
+    assert contents(world) == before
+    assert generations(world) == {1}
+    world.deallocate(claim)
+    world.wait(lambda: world.devices("n1") == held)
+    world.assert_quiet()
+    assert generations(world) == {1}
+    assert set(world.slice_writes()) == {"create", "update"}
+
+
+def test_a_second_change_waits_for_its_turn_and_then_comes_by_itself(
+    world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reordering, "REORDER_SECONDS", 2.0)
+    world.add_node("n1", h100)
+    world.start_controller(policy=ACROSS)
+    world.published("n1", 208)
+    claim = world.allocate("n1", f"gpu-3-{ONE}6")
+    world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
+    world.assert_quiet()
+    before = world.slice_writes()
+    world.deallocate(claim)
+    world.allocate("n1", f"gpu-5-{ONE}6")
+    world.assert_quiet(0.3)
+    assert world.slice_writes() == before
+    world.wait(lambda: first(world, "1g10gb-19") == f"gpu-5-{ONE}5")
+
+
+def test_whole_gpus_and_nodes_that_go_gpu_by_gpu_write_nothing(world: World, h100: Machine) -> None:
+    world.add_node("n1", h100)
+    controller = world.start_controller(policy=ACROSS)
+    world.published("n1", 208)
+    before = world.slice_writes()
+    world.deallocate(world.allocate("n1", "gpu-0"))
+    world.allocate("n1", "gpu-7")
+    world.assert_quiet()
+    assert world.slice_writes() == before
+    world.stop_controller(controller)
+    world.start_controller()
+    world.wait(lambda: len(world.slices("n1")) == 9, "the cut by GPU")
+    world.assert_quiet()
+    before = world.slice_writes()
+    world.allocate("n1", f"gpu-3-{ONE}6")
+    world.assert_quiet()
+    assert world.slice_writes() == before
+
+
+def test_a_restart_finds_the_order_as_it_left_it(world: World, h100: Machine) -> None:
+    world.add_node("n1", h100)
+    controller = world.start_controller(policy=ACROSS)
+    world.published("n1", 208)
+    world.allocate("n1", f"gpu-3-{ONE}6")
+    world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
+    world.assert_quiet()
+    before = world.slice_writes()
+    world.stop_controller(controller)
+    world.start_controller(policy=ACROSS)
+    world.assert_quiet()
+    assert world.slice_writes() == before
+
+
+def test_the_pace() -> None:
+    pace = ReorderPace()
+    assert pace.at(100.0, MigPacking.PER_GPU) is Reorder.NEVER
+    assert pace.at(100.0, MigPacking.ACROSS_GPUS) is Reorder.NOW
+    pace.took_place(100.0)
+    assert pace.at(100.0 + REORDER_SECONDS - 1, MigPacking.ACROSS_GPUS) is Reorder.LATER
+    assert pace.seconds_left(110.0) == REORDER_SECONDS - 10
+    assert pace.at(100.0 + REORDER_SECONDS, MigPacking.ACROSS_GPUS) is Reorder.NOW
