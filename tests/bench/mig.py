@@ -134,14 +134,14 @@ def beside_a_slow_gpu(node: BenchNode, state: Path) -> Iterator[Row]:
     """p99 of prepares on seven GPUs, undisturbed and while a create on the eighth takes 20 s. Runs alternate."""
     quiet, beside = [], []
     for _ in range(2):
-        quiet += _for_a_while(node, _SLOW_CREATE / 2)
+        quiet += _for_a_while(node, _SLOW_CREATE * 0.9)
         faults.inject_latency(state, CREATE, _SLOW_CREATE, gpu=0)
         slow = _claims(node, [0])
         took: list[float] = []
         waiting = threading.Thread(target=lambda slow=slow, took=took: took.append(node.prepare(slow)))
         waiting.start()
         time.sleep(0.2)
-        beside += _for_a_while(node, _SLOW_CREATE / 2)
+        beside += _for_a_while(node, _SLOW_CREATE * 0.9)
         waiting.join()
         if took[0] < _SLOW_CREATE * 1000:
             raise RuntimeError(f"the slow create took {took[0]:.0f} ms only: nothing was measured")

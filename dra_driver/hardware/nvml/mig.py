@@ -140,8 +140,7 @@ def _placements(handle: Any, device: str, profile_id: int) -> tuple[MigPlacement
 
 def _instances(handle: Any, device: str, profiles: Sequence[ListedProfile]) -> tuple[GpuInstance, ...]:
     listed = [(profile, info) for profile in profiles for info in _gpu_instances(handle, device, profile)]
-    # Looking at every possible MIG device takes longer than all else, and without a GPU instance there is none.
-    compute = _compute_instances(handle, device) if listed else {}
+    compute = _compute_instances(handle, device, {int(info.id) for _profile, info in listed})
     found = (
         GpuInstance(
             id=int(info.id),
@@ -155,10 +154,15 @@ def _instances(handle: Any, device: str, profiles: Sequence[ListedProfile]) -> t
     return tuple(sorted(found, key=lambda each: each.placement))
 
 
-def _compute_instances(handle: Any, device: str) -> dict[int, list[ComputeInstance]]:
-    """The MIG devices, by the id of their GPU instance."""
+def _compute_instances(handle: Any, device: str, gpu_instances: set[int]) -> dict[int, list[ComputeInstance]]:
+    """The MIG devices of ``gpu_instances``, by the id of their GPU instance.
+
+    Asking for every possible MIG device takes longer than all else (some seconds on a GPU under load), so it ends when
+    no GPU instance has compute slices left that another MIG device could have.
+    """
     found: dict[int, list[ComputeInstance]] = {}
-    for index in range(int(query("nvmlDeviceGetMaxMigDeviceCount", handle, device=device) or 0)):
+    unfinished = set(gpu_instances)
+    for index in range(_most_mig_devices(handle, device) if unfinished else 0):
         try:
             mig = call("nvmlDeviceGetMigDeviceHandleByIndex", handle, index, device=device)
         except NvmlCallError as error:
@@ -179,7 +183,15 @@ def _compute_instances(handle: Any, device: str) -> dict[int, list[ComputeInstan
                 start=0 if whole else _compute_start(handle, gpu_instance, compute, mig_device),
             )
         )
+        if sum(each.slices for each in found[gpu_instance]) >= int(attributes.gpuInstanceSliceCount):
+            unfinished.discard(gpu_instance)
+        if not unfinished:
+            break
     return found
+
+
+def _most_mig_devices(handle: Any, device: str) -> int:
+    return int(query("nvmlDeviceGetMaxMigDeviceCount", handle, device=device) or 0)
 
 
 def _compute_start(handle: Any, gpu_instance: int, compute_instance: int, device: str) -> int:
