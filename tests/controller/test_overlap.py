@@ -25,7 +25,7 @@ from dra_driver.slices.features import ApiFeatures
 from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.devices.builders import machine
 from tests.devices.mig_gpus import A100, AMPERE, H100, instance, mig_gpu
-from tests.devices.mig_profiles import recorded_profiles
+from tests.devices.recorded import recorded_profiles
 
 DRIVER = "gpu.nvidia.com"
 OWNER = PoolOwner(DRIVER, "node-0", "11111111-2222-3333-4444-555555555555")

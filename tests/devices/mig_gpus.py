@@ -15,7 +15,7 @@ from dra_driver.hardware.model import (
     RefusedPlacement,
 )
 from tests.devices.builders import gpu
-from tests.devices.mig_profiles import recorded_profiles
+from tests.devices.recorded import recorded_profiles
 
 H100 = "h100-sxm5-80gb"
 A100 = "a100-sxm4-40gb"

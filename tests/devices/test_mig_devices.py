@@ -27,7 +27,7 @@ from dra_driver.slices.features import ApiFeatures
 from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.devices.builders import machine
 from tests.devices.mig_gpus import A100, AMPERE, H100, instance, mig_gpu, profile
-from tests.devices.mig_profiles import machines_with_mig, recorded_profiles
+from tests.devices.recorded import mig_machines, recorded_profiles
 
 OWNER = PoolOwner("gpu.nvidia.com", "node-0", "11111111-2222-3333-4444-555555555555")
 
@@ -288,7 +288,7 @@ def test_taints_are_in_the_drivers_domain() -> None:
 
 # -- every recorded product -------------------------------------------------------------------------------------------
 
-products = pytest.mark.parametrize("product", machines_with_mig())
+products = pytest.mark.parametrize("product", mig_machines())
 
 
 @products

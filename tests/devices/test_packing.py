@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from dra_driver.devices.packing import placement_order
 from dra_driver.hardware.model import MigPlacement, MigProfile
-from tests.devices.mig_profiles import machines_with_mig, recorded_profiles
+from tests.devices.recorded import mig_machines, recorded_profiles
 
 FreePlaces = tuple[tuple[int, int, int], ...]
 
-MACHINES = machines_with_mig()
+MACHINES = mig_machines()
 SEVEN_SLICES = tuple(machine for machine in MACHINES if machine not in ("a30", "rtx-pro-6000"))
 
 

@@ -24,8 +24,8 @@ from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.entry import ClaimState
 from kubelet_plugin.prepare.flight import Flight
 from kubelet_plugin.prepare.work import Answer
+from tests.devices.recorded import recorded
 from tests.kubelet_plugin.mig.fake import FakeMig, Fault, Misuse
-from tests.kubelet_plugin.mig.machines import recorded
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 
 _FUNCTIONS = (

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tests.kubelet_plugin.mig.machines import mig_machines
+from tests.devices.recorded import mig_machines
 from tests.long_runs import fast_folder, steps
 from tests.property.mig_world import World
 

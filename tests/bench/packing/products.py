@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dra_driver.devices.naming import gpu_name, mig_name
 from dra_driver.devices.packing import placement_order
 from dra_driver.hardware.model import MigPlacement, MigProfile
-from tests.devices.mig_profiles import recorded_profiles
+from tests.devices.recorded import recorded_profiles
 
 WHOLE = "whole"  # the kind of a claim for a GPU that is not cut
 

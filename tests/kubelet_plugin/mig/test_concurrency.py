@@ -22,8 +22,8 @@ from dra_driver.hardware.simulated import faults
 from kubelet_plugin.failures import Operation
 from kubelet_plugin.mig.place import MigPlace, place_of
 from kubelet_plugin.prepare.engine import PrepareEngine
+from tests.devices.recorded import recorded
 from tests.kubelet_plugin.mig.fake import FakeMig
-from tests.kubelet_plugin.mig.machines import recorded
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 from tests.long_runs import fast_folder

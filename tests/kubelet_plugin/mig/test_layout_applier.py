@@ -31,9 +31,9 @@ from kubelet_plugin.mig.layout_events import LayoutEvents
 from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice
 from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from tests.devices.recorded import mig_machines, recorded
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.mig.fake import FakeMig, Fault
-from tests.kubelet_plugin.mig.machines import mig_machines, recorded
 
 HOPPER, AMPERE = "h100-sxm5-80gb", "a100-sxm4-40gb"
 BALANCED = {"1g.10gb": 2, "2g.20gb": 1, "3g.40gb": 1}
@@ -195,7 +195,7 @@ def test_each_gpu_has_its_entry_or_is_left_alone() -> None:
     assert condition is not None
     assert (condition.status, condition.reason) == ("True", "Applied")
     assert condition.message == (
-        "gpu-1: layout x: it has no entry for this GPU (index 1, PCI id unknown), which is left as it is"
+        "gpu-1: layout x: it has no entry for this GPU (index 1, PCI id 0x233010de), which is left as it is"
     )
 
 

@@ -18,7 +18,7 @@ from dra_driver.hardware.simulated import create_state, faults, host_root, insta
 from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.mig.hardware import look
 from kubelet_plugin.mig.layout import GpuLayout, LayoutState, bring_about
-from tests.kubelet_plugin.mig.machines import mig_machines
+from tests.devices.recorded import mig_machines
 
 ROUNDS = 40
 

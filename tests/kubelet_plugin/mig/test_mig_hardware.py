@@ -13,8 +13,8 @@ from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigControl, NvmlHar
 from dra_driver.hardware.simulated import create_state, host_root, install, uninstall
 from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.mig.hardware import MigHardware, MigNow, destroy, look
+from tests.devices.recorded import recorded
 from tests.kubelet_plugin.mig.fake import FakeMig
-from tests.kubelet_plugin.mig.machines import recorded
 
 MACHINE = "h100-sxm5-80gb"
 WHOLE, HALF, FOUR, ONE, ME = 0, 9, 5, 19, 20

@@ -7,7 +7,7 @@ import pytest
 from dra_driver.devices.naming import MigName, mig_name, parse_name
 from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement
 from kubelet_plugin.mig.place import MigPlace, describe, from_arguments, place_of, to_arguments
-from tests.kubelet_plugin.mig.machines import mig_machines, recorded
+from tests.devices.recorded import mig_machines, recorded
 
 GPU = recorded("h100-sxm5-80gb", 1).gpus[0]
 

@@ -18,7 +18,7 @@ from kubelet_plugin.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.entry import ClaimEntry
-from tests.kubelet_plugin.mig.machines import recorded
+from tests.devices.recorded import recorded
 from tests.kubelet_plugin.prepare.node import BOOT, NODE, TestNode, claim, ref, result
 
 

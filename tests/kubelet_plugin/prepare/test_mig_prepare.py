@@ -18,8 +18,8 @@ from kubelet_plugin.prepare.admission import OverlappingDevices
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.entry import ClaimState
 from kubelet_plugin.prepare.model import PreparedDevice
+from tests.devices.recorded import recorded
 from tests.kubelet_plugin.mig.fake import Fault
-from tests.kubelet_plugin.mig.machines import recorded
 from tests.kubelet_plugin.prepare.node import TestNode, claim, config, opaque, ref, result
 
 HOPPER, AMPERE = "h100-sxm5-80gb", "a100-sxm4-40gb"
