@@ -27,6 +27,7 @@ class _Held:
     """A device in use. ``counter_sets``: those that it draws from, so that the scheduler knows what it takes."""
 
     name: str
+    minor: int | None
     gpu_uuid: str
     demand: _Demand
     counter_sets: frozenset[str]
@@ -52,6 +53,7 @@ def overlapping(published: DeviceSet, in_use: Collection[str], known: Iterable[D
 def _held(name: str, device: AllocatableDevice | None, described: Iterable[DeviceSet]) -> _Held:
     return _Held(
         name,
+        minor_of(name),
         device.gpu_uuid if device else "",
         _demand(name, described),
         frozenset(use.counter_set for use in device.consumes) if device else frozenset(),
@@ -59,11 +61,13 @@ def _held(name: str, device: AllocatableDevice | None, described: Iterable[Devic
 
 
 def _has_too_little(device: AllocatableDevice, held: Iterable[_Held], described: Collection[DeviceSet]) -> bool:
-    own_sets = {use.counter_set for use in device.consumes}
+    minor, own_sets = minor_of(device.name), {use.counter_set for use in device.consumes}
     beside = [
         each
         for each in held
-        if _same_gpu(device, each) and not own_sets & each.counter_sets and not _siblings(device.name, each.name)
+        if _same_gpu(device.gpu_uuid, minor, each)
+        and not own_sets & each.counter_sets
+        and not _siblings(device.name, each.name)
     ]
     if not beside:
         return False
@@ -106,12 +110,9 @@ def _demand(name: str, described: Iterable[DeviceSet]) -> _Demand:
     return None
 
 
-def _same_gpu(device: AllocatableDevice, held: _Held) -> bool:
+def _same_gpu(gpu_uuid: str, minor: int | None, held: _Held) -> bool:
     """By UUID or by minor number: either may have changed since the claim was allocated."""
-    minor = minor_of(device.name)
-    return (device.gpu_uuid != "" and device.gpu_uuid == held.gpu_uuid) or (
-        minor is not None and minor == minor_of(held.name)
-    )
+    return (gpu_uuid != "" and gpu_uuid == held.gpu_uuid) or (minor is not None and minor == held.minor)
 
 
 def _siblings(one: str, other: str) -> bool:

@@ -13,14 +13,13 @@ the exit code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ctypes import byref
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
 from dra_driver.errors import DriverError, HardwareError
-from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigProfile
+from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigPlacement, MigProfile
 from dra_driver.hardware.nvml import InstanceInUse, MigControl, NvmlCallError, PlacementOccupied
-from dra_driver.hardware.nvml.binding import array, call
+from dra_driver.hardware.nvml.binding import call
 from dra_driver.hardware.nvml.codes import Return
 
 # The codes behind the errors that MigControl names.
@@ -141,15 +140,12 @@ def _list_instances(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int
         for gpu in gpus
         for each in _instances(gpu)
     ]
-    if not rows:
-        out.write("No GPU instances found: Not Found\n")
-        return 0
     heading = (
         "GPU instances:",
         "GPU   Name             Profile  Instance   Placement",
         "                         ID       ID       Start:Size",
     )
-    out.writelines(_table(heading, rows, 57))
+    out.writelines(_table(heading, rows, 57) if rows else ["No GPU instances found: Not Found\n"])
     return 0
 
 
@@ -161,15 +157,12 @@ def _list_compute(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
         for each in _instances(gpu)
         for compute in each.compute_instances
     ]
-    if not rows:
-        out.write("No compute instances found: Not Found\n")
-        return 0
     heading = (
         "Compute instances:",
         "GPU     GPU       Name           Instance   Placement",
         "      Instance                      ID      Start:Size",
     )
-    out.writelines(_table(heading, rows, 57))
+    out.writelines(_table(heading, rows, 57) if rows else ["No compute instances found: Not Found\n"])
     return 0
 
 
@@ -194,17 +187,14 @@ def _create(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
 
 
 def _create_instance(gpu: Gpu, profile: MigProfile, start: str) -> int:
-    handle = call("nvmlDeviceGetHandleByUUID", gpu.uuid)
-    arguments: list[Any] = [handle, profile.id]
-    function = "nvmlDeviceCreateGpuInstance"
     if start:
         if not start.isdecimal():
             raise NotUnderstood(f"-cgi PROFILE:START needs a number, not {start}")
-        placement = array("c_nvmlGpuInstancePlacement_t", 1)[0]
-        placement.start, placement.size = int(start), profile.placements[0].size
-        function += "WithPlacement"
-        arguments.append(byref(placement))
-    made = call(function, *arguments, device=f"profile {profile.id} on GPU {gpu.index}")
+        placement = MigPlacement(int(start), profile.placements[0].size)
+        return MigControl().create_gpu_instance(gpu.uuid, profile.id, placement)
+    handle = call("nvmlDeviceGetHandleByUUID", gpu.uuid)
+    # NVML chooses the placement, which our own control never lets it do.
+    made = call("nvmlDeviceCreateGpuInstance", handle, profile.id, device=f"profile {profile.id} on GPU {gpu.index}")
     return int(call("nvmlGpuInstanceGetInfo", made).id)
 
 
