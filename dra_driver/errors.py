@@ -2,7 +2,7 @@
 
 Each error names what failed and where (its message), why (``reason``, a stable CamelCase word that becomes the Event
 reason and the metric label), whether the kubelet may simply try again (``retryable``) and what a person does next
-(``hint``). It is turned into a gRPC reply, an Event and a metric in one place, ``kubelet_plugin.failures``.
+(``hint``). It is turned into a gRPC reply, an Event and a metric in one place, ``kubelet_plugin.telling.failures``.
 """
 
 from __future__ import annotations

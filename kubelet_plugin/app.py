@@ -36,30 +36,31 @@ from dra_driver.observability.endpoint import HttpEndpoint
 from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.observability.metrics import ReflectorCollector, new_registry
 from dra_driver.version import __version__
-from kubelet_plugin import dra_service, health_service
-from kubelet_plugin.calls_under_way import CallsUnderWay
-from kubelet_plugin.connection import KubeletConnection
-from kubelet_plugin.device_health import DeviceUuids
-from kubelet_plugin.dra_service import DraService
-from kubelet_plugin.engine_listener import EngineListener
-from kubelet_plugin.failure_events import FailureEvents
-from kubelet_plugin.hardware_events import HardwareEvents
-from kubelet_plugin.hardware_setup import build_edits, build_hardware, build_mig, read_boot_id
-from kubelet_plugin.hardware_watch import HardwareWatch
-from kubelet_plugin.health_service import HealthService
-from kubelet_plugin.inventory_publisher import InventoryPublisher
-from kubelet_plugin.inventory_status import PluginInstance
-from kubelet_plugin.metrics import CallMetrics, PluginCollector
-from kubelet_plugin.mig.layout_applier import LayoutApplier
-from kubelet_plugin.mig.layout_events import LayoutEvents
-from kubelet_plugin.mig.published import PublishedHardware
+from kubelet_plugin.endpoint import dra_service
+from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
+from kubelet_plugin.endpoint.connection import KubeletConnection
+from kubelet_plugin.endpoint.dra_service import DraService
+from kubelet_plugin.endpoint.registration import RegistrationService
+from kubelet_plugin.endpoint.self_check import SocketCheck, hardware_check, registration_check
+from kubelet_plugin.endpoint.servers import PluginServers
+from kubelet_plugin.endpoint.sockets import socket_paths
+from kubelet_plugin.hardware.events import HardwareEvents
+from kubelet_plugin.hardware.setup import build_edits, build_hardware, build_mig, read_boot_id
+from kubelet_plugin.hardware.watch import HardwareWatch
+from kubelet_plugin.health import service as health_service
+from kubelet_plugin.health.service import HealthService
+from kubelet_plugin.health.states import DeviceUuids
+from kubelet_plugin.inventory.publisher import InventoryPublisher
+from kubelet_plugin.inventory.status import PluginInstance
+from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
+from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
+from kubelet_plugin.kinds.mig.published import PublishedHardware
 from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.registration import RegistrationService
-from kubelet_plugin.self_check import SocketCheck, hardware_check, registration_check
-from kubelet_plugin.servers import PluginServers
-from kubelet_plugin.sockets import socket_paths
+from kubelet_plugin.telling.engine_listener import EngineListener
+from kubelet_plugin.telling.failure_events import FailureEvents
+from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import typer
 
 from dra_driver.errors import DriverError, HardwareError
 from dra_driver.files import write_atomically
-from dra_driver.hardware.capture import describe
 from dra_driver.hardware.nvml import NvmlHardware, Reading
-from dra_driver.hardware.simulated.description import MachineDescription, format_machine
 from dra_driver.hardware.sysfs import Sysfs
+from dra_driver.simulation.hardware.capture import describe
+from dra_driver.simulation.hardware.description import MachineDescription, format_machine
 
 
 def capture(

@@ -29,11 +29,11 @@ from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of
 from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
-from dra_driver.embedded.cluster import ClusterNotReadyError, EmbeddedCluster, ProcessDiedError
-from dra_driver.embedded.scheduler_changes import read_all
 from dra_driver.errors import DriverError
-from dra_driver.hardware.simulated import load_machine
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
+from dra_driver.simulation.cluster import ClusterNotReadyError, EmbeddedCluster, ProcessDiedError
+from dra_driver.simulation.hardware import load_machine
+from dra_driver.simulation.scheduler.changes import read_all
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dra_driver.allocator.allocate import Snapshot, devices_in_use
 from dra_driver.cli.manifests import Manifest
-from dra_driver.embedded.cluster import EmbeddedCluster
-from dra_driver.embedded.scheduler_changes import read_all
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, Conflict, KubeApi, NotFound
+from dra_driver.simulation.cluster import EmbeddedCluster
+from dra_driver.simulation.scheduler.changes import read_all
 from kubelet_plugin.prepare.checkpoint import FILE_NAME, STATE_FOLDER
 from kubelet_plugin.prepare.checkpoint_format import decode_file
 

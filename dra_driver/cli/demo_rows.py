@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dra_driver.cli.expectations import Expectation, phase, waiting_message
-from dra_driver.embedded.runtime import ContainerView
 from dra_driver.kube.interface import Obj
+from dra_driver.simulation.runtime.runtime import ContainerView
 
 _CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dra_driver.errors import DriverError
-from dra_driver.hardware.simulated.description import (
+from dra_driver.simulation.hardware.description import (
     MachineDescription,
     MachineFileError,
     ProductDescription,
@@ -22,7 +22,7 @@ from dra_driver.hardware.simulated.description import (
     load_machine,
     recorded_machines,
 )
-from dra_driver.hardware.simulated.node_folder import make_node
+from dra_driver.simulation.hardware.node_folder import make_node
 
 app = typer.Typer(help="Machines that can be simulated.", no_args_is_help=True)
 

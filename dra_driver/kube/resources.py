@@ -1,7 +1,7 @@
 """Which resources exist beside the ones the project itself uses, what is special about each, and their REST paths.
 
-Relies on nothing but the interface. ``cluster`` and ``dra_driver.embedded.apiserver`` build and read the same paths;
-``embedded`` asks :func:`traits` how the real server treats a kind (source: the strategy of each kind in
+Relies on nothing but the interface. ``cluster`` and the simulated API server build and read the same paths; the
+simulated store asks :func:`traits` how the real server treats a kind (source: the strategy of each kind in
 kubernetes/pkg/registry, checked by ``tests/contract`` against a real server).
 """
 

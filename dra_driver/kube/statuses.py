@@ -1,6 +1,6 @@
 """The error tree and the server's ``Status`` objects, one turned into the other, and the texts the server uses.
 
-``cluster`` turns answers into errors, ``embedded`` raises the same errors, ``dra_driver.embedded.apiserver`` turns
+``cluster`` turns answers into errors; the simulated store raises the same errors, and the simulated API server turns
 them back into answers. Texts follow k8s.io/apimachinery, pkg/api/errors, since people search for them.
 """
 

@@ -15,7 +15,7 @@ PLUGIN_LABELS = "app.kubernetes.io/component=kubelet-plugin"
 CONTROLLER_LABELS = "app.kubernetes.io/component=controller"
 PLUGIN_CONTAINER = "gpus"
 STATE = "/var/lib/gpu-dra/simulated/gpus.json"
-_FAULTS = "from pathlib import Path; from dra_driver.hardware.simulated import faults; state = Path({state!r}); "
+_FAULTS = "from pathlib import Path; from dra_driver.simulation.hardware import faults; state = Path({state!r}); "
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import json, re
 from dataclasses import asdict
 from pathlib import Path
 from dra_driver.hardware.nvml import NvmlHardware
-from dra_driver.hardware.simulated import install
+from dra_driver.simulation.hardware import install
 
 def capability(path):
     text = (Path({_HOST!r}) / "proc/driver/nvidia/capabilities" / path / "access").read_text()
@@ -90,5 +90,5 @@ def read_mig(pods: DriverPods, node: str) -> NodeMig:
 def nvidia_smi(pods: DriverPods, node: str, *arguments: str) -> str:
     """nvidia-smi on the node, as its administrator would run it. Raises KubectlError."""
     pod = pods.plugin(node)["metadata"]["name"]
-    command = ["python3", "-m", "dra_driver.hardware.simulated.smi", STATE, *arguments]
+    command = ["python3", "-m", "dra_driver.simulation.hardware.smi", STATE, *arguments]
     return pods.kubectl.execute(NAMESPACE, pod, PLUGIN_CONTAINER, command)

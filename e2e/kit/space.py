@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dra_driver.cli.expectations import phase, unschedulable_message, waiting_message
-from dra_driver.embedded.kubelet import status
 from dra_driver.kube.interface import (
     CONFIG_MAPS,
     EVENTS,
@@ -25,6 +24,7 @@ from dra_driver.kube.interface import (
     Resource,
 )
 from dra_driver.kube.resources import SERVICE_ACCOUNTS
+from dra_driver.simulation.kubelet import status
 from e2e.kit import expected, views
 from e2e.kit.kubectl import Kubectl, KubectlError
 from e2e.kit.waiting import NotYet, eventually, holds_for

@@ -17,10 +17,10 @@ from dra_driver.devices.naming import GpuName, MigName, gpu_name, parse_name
 from dra_driver.devices.policy import GpuMigPolicy, MigPolicy
 from dra_driver.errors import ClaimError, DeviceInUse, DeviceNotFound
 from dra_driver.hardware.model import Gpu, Machine
-from kubelet_plugin.claims import AllocatedClaim, AllocatedDevice
-from kubelet_plugin.mig.place import MigPlace, place_of
-from kubelet_plugin.prepare.configs import DeviceConfig, resolve_configs
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice
+from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice
+from kubelet_plugin.claims.configs import DeviceConfig, resolve_configs
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice
+from kubelet_plugin.kinds.mig.place import MigPlace, place_of
 
 _PROFILES_NAMED = 24
 _DELETE_CLAIM = "delete the claim (or its pod) so that it is allocated anew"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dra_driver.errors import DriverError, StateError
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, StepRecord
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, StepRecord
 from kubelet_plugin.prepare.plan import Plan, Step
 
 logger = logging.getLogger(__name__)

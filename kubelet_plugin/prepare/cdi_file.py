@@ -12,8 +12,8 @@ from typing import Protocol
 
 from dra_driver.cdi.spec import ContainerEdits, Device, DeviceNode, Spec
 from dra_driver.cdi.store import CdiStore
-from kubelet_plugin.mig.place import MigPlace
-from kubelet_plugin.prepare.entry import StepRecord
+from kubelet_plugin.claims.entry import StepRecord
+from kubelet_plugin.kinds.mig.place import MigPlace
 
 CDI_FILE = "CDIFile"
 

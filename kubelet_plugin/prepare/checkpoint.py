@@ -21,9 +21,9 @@ from types import MappingProxyType
 
 from dra_driver.errors import StateError
 from dra_driver.files import Durability, target_of_temporary, write_atomically
-from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.prepare.checkpoint_format import EncodedClaim, Reading, decode_file, encode_claim, encode_file
-from kubelet_plugin.prepare.entry import ClaimEntry
+from kubelet_plugin.prepare.locks import NamedLocks
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kubelet_plugin.prepare.entry import ClaimEntry, entry_from_json, entry_to_json
+from kubelet_plugin.claims.entry import ClaimEntry, entry_from_json, entry_to_json
 
 VERSION = 1
 

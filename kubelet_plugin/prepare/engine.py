@@ -26,19 +26,19 @@ from typing import Protocol
 from dra_driver.cdi.store import CdiStore
 from dra_driver.errors import DriverError, PrepareTimeout, StateError
 from dra_driver.hardware.model import Machine
-from kubelet_plugin.claims import ClaimReader
-from kubelet_plugin.failures import Operation
-from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.claims.allocated import ClaimReader
+from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.claims.model import ClaimRef, PrepareAnswer, UnprepareAnswer
 from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
-from kubelet_plugin.prepare.entry import ClaimEntry
 from kubelet_plugin.prepare.flight import Flights
-from kubelet_plugin.prepare.model import ClaimRef, PrepareAnswer, UnprepareAnswer
+from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.node import EditsProvider, Node
 from kubelet_plugin.prepare.recovery import Recovered, Recovery, lost_records
 from kubelet_plugin.prepare.runners import MigTools, standard_runners
 from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, gpu_lock
+from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
 

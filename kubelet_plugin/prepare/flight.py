@@ -10,8 +10,8 @@ import threading
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from kubelet_plugin.failures import Operation
-from kubelet_plugin.prepare.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.telling.failures import Operation
 
 Answer = TypeVar("Answer")
 

@@ -9,8 +9,8 @@ from typing import Protocol
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.cdi.store import CdiStore
 from dra_driver.hardware.model import Gpu, Machine
-from kubelet_plugin.claims import ClaimReader
-from kubelet_plugin.mig.hardware import MigHardware
+from kubelet_plugin.claims.allocated import ClaimReader
+from kubelet_plugin.kinds.mig.hardware import MigHardware
 from kubelet_plugin.prepare.admission import Rules
 
 

@@ -15,14 +15,14 @@ from typing import Protocol
 
 from dra_driver.cdi.names import CdiNames
 from dra_driver.cdi.spec import ContainerEdits
-from kubelet_plugin.mig.hardware import MigNow
-from kubelet_plugin.mig.owners import Owners
-from kubelet_plugin.mig.planning import InTheWay, MigPlan, WantedDevice, making_steps, plan_mig
-from kubelet_plugin.mig.steps import recorded_steps
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.kinds.mig.hardware import MigNow
+from kubelet_plugin.kinds.mig.owners import Owners
+from kubelet_plugin.kinds.mig.planning import InTheWay, MigPlan, WantedDevice, making_steps, plan_mig
+from kubelet_plugin.kinds.mig.steps import recorded_steps
 from kubelet_plugin.prepare.admission import AdmittedClaim, AdmittedDevice
 from kubelet_plugin.prepare.cdi_file import CdiDevice, MigPart, WriteCdiFile
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
-from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
 
 
 class Step(Protocol):

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.naming import parse_name
 from dra_driver.errors import DriverError
-from kubelet_plugin.locks import LockBusy, NamedLocks
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE
 from kubelet_plugin.prepare.checkpoint import Checkpoint
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
-from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
 from kubelet_plugin.prepare.work import claim_lock, gpu_lock
 
 logger = logging.getLogger(__name__)

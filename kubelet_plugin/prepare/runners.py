@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dra_driver.cdi.store import CdiStore
-from kubelet_plugin.mig.capabilities import CapabilityReader, InstanceCapabilities
-from kubelet_plugin.mig.hardware import MigHardware
-from kubelet_plugin.mig.refused import RefusedPlacements
-from kubelet_plugin.mig.runners import mig_runners
+from kubelet_plugin.kinds.mig.capabilities import CapabilityReader, InstanceCapabilities
+from kubelet_plugin.kinds.mig.hardware import MigHardware
+from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.mig.runners import mig_runners
 from kubelet_plugin.prepare.apply import StepRunner
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 

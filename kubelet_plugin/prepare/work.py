@@ -20,18 +20,18 @@ from dataclasses import replace
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.errors import DeviceNotFound, DriverError
 from dra_driver.hardware.model import Machine
-from kubelet_plugin.claims import AllocatedClaim, AllocatedDevice, ClaimReadError, read_claim
-from kubelet_plugin.locks import NamedLocks
-from kubelet_plugin.mig.hardware import look
-from kubelet_plugin.mig.lost import has_lost_mig_devices, with_lost_steps
-from kubelet_plugin.mig.owners import owners
-from kubelet_plugin.mig.runners import remove
+from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice, ClaimReadError, read_claim
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
+from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.kinds.mig.hardware import look
+from kubelet_plugin.kinds.mig.lost import has_lost_mig_devices, with_lost_steps
+from kubelet_plugin.kinds.mig.owners import owners
+from kubelet_plugin.kinds.mig.runners import remove
 from kubelet_plugin.prepare.admission import AdmittedClaim, AdmittedDevice, admit, find_device
 from kubelet_plugin.prepare.apply import Applier, Failure
 from kubelet_plugin.prepare.checkpoint import Checkpoint
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState
 from kubelet_plugin.prepare.flight import Flight
-from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.node import Node
 from kubelet_plugin.prepare.plan import CdiFacts, Plan, Standing, gpus_to_look_at, is_prepared, plan_prepare, standing
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dra_driver.embedded.apiserver import ApiServer
-from dra_driver.kube.embedded import EmbeddedApi
+from dra_driver.simulation.apiserver.server import ApiServer
+from dra_driver.simulation.store import EmbeddedApi
 
 
 def main() -> None:

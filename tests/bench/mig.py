@@ -19,7 +19,7 @@ from typing import Any
 from api.kubelet import dra_v1_pb2
 from dra_driver.errors import DriverError
 from dra_driver.hardware.nvml import binding
-from dra_driver.hardware.simulated import faults
+from dra_driver.simulation.hardware import faults
 from tests.bench.node import CALL_TIMEOUT, BenchNode, place, serving
 from tests.bench.report import Baseline, Row, table
 from tests.kubelet_plugin.prepare.node import claim, ref, result

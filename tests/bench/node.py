@@ -16,10 +16,10 @@ import grpc
 from api.kubelet import dra_v1_pb2
 from api.kubelet.registration_v1_pb2 import RegistrationStatus
 from api.kubelet.services import DRA_V1, REGISTRATION
-from dra_driver.hardware.simulated import create_state, host_root
 from dra_driver.kube.cluster import ClusterApi
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, NotFound
+from dra_driver.simulation.hardware import create_state, host_root
 from tests.bench.process import Measured
 
 NODE = "bench-node"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dra_driver.cdi.decode import decode
 from dra_driver.cdi.encode import encode, to_dict
 from dra_driver.cdi.spec import ContainerEdits, Device, DeviceNode, Hook, Mount, NetDevice, Spec, SpecError
-from dra_driver.embedded.runtime_cdi import read_spec
+from dra_driver.simulation.runtime.cdi import read_spec
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "nvidia-cdi").glob("*.yaml"))
 

@@ -12,8 +12,8 @@ import pytest
 from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import Hook
-from dra_driver.hardware.simulated import host_root
-from dra_driver.hardware.simulated.state_file import create_state
+from dra_driver.simulation.hardware import host_root
+from dra_driver.simulation.hardware.state_file import create_state
 from e2e.clusters import programs
 
 pytestmark = pytest.mark.process

@@ -11,10 +11,10 @@ from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import Device, Spec
 from dra_driver.cdi.store import CdiStore
-from dra_driver.embedded.runtime import ContainerRequest, inject
-from dra_driver.embedded.runtime_cdi import scan
-from dra_driver.hardware.simulated import host_root
-from dra_driver.hardware.simulated.state_file import create_state
+from dra_driver.simulation.hardware import host_root
+from dra_driver.simulation.hardware.state_file import create_state
+from dra_driver.simulation.runtime.cdi import scan
+from dra_driver.simulation.runtime.runtime import ContainerRequest, inject
 from tests.cdi.test_conformance import gpu
 
 

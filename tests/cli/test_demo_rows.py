@@ -10,8 +10,8 @@ from rich.console import Console
 from dra_driver.cli.demo_output import LiveOutput, PlainOutput
 from dra_driver.cli.demo_rows import PodRow, claim_names, describe_view, lost_row, pod_row
 from dra_driver.cli.expectations import Expectation, State
-from dra_driver.embedded.runtime import ContainerView, DeviceNode, Mount
 from dra_driver.kube.interface import Obj
+from dra_driver.simulation.runtime.runtime import ContainerView, DeviceNode, Mount
 from tests.allocator.builders import allocated, claim, request
 
 RUNNING = Expectation(State.RUNNING)

@@ -10,9 +10,9 @@ from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.parse import parse_claim
 from dra_driver.cli.manifests import in_order, load
 from dra_driver.cli.quickstart import quickstart_files
-from dra_driver.embedded.manifests import device_classes
-from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import DEVICE_CLASSES, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
+from dra_driver.simulation.manifests import device_classes
+from dra_driver.simulation.store import EmbeddedApi
 
 FILES = quickstart_files()
 ENGINE = CelEngine()

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from dra_driver.cli import kept
 from dra_driver.cli.main import app
-from dra_driver.embedded.apiserver import ApiServer
-from dra_driver.embedded.controllers import ClaimController
-from dra_driver.embedded.manifests import custom_resource_definitions
-from dra_driver.embedded.scheduler import Scheduler
 from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, NODE_INVENTORIES, PODS
+from dra_driver.simulation.apiserver.server import ApiServer
+from dra_driver.simulation.controllers.objects import ClaimController
+from dra_driver.simulation.manifests import custom_resource_definitions
+from dra_driver.simulation.scheduler.scheduler import Scheduler
 from tests.allocator.builders import request
-from tests.embedded.objects import by_template, cluster, pod, template
+from tests.simulation.cluster.objects import by_template, cluster, pod, template
 
 runner = CliRunner()
 

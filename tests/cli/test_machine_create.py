@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dra_driver.cli.machine import app
-from dra_driver.hardware.simulated import StateFile, faults, load_machine
-from dra_driver.hardware.simulated.description import format_machine
+from dra_driver.simulation.hardware import StateFile, faults, load_machine
+from dra_driver.simulation.hardware.description import format_machine
 
 runner = CliRunner()
 

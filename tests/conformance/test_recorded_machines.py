@@ -10,12 +10,12 @@ import pytest
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceKind
 from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule, toggles_without_reset
-from dra_driver.hardware import simulated
 from dra_driver.hardware.inventory import machine_from_status, machine_to_status
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.kube.interface import RESOURCE_SLICES
-from dra_driver.kube.validation import unknown_fields, validate_create
+from dra_driver.simulation import hardware as simulated
+from dra_driver.simulation.validation import unknown_fields, validate_create
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures

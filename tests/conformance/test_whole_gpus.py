@@ -14,7 +14,7 @@ from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import DEVICE_CLASSES, RESOURCE_SLICES
-from dra_driver.kube.validation import unknown_fields, validate_create
+from dra_driver.simulation.validation import unknown_fields, validate_create
 from dra_driver.slices.compare import same_content
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.encode import Obj

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.embedded.apiserver import ApiServer
 from dra_driver.kube.connect import connect
-from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import NAMESPACES, KubeApi
+from dra_driver.simulation.apiserver.server import ApiServer
+from dra_driver.simulation.store import EmbeddedApi
 from e2e.clusters import programs
 from tests.contract import real_server
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import (
     CONFIG_MAPS,
     RESOURCE_SLICES,
@@ -19,6 +18,7 @@ from dra_driver.kube.interface import (
     Obj,
     WatchEvent,
 )
+from dra_driver.simulation.store import EmbeddedApi
 from tests.contract.conftest import Cluster
 from tests.contract.objects import config_map, resource_slice
 

@@ -6,7 +6,7 @@ import pytest
 
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import NvmlHardware
-from dra_driver.hardware.simulated import create_state, install, uninstall
+from dra_driver.simulation.hardware import create_state, install, uninstall
 from tests.controller.world import World
 
 

@@ -23,8 +23,8 @@ from controller.inputs import in_use, trim_claim
 from controller.main import main, make_options, run
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.model import Machine
-from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import LEASES, RESOURCE_SLICES, KubeApi, Obj, Unavailable
+from dra_driver.simulation.store import EmbeddedApi
 from tests.controller.world import DRIVER, World, big_machine
 
 ELECTION = Election("default", "lock", "one", lease_seconds=8, renew_deadline=0.5, retry_period=0.05)

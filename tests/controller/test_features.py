@@ -20,9 +20,9 @@ from dra_driver.devices.model import (
 )
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.model import Machine
-from dra_driver.kube.embedded import OFF_BY_DEFAULT, EmbeddedApi
 from dra_driver.kube.interface import NODE_INVENTORIES, Obj
 from dra_driver.quantity import Quantity
+from dra_driver.simulation.store import OFF_BY_DEFAULT, EmbeddedApi
 from dra_driver.slices.layout import PoolOwner
 from tests.controller.world import World
 

@@ -13,7 +13,6 @@ from controller.app import Controller, ControllerOptions
 from controller.challenge import ChallengeTimings
 from dra_driver.hardware.inventory import machine_to_status
 from dra_driver.hardware.model import Gpu, Machine
-from dra_driver.kube.embedded import OFF_BY_DEFAULT, EmbeddedApi
 from dra_driver.kube.interface import (
     EVENTS,
     NAMESPACES,
@@ -26,6 +25,7 @@ from dra_driver.kube.interface import (
     Obj,
 )
 from dra_driver.kube.reflector import Reflector
+from dra_driver.simulation.store import OFF_BY_DEFAULT, EmbeddedApi
 
 DRIVER = "gpu.nvidia.com"
 FAST = ChallengeTimings(settle=0.03, jitter=0.02)

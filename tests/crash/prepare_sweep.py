@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from dra_driver.errors import DriverError
-from kubelet_plugin.failures import Operation
+from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.entry import ClaimState
 from kubelet_plugin.prepare.flight import Flight
 from kubelet_plugin.prepare.work import Answer
+from kubelet_plugin.telling.failures import Operation
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 

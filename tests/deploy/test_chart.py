@@ -11,8 +11,8 @@ import yaml
 
 from api.driver_config import decode
 from api.settings import IDENTITY, SETTINGS, Process
-from dra_driver.embedded.manifests import device_classes
-from dra_driver.hardware.simulated.description import recorded_machines
+from dra_driver.simulation.hardware.description import recorded_machines
+from dra_driver.simulation.manifests import device_classes
 from dra_driver.version import __version__
 from tests.deploy import helm, manifests
 from tests.deploy.helm import Rendered, env_of

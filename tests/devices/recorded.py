@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigPlacement, MigProfile, MigState
-from dra_driver.hardware.simulated.description import (
+from dra_driver.simulation.hardware.description import (
     HardwareDescription,
     ProfileDescription,
     load_machine,

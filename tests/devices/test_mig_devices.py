@@ -20,8 +20,8 @@ from dra_driver.hardware.model import (
     RefusedPlacement,
 )
 from dra_driver.kube.interface import RESOURCE_SLICES
-from dra_driver.kube.validation import unknown_fields, validate_create
 from dra_driver.quantity import Quantity
+from dra_driver.simulation.validation import unknown_fields, validate_create
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.features import ApiFeatures
 from dra_driver.slices.layout import PoolOwner, desired_slices

@@ -15,8 +15,8 @@ _READY = {"metadata": {"name": "p1"}, "status": {"conditions": [{"type": "Ready"
 def test_registration_is_the_first_notification() -> None:
     log = (
         "1970-01-01T00:00:01.000Z INFO kubelet_plugin.main started\n"
-        "1970-01-01T00:00:01.250Z INFO kubelet_plugin.registration the kubelet registered this plugin\n"
-        "1970-01-01T00:00:09.000Z INFO kubelet_plugin.registration the kubelet registered this plugin\n"
+        "1970-01-01T00:00:01.250Z INFO kubelet_plugin.endpoint.registration the kubelet registered this plugin\n"
+        "1970-01-01T00:00:09.000Z INFO kubelet_plugin.endpoint.registration the kubelet registered this plugin\n"
     )
     assert registered_at(log) == pytest.approx(1.25)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import NAMESPACES, PODS, RESOURCE_CLAIMS, Obj
+from dra_driver.simulation.store import EmbeddedApi
 from e2e.kit.workloads import (
     Container,
     Use,

@@ -17,8 +17,8 @@ from dra_driver.hardware.model import (
     MigState,
     RefusedPlacement,
 )
-from dra_driver.hardware.simulated import recorded_machines
-from tests.hardware.conftest import NodeMaker
+from dra_driver.simulation.hardware import recorded_machines
+from tests.simulated_node import NodeMaker
 
 LIMIT = 10_000  # bytes of compact JSON for a node of 8 GPUs
 

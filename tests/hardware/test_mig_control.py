@@ -15,8 +15,8 @@ from dra_driver.hardware.nvml import (
     PlacementOccupied,
 )
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.hardware.simulated import faults, load_machine, recorded_machines
-from tests.hardware.conftest import Node, NodeMaker
+from dra_driver.simulation.hardware import faults, load_machine, recorded_machines
+from tests.simulated_node import Node, NodeMaker
 
 WITH_MIG = [name for name in recorded_machines() if load_machine(name).hardware.products[0].mig_profiles]
 AMPERE = [name for name in WITH_MIG if load_machine(name).hardware.products[0].architecture == "Ampere"]

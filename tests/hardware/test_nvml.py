@@ -11,9 +11,9 @@ from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine, MigPlacement
 from dra_driver.hardware.nvml import NvmlCallError, NvmlHardware, library
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.hardware.simulated import MachineDescription, create_state, faults, load_machine, recorded_machines
-from dra_driver.hardware.simulated.description import MigDescription, MigInstanceDescription
-from tests.hardware.conftest import NodeMaker
+from dra_driver.simulation.hardware import MachineDescription, create_state, faults, load_machine, recorded_machines
+from dra_driver.simulation.hardware.description import MigDescription, MigInstanceDescription
+from tests.simulated_node import NodeMaker
 
 MACHINES = recorded_machines()
 

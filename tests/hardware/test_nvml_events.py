@@ -12,8 +12,8 @@ from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import MigPlacement
 from dra_driver.hardware.nvml import GpuEvent, GpuEvents, MigControl, NvmlCallError
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.hardware.simulated import faults
-from tests.hardware.conftest import Node, NodeMaker
+from dra_driver.simulation.hardware import faults
+from tests.simulated_node import Node, NodeMaker
 
 MIG, XID = pynvml.nvmlEventMigConfigChange, pynvml.nvmlEventTypeXidCriticalError
 

@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dra_driver.embedded.kubelet import FakeKubelet, KubeletOptions
 from dra_driver.errors import DriverError
-from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, NotFound, Obj
-from kubelet_plugin.calls_under_way import CallsUnderWay
-from kubelet_plugin.connection import KubeletConnection
-from kubelet_plugin.dra_service import SUPPORTED_VERSIONS, DraService, Failures
-from kubelet_plugin.failures import Operation
-from kubelet_plugin.prepare.model import ClaimRef, PrepareAnswer, PreparedDevice, UnprepareAnswer
-from kubelet_plugin.registration import RegistrationService
-from kubelet_plugin.servers import PluginServers
-from kubelet_plugin.sockets import socket_paths
+from dra_driver.simulation.kubelet import FakeKubelet, KubeletOptions
+from dra_driver.simulation.store import EmbeddedApi
+from kubelet_plugin.claims.model import ClaimRef, PrepareAnswer, PreparedDevice, UnprepareAnswer
+from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
+from kubelet_plugin.endpoint.connection import KubeletConnection
+from kubelet_plugin.endpoint.dra_service import SUPPORTED_VERSIONS, DraService, Failures
+from kubelet_plugin.endpoint.registration import RegistrationService
+from kubelet_plugin.endpoint.servers import PluginServers
+from kubelet_plugin.endpoint.sockets import socket_paths
+from kubelet_plugin.telling.failures import Operation
 
 DRIVER = "gpu.nvidia.com"
 NODE = "node-0"

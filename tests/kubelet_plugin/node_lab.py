@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dra_driver.embedded.apiserver import ApiServer
-from dra_driver.embedded.kubelet import KubeletOptions
-from dra_driver.hardware.simulated import create_state
-from dra_driver.hardware.simulated.host_root import build
 from dra_driver.kube.interface import EVENTS, NODE_INVENTORIES, ApiError, Obj
+from dra_driver.simulation.apiserver.server import ApiServer
+from dra_driver.simulation.hardware import create_state
+from dra_driver.simulation.hardware.host_root import build
+from dra_driver.simulation.kubelet import KubeletOptions
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, Cluster, eventually
 
 MACHINE = "a100-sxm4-40gb"

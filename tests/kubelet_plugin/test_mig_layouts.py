@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dra_driver.hardware.simulated import StateFile, faults
 from dra_driver.kube.interface import PODS, Obj
+from dra_driver.simulation.hardware import StateFile, faults
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.node_lab import NodeLab, PluginProcess
 

@@ -12,9 +12,9 @@ from api.node_inventory import MachineStatus
 from dra_driver.hardware.inventory import machine_from_status
 from dra_driver.hardware.model import Gpu, MigPlacement
 from dra_driver.hardware.nvml import MigControl, NvmlHardware
-from dra_driver.hardware.simulated import faults, install, uninstall
 from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
+from dra_driver.simulation.hardware import faults, install, uninstall
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.node_lab import NodeLab
 

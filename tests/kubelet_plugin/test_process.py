@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from dra_driver.embedded.kubelet import KubeletOptions
-from dra_driver.embedded.runtime import ContainerView
-from dra_driver.hardware.simulated import create_state, faults
 from dra_driver.kube.interface import NODE_INVENTORIES, PODS, RESOURCE_CLAIMS, Obj, Resource
+from dra_driver.simulation.hardware import create_state, faults
+from dra_driver.simulation.kubelet import KubeletOptions
+from dra_driver.simulation.runtime.runtime import ContainerView
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, eventually
 from tests.kubelet_plugin.node_lab import NodeLab, PluginProcess
 
@@ -288,7 +288,7 @@ def test_a_signal_shows_what_every_thread_does(lab: NodeLab) -> None:
     plugin = lab.plugin()
     lab.wait_ready()
     plugin.process.send_signal(signal.SIGUSR2)
-    eventually(lambda: "hardware_watch.py" in plugin.output())
+    eventually(lambda: "hardware/watch.py" in plugin.output())
     assert plugin.running
 
 

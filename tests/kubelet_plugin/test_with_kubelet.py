@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.embedded.kubelet import KubeletOptions
-from dra_driver.embedded.kubelet.plugin import CallFailed
 from dra_driver.kube.interface import EVENTS, PODS
-from kubelet_plugin.prepare.model import ClaimRef
+from dra_driver.simulation.kubelet import KubeletOptions
+from dra_driver.simulation.kubelet.plugin import CallFailed
+from kubelet_plugin.claims.model import ClaimRef
 from tests.kubelet_plugin.fakes import DRIVER, FAST, Cluster, InProcessPlugin, ScriptedPreparer, eventually
 
 

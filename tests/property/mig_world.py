@@ -18,14 +18,14 @@ from dra_driver.devices.policy import GpuSelector, MigMode, MigPolicy, MigRule, 
 from dra_driver.errors import DriverError, HardwareError
 from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement
-from kubelet_plugin.failures import Operation
+from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.prepare.admission import find_device
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.entry import ClaimState
 from kubelet_plugin.prepare.flight import Flight
 from kubelet_plugin.prepare.work import Answer
+from kubelet_plugin.telling.failures import Operation
 from tests.devices.recorded import recorded
-from tests.kubelet_plugin.mig.fake import FakeMig, Fault, Misuse
+from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault, Misuse
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 
 _FUNCTIONS = (

@@ -19,8 +19,8 @@ from dra_driver.devices.model import (
     Taint,
 )
 from dra_driver.kube.interface import RESOURCE_SLICES
-from dra_driver.kube.validation import apply_defaults, unknown_fields, validate_create, validate_update
 from dra_driver.quantity import Quantity
+from dra_driver.simulation.validation import apply_defaults, unknown_fields, validate_create, validate_update
 from dra_driver.slices.diff import WritePlan
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures

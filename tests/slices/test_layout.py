@@ -10,9 +10,9 @@ from hypothesis import given
 
 from dra_driver.devices.model import CounterSet, DeviceKind, DeviceSet
 from dra_driver.kube.interface import RESOURCE_SLICES
-from dra_driver.kube.validation import limits as server_limits
-from dra_driver.kube.validation import unknown_fields, validate_create
 from dra_driver.quantity import Quantity
+from dra_driver.simulation.validation import limits as server_limits
+from dra_driver.simulation.validation import unknown_fields, validate_create
 from dra_driver.slices import limits
 from dra_driver.slices.encode import encode_slice
 from dra_driver.slices.fallback import reduce_to

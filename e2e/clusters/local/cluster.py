@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from dra_driver.embedded.kubelet.status import is_ready
 from dra_driver.errors import ConfigError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NAMESPACES, NODES, ApiError, KubeApi, Resource
+from dra_driver.simulation.kubelet.status import is_ready
 from e2e.clusters import packages, programs
 from e2e.clusters.interface import Ability, ClusterError
 from e2e.clusters.local import certificates, network

@@ -14,9 +14,6 @@ import pytest
 from typer.testing import CliRunner
 
 from dra_driver.cli.main import app
-from dra_driver.embedded.apiserver import ApiServer
-from dra_driver.embedded.manifests import custom_resource_definitions
-from dra_driver.kube.embedded import EmbeddedApi
 from dra_driver.kube.interface import (
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
@@ -25,6 +22,9 @@ from dra_driver.kube.interface import (
     RESOURCE_SLICES,
     Obj,
 )
+from dra_driver.simulation.apiserver.server import ApiServer
+from dra_driver.simulation.manifests import custom_resource_definitions
+from dra_driver.simulation.store import EmbeddedApi
 from tests.cli.mig.world import claim, gpus, inventory, slices
 
 runner = CliRunner()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubelet_plugin.claims import AllocatedDevice, ConfigSource, check_claim
+from kubelet_plugin.claims.allocated import AllocatedDevice, ConfigSource, check_claim
 from tests.kubelet_plugin.prepare.node import DRIVER, NODE, claim, config, opaque, ref, result
 
 

@@ -16,21 +16,21 @@ from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.kube.interface import RESOURCE_CLAIMS, NotFound, Obj, Resource
-from kubelet_plugin.failures import Operation
-from kubelet_plugin.locks import NamedLocks
-from kubelet_plugin.mig.capabilities import CapabilityReader
-from kubelet_plugin.mig.hardware import MigHardware
-from kubelet_plugin.mig.refused import RefusedPlacements
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
+from kubelet_plugin.kinds.mig.hardware import MigHardware
+from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
-from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
+from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.recovery import lost_records
 from kubelet_plugin.prepare.runners import MigTools, standard_runners
+from kubelet_plugin.telling.failures import Operation
 from tests.cdi.driver_root import VERSION, small_root
-from tests.kubelet_plugin.mig.fake import FakeMig, fake_capabilities
+from tests.kubelet_plugin.kinds.mig.fake import FakeMig, fake_capabilities
 
 DRIVER, NODE, BOOT = "gpu.nvidia.com", "node-0", "boot-1"
 _DEFAULTS = MigPolicy()

@@ -12,15 +12,8 @@ from dra_driver.cdi.spec import DeviceNode
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.hardware.model import GpuInstance
 from dra_driver.hardware.nvml import MigControl, NvmlHardware
-from dra_driver.hardware.simulated import (
-    MachineDescription,
-    create_state,
-    host_root,
-    install,
-    load_machine,
-    uninstall,
-)
 from dra_driver.hardware.sysfs import Sysfs
+from dra_driver.simulation.hardware import MachineDescription, create_state, host_root, install, load_machine, uninstall
 from tests.kubelet_plugin.prepare.node import TestNode
 
 

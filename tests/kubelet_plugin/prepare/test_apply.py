@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from dra_driver.errors import DriverError, HardwareError, StateError
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, StepRecord
 from kubelet_plugin.prepare.apply import Applier, Failure, NothingDone
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, StepRecord
 from kubelet_plugin.prepare.plan import Plan
 from tests.kubelet_plugin.prepare.node import BOOT, TestNode, entry
 

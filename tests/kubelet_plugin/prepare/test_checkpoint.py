@@ -12,8 +12,8 @@ import pytest
 import kubelet_plugin.prepare.checkpoint as checkpoint_module
 from dra_driver.errors import StateError
 from dra_driver.files import Durability, write_atomically
+from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.prepare.checkpoint import DamageKind
-from kubelet_plugin.prepare.entry import ClaimState
 from tests.kubelet_plugin.prepare.node import TestNode, claim, entry, ref, result
 
 

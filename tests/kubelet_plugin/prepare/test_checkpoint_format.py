@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord, entry_from_json, entry_to_json
+from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.checkpoint_format import decode_file, encode_claim, encode_file
-from kubelet_plugin.prepare.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord, entry_from_json, entry_to_json
-from kubelet_plugin.prepare.model import ClaimRef, PreparedDevice
 from tests.kubelet_plugin.prepare.node import BOOT, entry
 
 RICH = ClaimEntry(

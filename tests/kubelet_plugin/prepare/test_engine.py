@@ -24,9 +24,9 @@ from dra_driver.errors import (
 )
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import Forbidden, Obj, Unavailable
+from kubelet_plugin.claims.entry import ClaimState
+from kubelet_plugin.claims.model import PreparedDevice
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.entry import ClaimState
-from kubelet_plugin.prepare.model import PreparedDevice
 from tests.kubelet_plugin.prepare.node import BOOT, TestNode, claim, config, opaque, ref, result
 
 SHARE = "5afb1ec1-3e70-424e-9ff3-402228e8682e"

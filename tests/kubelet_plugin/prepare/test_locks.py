@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from dra_driver.errors import StateError
-from kubelet_plugin.locks import LockBusy, NamedLocks, byte_of
+from kubelet_plugin.prepare.locks import LockBusy, NamedLocks, byte_of
 
 HOLDER = """
 import sys
 from pathlib import Path
-from kubelet_plugin.locks import NamedLocks
+from kubelet_plugin.prepare.locks import NamedLocks
 with NamedLocks(Path(sys.argv[1])).hold([sys.argv[2]]):
     print("held", flush=True)
     sys.stdin.read()
@@ -192,7 +192,7 @@ def test_a_thread_is_let_in_after_the_byte_is_free(file: Path, monkeypatch: pyte
     locks = NamedLocks(file)
     waiting = threading.Event()
     pauses: list[float] = []
-    monkeypatch.setattr("kubelet_plugin.locks.time.sleep", pauses.append)
+    monkeypatch.setattr("kubelet_plugin.prepare.locks.time.sleep", pauses.append)
 
     def work() -> None:
         with locks.hold(["a"], lambda _name: waiting.set()):
@@ -207,7 +207,7 @@ def test_a_thread_is_let_in_after_the_byte_is_free(file: Path, monkeypatch: pyte
             assert waiting.wait(5)
         close(descriptor)
 
-    monkeypatch.setattr("kubelet_plugin.locks.os.close", close_late)
+    monkeypatch.setattr("kubelet_plugin.prepare.locks.os.close", close_late)
     with locks.hold(["a"]):
         pass
     thread.join(5)

@@ -1,6 +1,6 @@
 """MIG devices through the engine: made, given to containers, taken away, refused; what broke in NVIDIA's driver does not.
 
-The hardware is the strict fake of tests.kubelet_plugin.mig.fake, on recorded machines.
+The hardware is the strict fake of tests.kubelet_plugin.kinds.mig.fake, on recorded machines.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dra_driver.devices.policy import GpuSelector, MigMode, MigPolicy, MigRule
 from dra_driver.errors import DeviceInUse, DeviceNotFound, DriverError, HardwareError, UnsupportedConfig
 from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigModePending, NvmlCallError, PlacementOccupied
 from dra_driver.hardware.nvml.codes import Return
+from kubelet_plugin.claims.entry import ClaimState
+from kubelet_plugin.claims.model import PreparedDevice
 from kubelet_plugin.prepare.admission import OverlappingDevices
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.entry import ClaimState
-from kubelet_plugin.prepare.model import PreparedDevice
 from tests.devices.recorded import recorded
-from tests.kubelet_plugin.mig.fake import Fault
+from tests.kubelet_plugin.kinds.mig.fake import Fault
 from tests.kubelet_plugin.prepare.node import TestNode, claim, config, opaque, ref, result
 
 HOPPER, AMPERE = "h100-sxm5-80gb", "a100-sxm4-40gb"

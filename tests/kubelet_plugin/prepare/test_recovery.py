@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from kubelet_plugin.claims.entry import ClaimState, StepRecord
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.entry import ClaimState, StepRecord
 from kubelet_plugin.prepare.recovery import Recovered
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.prepare.node import TestNode, claim, entry, ref, result

@@ -1,0 +1,142 @@
+"""Faults to play on simulated hardware, written into its state file.
+
+Every process that uses the file sees them at its next NVML call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dra_driver.simulation.hardware.state import CallFault, ClientState, Faults, GpuLatency, GpuState, SimulatedState
+from dra_driver.simulation.hardware.state_file import StateFile
+
+
+def inject_error(
+    state_file: Path, function: str, code: int, *, gpu: int | None = None, times: int | None = None
+) -> None:
+    """``function`` (an NVML name) answers ``code``: for one GPU (NVML index) or all, ``times`` times or for ever."""
+    fault = CallFault(function=function, code=code, gpu=gpu, times=times)
+    _change(state_file, lambda faults: faults.model_copy(update={"calls": (*faults.calls, fault)}))
+
+
+def inject_latency(state_file: Path, function: str, seconds: float, *, gpu: int | None = None) -> None:
+    """Every call of ``function`` takes ``seconds`` longer; "*" for every function without its own latency.
+
+    With ``gpu`` (NVML index) only calls about that GPU do; then ``function`` is a name.
+    """
+
+    def change(faults: Faults) -> Faults:
+        if gpu is None:
+            return faults.model_copy(update={"latency": {**faults.latency, function: seconds}})
+        others = tuple(each for each in faults.gpu_latency if (each.function, each.gpu) != (function, gpu))
+        new = GpuLatency(function=function, gpu=gpu, seconds=seconds)
+        return faults.model_copy(update={"gpu_latency": (*others, new)})
+
+    _change(state_file, change)
+
+
+def hide_function(state_file: Path, function: str) -> None:
+    """The library lacks ``function``, as an older driver does."""
+    _change(
+        state_file,
+        lambda faults: faults.model_copy(update={"missing_functions": (*faults.missing_functions, function)}),
+    )
+
+
+def lose_gpu(state_file: Path, index: int) -> None:
+    """The GPU falls off the bus: NVML still counts it, and every call about it says that it is lost."""
+    _change(
+        state_file, lambda faults: faults.model_copy(update={"lost_gpus": tuple(sorted({*faults.lost_gpus, index}))})
+    )
+
+
+def lose_library(state_file: Path) -> None:
+    """The driver library cannot be found: initialisation says so."""
+    _change(state_file, lambda faults: faults.model_copy(update={"library_missing": True}))
+
+
+def add_client(state_file: Path, uuid: str, *, pid: int = 4242) -> None:
+    """A process uses the GPU or MIG device of ``uuid``: what would take it away answers "in use".
+
+    ValueError when there is no such device.
+    """
+    _change_clients(state_file, uuid, lambda clients: (*clients, ClientState(pid=pid, uuid=uuid)))
+
+
+def remove_client(state_file: Path, uuid: str, *, pid: int = 4242) -> None:
+    """The process ends. ValueError when there is no such device."""
+    gone = ClientState(pid=pid, uuid=uuid)
+    _change_clients(state_file, uuid, lambda clients: tuple(each for each in clients if each != gone))
+
+
+def add_xid(state_file: Path, index: int, xid: int) -> None:
+    """The GPU reports an XID error: event sets that wait for it get it, once each."""
+    _change_gpu(state_file, index, lambda gpu: gpu.model_copy(update={"xids": (*gpu.xids, xid)}))
+
+
+def reset_gpu(state_file: Path, index: int) -> None:
+    """The GPU is reset: its instances and processes are gone, the pending MIG mode is the mode."""
+    _change_gpu(
+        state_file,
+        index,
+        lambda gpu: gpu.with_instances((), mig_enabled=gpu.mig_pending, clients=()),
+    )
+
+
+def clear_faults(state_file: Path) -> None:
+    """Everything works again."""
+    _change(state_file, lambda _faults: Faults())
+
+
+def take_error(file: StateFile, state: SimulatedState, function: str, gpu: int | None) -> int | None:
+    """The code that ``function`` must answer now, if a fault says so; counts down faults that last N times."""
+    fault = _matching(state.faults, function, gpu)
+    if fault is None:
+        return None
+    if fault.times is None:
+        return fault.code
+    taken: list[int] = []
+
+    def count_down(current: SimulatedState) -> SimulatedState:
+        match = _matching(current.faults, function, gpu)  # another process may have used it up
+        if match is None:
+            return current
+        taken.append(match.code)
+        return _used_once(current, match)
+
+    file.update(count_down)
+    return taken[0] if taken else None
+
+
+def _used_once(state: SimulatedState, fault: CallFault) -> SimulatedState:
+    if fault.times is None:
+        return state
+    left = () if fault.times == 1 else (fault.model_copy(update={"times": fault.times - 1}),)
+    position = state.faults.calls.index(fault)
+    calls = (*state.faults.calls[:position], *left, *state.faults.calls[position + 1 :])
+    return state.model_copy(update={"faults": state.faults.model_copy(update={"calls": calls})})
+
+
+def _matching(faults: Faults, function: str, gpu: int | None) -> CallFault | None:
+    return next((each for each in faults.calls if each.function == function and each.gpu in (None, gpu)), None)
+
+
+def _change_clients(
+    state_file: Path, uuid: str, change: Callable[[tuple[ClientState, ...]], tuple[ClientState, ...]]
+) -> None:
+    def changed(state: SimulatedState) -> SimulatedState:
+        for index, gpu in enumerate(state.gpus):
+            if uuid in (gpu.uuid, *(compute.uuid for _, compute in gpu.mig_devices())):
+                return state.with_gpu(index, gpu.model_copy(update={"clients": change(gpu.clients)}))
+        raise ValueError(f"no device {uuid} in {state_file}")
+
+    StateFile(state_file).update(changed)
+
+
+def _change_gpu(state_file: Path, index: int, change: Callable[[GpuState], GpuState]) -> None:
+    StateFile(state_file).update(lambda state: state.with_gpu(index, change(state.gpus[index])))
+
+
+def _change(state_file: Path, change: Callable[[Faults], Faults]) -> None:
+    StateFile(state_file).update(lambda state: state.model_copy(update={"faults": change(state.faults)}))

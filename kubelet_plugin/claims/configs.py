@@ -1,0 +1,124 @@
+"""Which configuration applies to which device of a claim. Pure.
+
+The rules are NVIDIA's (its cmd/gpu-kubelet-plugin, GetOpaqueDeviceConfigs): built-in defaults, then the classes'
+configurations, then the claim's, each in its order, and the last that fits wins; exactly one applies to a device,
+fields are not merged. One that names the device's request has to fit the device's type; one that names none applies
+where it fits. Beyond NVIDIA's, the name of a prioritised list covers its subrequests, as the API says
+(resource.k8s.io/v1 DeviceClaimConfiguration.requests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from api.claim_config import ClaimConfig, GpuConfig, MigDeviceConfig, SharingStrategy, VfioDeviceConfig, decode
+from api.strict import DecodeError
+from dra_driver.devices.model import DeviceKind
+from dra_driver.errors import ConfigError, UnsupportedConfig
+from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice, ConfigSource, OpaqueConfig
+
+_DEFAULTS: Mapping[DeviceKind, ClaimConfig] = MappingProxyType(
+    {
+        DeviceKind.GPU: GpuConfig().normalize(),
+        DeviceKind.MIG: MigDeviceConfig().normalize(),
+        DeviceKind.VFIO: VfioDeviceConfig().normalize(),
+    }
+)
+_FITS: Mapping[type[ClaimConfig], DeviceKind] = MappingProxyType(
+    {GpuConfig: DeviceKind.GPU, MigDeviceConfig: DeviceKind.MIG, VfioDeviceConfig: DeviceKind.VFIO}
+)
+_REMEDY: Mapping[ConfigSource, str] = MappingProxyType(
+    {
+        ConfigSource.CLAIM: "correct it in the claim or its template and create the pod again",
+        ConfigSource.CLASS: "ask your administrator to correct the DeviceClass",
+    }
+)
+
+# Strategies that the steps of a plan can carry out.
+SUPPORTED_STRATEGIES: Final[frozenset[SharingStrategy]] = frozenset()
+# Time slices of a MIG device cannot be set; NVIDIA's driver takes the request and does nothing either.
+_WITHOUT_EFFECT: Mapping[type[ClaimConfig], frozenset[SharingStrategy]] = MappingProxyType(
+    {MigDeviceConfig: frozenset((SharingStrategy.TIME_SLICING,))}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """The normalised configuration of one device, and where it came from (empty for the built-in default)."""
+
+    config: ClaimConfig
+    origin: str = ""
+
+
+def resolve_configs(
+    claim: AllocatedClaim,
+    kinds: Sequence[DeviceKind],
+    supported: Collection[SharingStrategy] = SUPPORTED_STRATEGIES,
+) -> tuple[DeviceConfig, ...]:
+    """One configuration for each of ``claim.devices``, whose types are ``kinds``.
+
+    Raises :class:`ConfigError` for what is wrong anywhere in the claim's configurations, also in those that apply to
+    nothing, and :class:`UnsupportedConfig` for a strategy not in ``supported``. The message names path, value, remedy.
+    """
+    ordered = sorted(claim.configs, key=lambda config: config.source is ConfigSource.CLAIM)
+    decoded = [(_decode(claim, config), config) for config in ordered]
+    return tuple(
+        _pick(claim, decoded, device, kind, supported) for device, kind in zip(claim.devices, kinds, strict=True)
+    )
+
+
+def _decode(claim: AllocatedClaim, config: OpaqueConfig) -> ClaimConfig:
+    try:
+        return decode(config.parameters, path=_path(config)).normalize()
+    except DecodeError as error:
+        raise ConfigError(f"{_origin(claim, config)}: {error}", hint=_REMEDY[config.source]) from error
+
+
+def _pick(
+    claim: AllocatedClaim,
+    decoded: Sequence[tuple[ClaimConfig, OpaqueConfig]],
+    device: AllocatedDevice,
+    kind: DeviceKind,
+    supported: Collection[SharingStrategy],
+) -> DeviceConfig:
+    for config, entry in reversed(decoded):
+        fits = _FITS[type(config)] is kind
+        named = device.request in entry.requests or device.parent_request in entry.requests
+        if named and not fits:
+            raise ConfigError(
+                f"{_origin(claim, entry)}: {_path(entry)}.kind: {config.kind} cannot be applied to device "
+                f"{device.device} of type {kind} (request {device.request})",
+                hint=f"use a configuration for type {kind}, or leave request {device.parent_request} out of its "
+                f"requests; {_REMEDY[entry.source]}",
+            )
+        if fits and (named or not entry.requests):
+            _refuse_unsupported(claim, config, entry, supported)
+            return DeviceConfig(config, f"{entry.source} {_path(entry)}")
+    return DeviceConfig(_DEFAULTS[kind])
+
+
+def _refuse_unsupported(
+    claim: AllocatedClaim, config: ClaimConfig, entry: OpaqueConfig, supported: Collection[SharingStrategy]
+) -> None:
+    sharing = None if isinstance(config, VfioDeviceConfig) else config.sharing
+    accepted = {*supported, *_WITHOUT_EFFECT.get(type(config), ())}
+    if sharing is not None and sharing.strategy not in accepted:
+        raise UnsupportedConfig(
+            f"{_origin(claim, entry)}: {_path(entry)}.sharing.strategy: {sharing.strategy} is not available on this "
+            "node",
+            hint="remove sharing: pods that use one claim then share the GPU with the driver's default time slices; "
+            f"{_REMEDY[entry.source]}",
+        )
+
+
+def _origin(claim: AllocatedClaim, config: OpaqueConfig) -> str:
+    if config.source is ConfigSource.CLASS:
+        return f"configuration that a DeviceClass gave to claim {claim.ref.namespace}/{claim.ref.name}"
+    return f"configuration of claim {claim.ref.namespace}/{claim.ref.name}"
+
+
+def _path(config: OpaqueConfig) -> str:
+    return f"config[{config.index}].opaque.parameters"

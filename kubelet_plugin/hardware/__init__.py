@@ -1,0 +1,1 @@
+"""The node's hardware as the plugin has it: set up, read again and again, its events."""

@@ -1,0 +1,114 @@
+"""From the configuration to the adapters of this node's hardware and driver files: which root is where.
+
+Three places matter. The driver root is where the NVIDIA driver is installed on the host; the container driver root is
+that folder as this process sees it; the host root is the host's ``/`` as this process sees it. Outside a container the
+second does not exist, and the first is used as it is. Simulated GPUs come with a tree that is driver root and host root
+at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from api.driver_config import DriverSpec
+from dra_driver.cdi.edits import DriverEdits
+from dra_driver.cdi.mig_capabilities import read_mig_capabilities
+from dra_driver.cdi.roots import DriverRoots, Root
+from dra_driver.cdi.spec import DeviceNode
+from dra_driver.errors import HardwareError
+from dra_driver.hardware.nvml import MigControl, NvmlHardware, Reading
+from dra_driver.hardware.sysfs import Sysfs
+from kubelet_plugin.hardware.watch import Hardware
+from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.prepare.runners import MigTools
+
+logger = logging.getLogger(__name__)
+
+_HOOK = "/usr/bin/nvidia-cdi-hook"
+# Where the container toolkit of the GPU Operator puts it.
+_OPERATOR_HOOK = "/usr/local/nvidia/toolkit/nvidia-cdi-hook"
+
+
+class SimulatedHardware:
+    """Simulated GPUs behind the real adapter. The state file is read at each start, so a bad one may be mended."""
+
+    def __init__(self, state_file: Path, nvml: NvmlHardware) -> None:
+        self._state_file = state_file
+        self._nvml = nvml
+        self._installed = False
+
+    def start(self) -> None:
+        if not self._installed:
+            # Imported here: a plugin on real hardware has no use for the simulation.
+            from dra_driver.simulation.hardware import install
+
+            install(self._state_file)
+            self._installed = True
+        self._nvml.start()
+
+    def stop(self) -> None:
+        self._nvml.stop()
+
+    def read(self) -> Reading:
+        return self._nvml.read()
+
+
+def driver_root(spec: DriverSpec) -> Root:
+    """The driver root, as this process and as the host sees it."""
+    hardware = spec.hardware
+    inside = hardware.container_driver_root
+    visible = inside if inside.is_dir() else hardware.driver_root
+    return Root(visible, str(hardware.driver_root))
+
+
+def build_hardware(spec: DriverSpec) -> Hardware:
+    """Not started: NVML is loaded at its start."""
+    visible = driver_root(spec).visible
+    nvml = NvmlHardware(
+        # On the host itself the dynamic linker knows best where the library is.
+        driver_root=None if visible == Path("/") else visible,
+        topology=Sysfs(spec.hardware.host_root),
+    )
+    state_file = spec.hardware.simulated_state
+    return nvml if state_file is None else SimulatedHardware(state_file, nvml)
+
+
+def build_edits(spec: DriverSpec) -> DriverEdits:
+    """Looks at the driver's files only when asked for edits."""
+    root = driver_root(spec)
+    host = Root(spec.hardware.host_root, "/")
+    roots = DriverRoots(root, fallback_dev=host, sysfs=spec.hardware.host_root / "sys")
+    return DriverEdits(roots, _hooks(spec, root, host))
+
+
+def build_mig(spec: DriverSpec) -> MigTools:
+    """Works with the NVML that the hardware of :func:`build_hardware` has started."""
+    host_root = spec.hardware.host_root
+
+    def capabilities(gpu_minor: int, gpu_instance: int, compute_instance: int, /) -> Sequence[DeviceNode]:
+        return read_mig_capabilities(host_root, gpu_minor, gpu_instance, compute_instance).device_nodes()
+
+    return MigTools(MigControl(), capabilities, RefusedPlacements())
+
+
+def read_boot_id(spec: DriverSpec) -> str:
+    """The boot id; this process's own /proc has the same one as the host's, for it belongs to the kernel."""
+    try:
+        return Sysfs(spec.hardware.host_root).boot_id()
+    except HardwareError as error:
+        logger.info("%s; using this process's /proc", error)
+        return Sysfs(Path("/")).boot_id()
+
+
+def _hooks(spec: DriverSpec, root: Root, host: Root) -> tuple[Root, ...]:
+    configured = spec.cdi.hook_path
+    if configured is not None:
+        # A simulated host is not at "/", so a path in its tree is the host's path already.
+        inner = str(configured)
+        return (Root(configured, inner) if spec.hardware.simulated_state else Root(host.visible_path(inner), inner),)
+    places = [(root, _HOOK)]
+    if spec.hardware.simulated_state is None:
+        places += [(host, _HOOK), (host, _OPERATOR_HOOK)]
+    return tuple(Root(place.visible_path(inner), place.host_path(inner)) for place, inner in places)

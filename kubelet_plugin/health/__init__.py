@@ -1,0 +1,1 @@
+"""Health of devices, and the stream that tells the kubelet of it."""

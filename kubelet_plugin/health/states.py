@@ -1,0 +1,106 @@
+"""Is each device of this node well? From the last reading of the hardware to the list that the kubelet is told. Pure.
+
+A GPU that fails is missing from the reading or only a number in it, so devices are remembered: those of earlier
+readings of this process, and those that prepared claims hold, which survive a restart in the checkpoint. MIG devices
+are told only while claims hold them: before that, there is nothing that could be well or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from dra_driver.devices.allocatable import is_partitioned
+from dra_driver.devices.naming import gpu_name, parse_name
+from dra_driver.devices.policy import toggles_without_reset
+from dra_driver.hardware.model import Machine
+from kubelet_plugin.hardware.watch import HardwareState
+
+NOT_READ = "the hardware was not read yet"
+
+
+class Health(Enum):
+    UNKNOWN = auto()
+    HEALTHY = auto()
+    UNHEALTHY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHealth:
+    """``device``: the published name. ``message``: for people, and the same as long as the state is."""
+
+    device: str
+    health: Health
+    message: str = ""
+
+
+DeviceUuids = Mapping[str, str]
+"""UUIDs of the GPUs behind devices, by device name; empty where a record was lost."""
+
+
+def device_health(
+    hardware: HardwareState,
+    known: DeviceUuids,
+    held: DeviceUuids,
+    missing: Collection[str] = (),
+    *,
+    hanging: bool = False,
+) -> tuple[DeviceHealth, ...]:
+    """Every device of the last reading, of ``known`` (earlier ones) and of ``held`` (prepared claims), by name.
+
+    ``missing``: held MIG devices that are not on their GPU. ``hanging``: the reading in progress does not come back.
+    """
+    # A claim's device stands for the GPU that the claim has, also when another one has come into its place.
+    devices = {**held, **known, **published(hardware.machine), **{name: uuid for name, uuid in held.items() if uuid}}
+    doubt = _doubt(hardware, hanging)
+    if doubt:
+        return tuple(DeviceHealth(name, Health.UNKNOWN, doubt) for name in sorted(devices))
+    return tuple(_judge(name, devices[name], hardware, missing) for name in sorted(devices))
+
+
+def remember(known: DeviceUuids, machine: Machine | None) -> DeviceUuids:
+    """``known`` and what ``machine`` has; a GPU that now has another name is no longer known by its old one."""
+    now = published(machine)
+    moved = set(now.values())
+    return {**{name: uuid for name, uuid in known.items() if uuid not in moved}, **now}
+
+
+def published(machine: Machine | None) -> DeviceUuids:
+    """The whole GPUs that ``machine`` offers, by name (``dra_driver.devices.allocatable``)."""
+    gpus = machine.gpus if machine else ()
+    whole = (gpu for gpu in gpus if not is_partitioned(gpu) or toggles_without_reset(gpu))
+    return {gpu_name(gpu.minor): gpu.uuid for gpu in whole}
+
+
+def _doubt(hardware: HardwareState, hanging: bool) -> str:
+    if hardware.problem:
+        return hardware.problem
+    if hanging:
+        return "the hardware does not answer: a reading hangs"
+    return "" if hardware.machine else NOT_READ
+
+
+def _judge(name: str, uuid: str, hardware: HardwareState, missing: Collection[str]) -> DeviceHealth:
+    gpus = hardware.machine.gpus if hardware.machine else ()
+    if any(gpu.uuid == uuid if uuid else gpu.minor == _minor(name) for gpu in gpus):
+        if name in missing:
+            return DeviceHealth(name, Health.UNHEALTHY, f"somebody has destroyed this MIG device of GPU {uuid}")
+        return DeviceHealth(name, Health.HEALTHY)
+    of_this = [problem.message for problem in hardware.gpu_problems if uuid and problem.uuid == uuid]
+    if of_this:
+        return DeviceHealth(name, Health.UNHEALTHY, "; ".join(of_this))
+    # NVML names no GPU that was lost before this process first read it; then this may be one of those.
+    reasons = [f"{uuid or name} is not among the GPUs that answer", *_nameless(hardware)]
+    return DeviceHealth(name, Health.UNHEALTHY, "; ".join(reasons))
+
+
+def _nameless(hardware: HardwareState) -> Iterator[str]:
+    return (f"GPU {each.index}: {each.message}" for each in hardware.gpu_problems if each.uuid is None)
+
+
+def _minor(name: str) -> int | None:
+    try:
+        return parse_name(name).minor
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""The node's NodeInventory: its content, and the loop that keeps it on the server."""

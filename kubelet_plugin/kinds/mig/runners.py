@@ -1,0 +1,220 @@
+"""Do and undo the MIG steps. Nothing is remembered: each looks at the hardware, which alone knows after a crash."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from dra_driver.errors import HardwareError
+from dra_driver.hardware.model import ComputeInstance
+from dra_driver.hardware.nvml import GpuBusy, NvmlCallError, PlacementOccupied
+from kubelet_plugin.claims.entry import StepRecord
+from kubelet_plugin.kinds.mig.hardware import MigHardware, destroy
+from kubelet_plugin.kinds.mig.place import MigPlace, describe, from_arguments
+from kubelet_plugin.kinds.mig.planning import InTheWay
+from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.mig.steps import (
+    COMPUTE_INSTANCE,
+    GPU_INSTANCE,
+    MODE_OFF,
+    MODE_ON,
+    Afterwards,
+    MakeComputeInstance,
+    MakeGpuInstance,
+    MigModeOff,
+    MigModeOn,
+)
+from kubelet_plugin.prepare.apply import NothingDone, StepRunner
+
+logger = logging.getLogger(__name__)
+
+GPU_INSTANCE_ID = "gpuInstance"
+COMPUTE_INSTANCE_ID = "computeInstance"
+UUID = "uuid"
+
+
+class MigModeOnRunner:
+    """MIG mode, on. It is never set when it is so already: NVML refuses that on a GPU in use."""
+
+    undo_needs_intent = True
+    survives_reboot = False
+
+    def __init__(self, hardware: MigHardware) -> None:
+        self._hardware = hardware
+
+    def observe(self, step: MigModeOn, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
+        enabled, _pending = self._hardware.mode(step.gpu_uuid)
+        return {} if enabled else None
+
+    def do(self, step: MigModeOn, done: Sequence[StepRecord]) -> Mapping[str, str]:
+        enabled, _pending = self._hardware.mode(step.gpu_uuid)
+        if not enabled:
+            self._hardware.set_mode(step.gpu_uuid, True)
+        return {}
+
+    def undo(self, claim_uid: str, record: StepRecord) -> None:
+        """Off again, unless an instance is left, ours or anybody's, or the policy keeps it on.
+
+        A client that holds the GPU (monitoring does) must not keep the claim from being unprepared: MIG mode stays on
+        then, for the next claim to turn off.
+        """
+        gpu = record.arguments["gpu"]
+        if record.arguments["afterwards"] == Afterwards.KEPT:
+            return
+        with _nothing_is_left_on_a_lost_gpu(gpu):
+            if not self._hardware.mode(gpu)[0] or self._hardware.instances(gpu):
+                return
+            try:
+                self._hardware.set_mode(gpu, False)
+            except GpuBusy as error:
+                logger.warning("MIG mode of GPU %s stays on: %s", gpu, error)
+
+
+class MigModeOffRunner:
+    """MIG mode, off, for a whole GPU."""
+
+    undo_needs_intent = False
+    survives_reboot = False
+
+    def __init__(self, hardware: MigHardware) -> None:
+        self._hardware = hardware
+
+    def observe(self, step: MigModeOff, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
+        enabled, _pending = self._hardware.mode(step.gpu_uuid)
+        return None if enabled else {}
+
+    def do(self, step: MigModeOff, done: Sequence[StepRecord]) -> Mapping[str, str]:
+        enabled, _pending = self._hardware.mode(step.gpu_uuid)
+        if enabled:
+            self._hardware.set_mode(step.gpu_uuid, False)
+        return {}
+
+    def undo(self, claim_uid: str, record: StepRecord) -> None:
+        """Nothing: a claim of a MIG device turns the mode on itself."""
+
+
+class GpuInstanceRunner:
+    """GPU instances."""
+
+    undo_needs_intent = True
+    survives_reboot = False
+
+    def __init__(self, hardware: MigHardware, refused: RefusedPlacements) -> None:
+        self._hardware = hardware
+        self._refused = refused
+
+    def observe(self, step: MakeGpuInstance, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
+        found = step.place.gpu_instance(self._hardware.instances(step.place.gpu_uuid))
+        return None if found is None else {GPU_INSTANCE_ID: str(found.id)}
+
+    def do(self, step: MakeGpuInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
+        place = step.place
+        if place.compute_start is not None:
+            shared = self.observe(step, done)
+            if shared is not None:
+                return shared
+        try:
+            made = self._hardware.create_gpu_instance(place.gpu_uuid, place.profile_id, place.placement)
+        except PlacementOccupied as error:
+            raise NothingDone(self._explain(place, error)) from error
+        except HardwareError as error:
+            # What the failed call may have left has no compute instance yet; one that has is somebody else's.
+            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            if found is not None and found.compute_instances:
+                raise NothingDone(error) from error
+            raise
+        self._refused.forget(place)
+        return {GPU_INSTANCE_ID: str(made)}
+
+    def undo(self, claim_uid: str, record: StepRecord) -> None:
+        place = from_arguments(record.arguments)
+        with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
+            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            if found is None or (place.compute_start is not None and found.compute_instances):
+                return
+            destroy(self._hardware, place.gpu_uuid, found)
+
+    def _explain(self, place: MigPlace, error: PlacementOccupied) -> HardwareError:
+        """Why NVML refused: what lies there, or that it lists nothing there."""
+        instances = self._hardware.instances(place.gpu_uuid)
+        there = [each for each in instances if each.placement.overlaps(place.placement)]
+        if there:
+            return PlacementOccupied(
+                f"no room for {place}: {'; '.join(map(describe, there))} has come there in the meantime",
+                hint="it was made by hand or by another tool; remove it, or wait until it is gone",
+            )
+        listed = "; ".join(map(describe, instances)) or "no GPU instance at all"
+        message = f"NVML refuses {place} ({error.message}), but lists nothing there: on that GPU is {listed}"
+        self._refused.remember(place, message)
+        return PlacementOccupied(message, hint="reset the GPU when nothing runs on it: nvidia-smi --gpu-reset")
+
+
+class ComputeInstanceRunner:
+    """Compute instances."""
+
+    undo_needs_intent = True
+    survives_reboot = False
+
+    def __init__(self, hardware: MigHardware) -> None:
+        self._hardware = hardware
+
+    def observe(self, step: MakeComputeInstance, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
+        found = step.place.gpu_instance(self._hardware.instances(step.place.gpu_uuid))
+        compute = next(filter(step.place.is_compute, found.compute_instances), None) if found else None
+        return None if found is None or compute is None else _result(found.id, compute)
+
+    def do(self, step: MakeComputeInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
+        place = step.place
+        gpu_instance = _made_before(place, done)
+        return _result(gpu_instance, self._hardware.create_compute_instance(place.gpu_uuid, gpu_instance, place.slices))
+
+    def undo(self, claim_uid: str, record: StepRecord) -> None:
+        """Of a part only: a whole one is destroyed with its GPU instance, which saves looking for it twice."""
+        place = from_arguments(record.arguments)
+        if place.compute_start is None:
+            return
+        with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
+            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            if found is None:
+                return
+            for compute in filter(place.is_compute, found.compute_instances):
+                self._hardware.destroy_compute_instance(place.gpu_uuid, found.id, compute.id)
+
+
+def mig_runners(hardware: MigHardware, refused: RefusedPlacements) -> dict[str, StepRunner]:
+    """The runner of each kind of MIG step."""
+    return {
+        MODE_ON: MigModeOnRunner(hardware),
+        MODE_OFF: MigModeOffRunner(hardware),
+        GPU_INSTANCE: GpuInstanceRunner(hardware, refused),
+        COMPUTE_INSTANCE: ComputeInstanceRunner(hardware),
+    }
+
+
+def remove(hardware: MigHardware, stranger: InTheWay) -> None:
+    """Raises InstanceInUse when a process uses it."""
+    logger.warning("adopting: %s", stranger.does())
+    destroy(hardware, stranger.gpu_uuid, stranger.instance)
+
+
+@contextmanager
+def _nothing_is_left_on_a_lost_gpu(gpu_uuid: str) -> Iterator[None]:
+    """A GPU that fell off the bus comes back by a reset, which ends its instances; its pods must not wait for that."""
+    try:
+        yield
+    except NvmlCallError as error:
+        if not error.gpu_is_gone:
+            raise
+        logger.warning("GPU %s is lost, and its MIG instances with it: %s", gpu_uuid, error)
+
+
+def _made_before(place: MigPlace, done: Sequence[StepRecord]) -> int:
+    for record in reversed(done):
+        if record.kind == GPU_INSTANCE and from_arguments(record.arguments) == place:
+            return int(record.result[GPU_INSTANCE_ID])
+    raise HardwareError(f"no GPU instance was made for {place}")
+
+
+def _result(gpu_instance: int, compute: ComputeInstance) -> Mapping[str, str]:
+    return {GPU_INSTANCE_ID: str(gpu_instance), COMPUTE_INSTANCE_ID: str(compute.id), UUID: compute.uuid}

@@ -1,0 +1,1 @@
+"""Telling people: Events, metrics, the words for failures."""

@@ -1,0 +1,68 @@
+"""Which root is where: on the host itself, in a container, with a driver container, simulated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.driver_spec import CdiSettings, DriverSpec, HardwareSettings
+from dra_driver.cdi.roots import Root
+from dra_driver.errors import HardwareUnavailable
+from dra_driver.hardware.nvml import NvmlHardware
+from kubelet_plugin.hardware.setup import SimulatedHardware, _hooks, build_hardware, driver_root, read_boot_id
+
+
+def spec(hook: Path | None = None, **hardware: Any) -> DriverSpec:
+    return DriverSpec(hardware=HardwareSettings(**hardware), cdi=CdiSettings(hook_path=hook))
+
+
+def test_outside_a_container_the_driver_root_is_used_as_it_is(tmp_path: Path) -> None:
+    assert driver_root(spec(container_driver_root=tmp_path / "absent")) == Root(Path("/"), "/")
+
+
+def test_in_a_container_the_driver_root_is_seen_elsewhere(tmp_path: Path) -> None:
+    found = driver_root(spec(container_driver_root=tmp_path, driver_root=Path("/run/nvidia/driver")))
+    assert found == Root(tmp_path, "/run/nvidia/driver")
+    assert found.host_path("/usr/bin/nvidia-smi") == "/run/nvidia/driver/usr/bin/nvidia-smi"
+
+
+def test_hooks_are_looked_for_in_the_driver_root_then_on_the_host(tmp_path: Path) -> None:
+    settings = spec(container_driver_root=tmp_path, driver_root=Path("/run/nvidia/driver"), host_root=Path("/host"))
+    hooks = _hooks(settings, driver_root(settings), Root(Path("/host"), "/"))
+    assert [(str(hook.visible), hook.host) for hook in hooks] == [
+        (f"{tmp_path}/usr/bin/nvidia-cdi-hook", "/run/nvidia/driver/usr/bin/nvidia-cdi-hook"),
+        ("/host/usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-cdi-hook"),
+        ("/host/usr/local/nvidia/toolkit/nvidia-cdi-hook", "/usr/local/nvidia/toolkit/nvidia-cdi-hook"),
+    ]
+
+
+def test_a_configured_hook_is_the_only_one(tmp_path: Path) -> None:
+    settings = spec(Path("/opt/hook"), host_root=Path("/host"))
+    assert _hooks(settings, driver_root(settings), Root(Path("/host"), "/")) == (
+        Root(Path("/host/opt/hook"), "/opt/hook"),
+    )
+
+
+def test_simulated_hardware_stays_in_its_own_tree(tmp_path: Path) -> None:
+    settings = spec(container_driver_root=tmp_path, driver_root=tmp_path, simulated_state=tmp_path / "gpus.json")
+    assert isinstance(build_hardware(settings), SimulatedHardware)
+    assert isinstance(build_hardware(spec()), NvmlHardware)
+    (hook,) = _hooks(settings, driver_root(settings), Root(Path("/"), "/"))
+    assert hook.host == f"{tmp_path}/usr/bin/nvidia-cdi-hook"
+
+
+def test_a_missing_state_file_is_named(tmp_path: Path) -> None:
+    hardware = build_hardware(spec(simulated_state=tmp_path / "gpus.json"))
+    with pytest.raises(HardwareUnavailable, match=r"gpus\.json"):
+        hardware.start()
+
+
+def test_the_boot_id_is_the_kernels_whatever_root_is_given(tmp_path: Path) -> None:
+    real = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert read_boot_id(spec(host_root=tmp_path)) == real
+    own = tmp_path / "proc/sys/kernel/random"
+    own.mkdir(parents=True)
+    (own / "boot_id").write_text("simulated\n")
+    assert read_boot_id(spec(host_root=tmp_path)) == "simulated"

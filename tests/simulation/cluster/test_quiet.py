@@ -1,0 +1,65 @@
+"""Nothing is written while nothing changes: with the real controller and a real plugin, over restarts and a minute."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_SLICES
+from dra_driver.simulation.cluster import EmbeddedCluster
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+
+IDLE_SECONDS = 60.0
+NODE = "gpu-node-0"
+PLUGIN = f"plugin-{NODE}"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    cluster = EmbeddedCluster("h100-sxm5-80gb", 1, tmp_path)
+    try:
+        cluster.start()
+        cluster.wait_until_ready(30)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def slice_writes(cluster: EmbeddedCluster) -> int:
+    return sum(count for (_verb, plural), count in cluster.api.writes().items() if plural == RESOURCE_SLICES.plural)
+
+
+def registrations(cluster: EmbeddedCluster) -> int:
+    return len([line for line in plugin_log(cluster) if "the kubelet registered this plugin" in line])
+
+
+def plugin_log(cluster: EmbeddedCluster) -> list[str]:
+    return (cluster.logs / f"{PLUGIN}.log").read_text().splitlines()
+
+
+def test_restarts_write_no_slice_and_an_idle_minute_writes_nothing(cluster: EmbeddedCluster) -> None:
+    before = cluster.api.list(RESOURCE_SLICES).items
+    assert before
+    written = slice_writes(cluster)
+    for restarts in (1, 2):
+        cluster.restart(PLUGIN)
+        deadline = time.monotonic() + 30
+        while registrations(cluster) <= restarts:
+            assert time.monotonic() < deadline, "the restarted plugin was not registered"
+            time.sleep(0.05)
+        cluster.restart("controller")
+    time.sleep(12)  # longer than the plugin's grace and one rescan of its hardware
+    assert slice_writes(cluster) == written
+    assert cluster.api.list(RESOURCE_SLICES).items == before
+
+    quiet: Counter[tuple[str, str]] = Counter(cluster.api.writes())
+    time.sleep(IDLE_SECONDS)
+    assert cluster.api.writes() - quiet == Counter()
+    cluster.check()
+    inventory = cluster.api.get(NODE_INVENTORIES, NODE)
+    assert inventory["status"]["registration"]["registered"] is True
