@@ -27,7 +27,7 @@ from api.driver_config import DriverConfiguration, Identity
 from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.configured import device_policy
-from dra_driver.devices.naming import GpuName, parse_name
+from dra_driver.devices.naming import GpuName, MigName, read_name
 from dra_driver.errors import StateError
 from dra_driver.hardware.nvml import GpuEvents
 from dra_driver.kube.connect import connect
@@ -131,7 +131,9 @@ class PluginApp:
         service = DraService(
             self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
         )
-        health = HealthService(node, self._hardware, self._held_devices, missing=lambda: published.missing)
+        health = HealthService(
+            node, self._hardware, self._held_devices, mig=rules.mig, missing=lambda: published.missing
+        )
         published.on_change(health.look_again)
         registration = RegistrationService(
             driver,
@@ -224,7 +226,10 @@ class PluginApp:
 
 
 def _device_type(name: str) -> str:
-    try:
-        return "gpu" if isinstance(parse_name(name), GpuName) else "mig"
-    except ValueError:
-        return "unknown"
+    match read_name(name):
+        case GpuName():
+            return "gpu"
+        case MigName():
+            return "mig"
+        case None:
+            return "unknown"
