@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
 from dra_driver.kube.reflector import Reflector
+from dra_driver.slices.decode import pool_of
 
 _POOL = "pool"
 
@@ -106,11 +107,6 @@ class Inputs:
 
     def _trim_claim(self, claim: Obj) -> Obj:
         return trim_claim(claim, self._driver)
-
-
-def pool_of(slice_obj: Obj) -> str:
-    """The pool that a slice belongs to; empty when it says none."""
-    return str(((slice_obj.get("spec") or {}).get("pool") or {}).get("name") or "")
 
 
 def without_managed_fields(obj: Obj) -> Obj:

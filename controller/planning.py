@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from controller.pool import is_degraded
 from controller.problem import Problem
-from controller.published import published_devices
 from controller.reordering import Reorder
 from controller.retention import retain, retention_problem
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.reordering import arrange
 from dra_driver.kube.interface import Obj
+from dra_driver.slices.decode import published_devices
 from dra_driver.slices.diff import WritePlan, plan_writes
 from dra_driver.slices.features import ApiFeatures
 from dra_driver.slices.layout import Cut, LayoutError, PoolOwner, desired_slices

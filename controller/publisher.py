@@ -29,13 +29,13 @@ from controller.own_writes import REMEMBER_SECONDS
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem
-from controller.published import generation
 from controller.reordering import Reorder
 from controller.reports import Reporter
 from controller.writes import NotLeadingError, SliceWriter
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import NODE_INVENTORIES, Invalid, KubeApi, NotFound, Obj
+from dra_driver.slices.decode import generation_of
 from dra_driver.slices.diff import WritePlan
 from dra_driver.slices.layout import PoolOwner
 
@@ -91,8 +91,7 @@ class Publisher:
     def slice_changed(self, pool: str, old: Obj | None, new: Obj | None) -> None:
         """Told by the watch, before the pool is looked at again."""
         state = self._states.of(pool)
-        seen = new or old or {}
-        state.saw_generation(generation(seen.get("spec") or {}))
+        state.saw_generation(generation_of(new or old or {}))
         if new is None and old is not None and state.own.saw_deletion(old):
             self._wiped(state, old["metadata"]["name"])
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from controller.overlap import overlapping
 from controller.problem import Problem, some_of
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceKind, DeviceSet, Taint
-from dra_driver.devices.naming import minor_of
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
 
@@ -136,6 +135,5 @@ def _in_place(
             place += 1
     boards: dict[int | str, list[AllocatableDevice]] = {}
     for device in result:
-        minor = minor_of(device.name)
-        boards.setdefault(device.name if minor is None else minor, []).append(device)
+        boards.setdefault(device.board, []).append(device)
     return tuple(device for board in boards.values() for device in board)

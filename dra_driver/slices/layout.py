@@ -15,7 +15,6 @@ from itertools import groupby
 from typing import TypeVar
 
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
-from dra_driver.devices.naming import minor_of
 from dra_driver.devices.reordering import by_group
 from dra_driver.errors import DriverError
 from dra_driver.slices import limits
@@ -130,7 +129,7 @@ def _require(what: str, count: int, limit: int, device: AllocatableDevice, owner
 
 
 def _per_gpu(devices: Iterable[AllocatableDevice]) -> Iterator[Sequence[AllocatableDevice]]:
-    for _, group in groupby(devices, key=_board):
+    for _, group in groupby(devices, key=lambda device: device.board):
         yield tuple(group)
 
 
@@ -144,13 +143,6 @@ def _per_profile(devices: Iterable[AllocatableDevice]) -> Iterator[Sequence[Allo
         together += group
     if together:
         yield together
-
-
-def _board(device: AllocatableDevice) -> int | str:
-    """By the minor number in the name, like counter sets: another GPU may have come into the place of one whose
-    devices claims still hold."""
-    minor = minor_of(device.name)
-    return device.gpu_uuid if minor is None else minor
 
 
 def _slice_size(features: ApiFeatures) -> int:
