@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from api.mig_policy import MigMode
 from controller.problem import Problem, some_of
 from dra_driver.devices.naming import gpu_name, mig_name
 from dra_driver.devices.offered import OfferedAs, offered_as
-from dra_driver.devices.policy import DevicePolicy, GpuMigPolicy, MigMode
+from dra_driver.devices.policy import DevicePolicy, GpuMigPolicy
 from dra_driver.hardware.model import Gpu, Machine, MigState, RefusedPlacement
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
+from api.mig_policy import MigMode
 from dra_driver.devices.naming import gpu_name
-from dra_driver.devices.policy import MigMode, MigPolicy, toggles_without_reset
+from dra_driver.devices.policy import MigPolicy, toggles_without_reset
 from dra_driver.hardware.model import Gpu, Machine
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.simulation.validation import unknown_fields, validate_create

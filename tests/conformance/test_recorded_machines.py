@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule, toggles_without_reset
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule, toggles_without_reset
 from dra_driver.hardware.inventory import machine_from_status, machine_to_status
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import NvmlHardware

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from api.mig_policy import MigMode
 from controller.mig_problems import mig_problems
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.hardware.model import GpuInstance, Machine, MigPlacement, MigState, RefusedPlacement
 from tests.controller.world import World
 from tests.devices.builders import machine

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from api.mig_policy import MigPacking
 from controller import reordering
 from controller.reordering import REORDER_SECONDS, Reorder, ReorderPace
-from dra_driver.devices.policy import DevicePolicy, MigPacking, MigPolicy
+from dra_driver.devices.policy import DevicePolicy, MigPolicy
 from dra_driver.hardware.model import Machine
 from tests.controller.world import World
 

@@ -8,12 +8,13 @@ from itertools import combinations
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.mig_devices import partial_sizes
 from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet, Taint
 from dra_driver.devices.naming import MigName, parse_name
 from dra_driver.devices.packing import placement_order
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
 from dra_driver.hardware.model import (
     Gpu,
     MigPlacement,

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from api.mig_policy import MigMode
 from dra_driver.devices.naming import MigName
-from dra_driver.devices.policy import MigMode, toggles_without_reset
+from dra_driver.devices.policy import toggles_without_reset
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigState, RefusedPlacement
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.kinds.mig.owners import Owners, held_mig_devices

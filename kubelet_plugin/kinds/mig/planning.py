@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dra_driver.devices.policy import GpuMigPolicy, MigMode, toggles_without_reset
+from api.mig_policy import MigMode
+from dra_driver.devices.policy import GpuMigPolicy, toggles_without_reset
 from dra_driver.errors import DeviceNotFound
 from dra_driver.hardware.model import Gpu, GpuInstance
 from dra_driver.hardware.nvml import MigModePending, PlacementOccupied

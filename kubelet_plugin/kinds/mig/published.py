@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from dra_driver.devices.policy import MigMode
+from api.mig_policy import MigMode
 from dra_driver.errors import StateError
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.entry import ClaimEntry

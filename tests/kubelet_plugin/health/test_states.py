@@ -7,9 +7,10 @@ from itertools import product
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
 from dra_driver.hardware.model import Gpu, Machine, MigState
 from dra_driver.hardware.nvml import GpuProblem
 from dra_driver.simulation.hardware import recorded_machines
