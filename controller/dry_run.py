@@ -13,8 +13,8 @@ from controller.problem import Problem
 from controller.reordering import ReorderPace
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import KubeApi
+from dra_driver.slices.cutting import PoolOwner
 from dra_driver.slices.diff import WritePlan
-from dra_driver.slices.layout import PoolOwner
 from dra_driver.slices.render import render_plan
 
 _SYNC_SECONDS = 30.0

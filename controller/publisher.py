@@ -35,9 +35,9 @@ from controller.writes import NotLeadingError, SliceWriter
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import NODE_INVENTORIES, Invalid, KubeApi, NotFound, Obj
+from dra_driver.slices.cutting import PoolOwner
 from dra_driver.slices.decode import generation_of
 from dra_driver.slices.diff import WritePlan
-from dra_driver.slices.layout import PoolOwner
 
 logger = logging.getLogger(__name__)
 

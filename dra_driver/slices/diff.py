@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dra_driver.slices.compare import carry_times, same_but_order, same_content
+from dra_driver.slices.cutting import PoolOwner, SliceSpec
 from dra_driver.slices.decode import driver_of, generation_of, pool_of
 from dra_driver.slices.encode import Obj, encode_slice
-from dra_driver.slices.layout import PoolOwner, SliceSpec
 
 _INDEX_PREFIX = re.compile(r"([0-9a-f]{5,})-", re.ASCII)
 

@@ -1,4 +1,4 @@
-"""How much fits into a ResourceSlice, by which the layout cuts.
+"""How much fits into a ResourceSlice, by which ``cutting`` cuts.
 
 Sources: staging/src/k8s.io/api/resource/v1/types.go (1.35 and later), staging/src/k8s.io/api/resource/v1/types.go at
 1.34 for the one-slice form, apiserver pkg/storage/names for generated names.

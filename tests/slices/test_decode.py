@@ -18,9 +18,9 @@ from dra_driver.devices.model import (
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.quantity import Quantity
 from dra_driver.simulation.hardware.description import recorded_machines
+from dra_driver.slices.cutting import PoolOwner, desired_slices
 from dra_driver.slices.decode import decode_device, driver_of, generation_of, pool_of, published_devices
 from dra_driver.slices.encode import encode_device, encode_slice
-from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.devices.recorded import recorded
 from tests.slices.builders import FEATURES
 
