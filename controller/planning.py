@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from controller.pool import is_degraded
 from controller.problem import Problem
-from controller.reordering import Reorder
+from controller.reorder_pace import Reorder
 from controller.retention import retain, retention_problem
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.reordering import arrange

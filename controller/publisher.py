@@ -29,7 +29,7 @@ from controller.own_writes import REMEMBER_SECONDS
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem
-from controller.reordering import Reorder
+from controller.reorder_pace import Reorder
 from controller.reports import Reporter
 from controller.writes import NotLeadingError, SliceWriter
 from dra_driver.devices.model import DeviceSet
@@ -134,7 +134,7 @@ class Publisher:
         existing = state.own.overlay(self._inputs.slices(name))
         known, in_use = state.known_devices(devices_of(existing)), self._inputs.in_use(name)
         now = self._clock()
-        reorder = state.reordering.at(now, self._settings.policy.mig.packing)
+        reorder = state.reorder_pace.at(now, self._settings.policy.mig.packing)
         plan = plan_pool(
             owner,
             offered,
@@ -156,10 +156,10 @@ class Publisher:
                 state.challenge = challenge.used_up(state.challenge)
             state.devices = len(plan.devices.devices)
             if not plan.is_settled:
-                return max(state.reordering.seconds_left(now), 0.0)
+                return max(state.reorder_pace.seconds_left(now), 0.0)
             return REMEMBER_SECONDS if state.own.unconfirmed() else None
         if reorder is Reorder.NOW and not plan.is_settled:
-            state.reordering.took_place(now)
+            state.reorder_pace.took_place(now)
         state.devices = None
         try:
             return self._converge(state, inventory, plan.writes)
