@@ -23,7 +23,7 @@ from types import FrameType
 
 from dra_driver.allocator.allocate import Snapshot
 from dra_driver.cli import kept
-from dra_driver.cli.demo_cleanup import delete_all, published_devices, wait_until_clean
+from dra_driver.cli.demo_cleanup import count_published, delete_all, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of
@@ -114,7 +114,7 @@ class Demo:
         self._cluster.start()
         self._output.step(f"API at {self._cluster.url}; controller and plugins are processes {_pids(self._cluster)}")
         self._cluster.wait_until_ready(self._timeout)
-        self._devices = published_devices(self._cluster.api)
+        self._devices = count_published(self._cluster.api)
         self._output.step(f"{self._devices} devices published for {len(self._cluster.nodes)} nodes")
         self._apply()
         rows = self._follow()

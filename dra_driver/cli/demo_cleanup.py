@@ -26,7 +26,7 @@ def delete_all(api: KubeApi, created: Sequence[Manifest]) -> None:
             continue  # gone with its namespace, or being deleted already
 
 
-def published_devices(api: KubeApi) -> int:
+def count_published(api: KubeApi) -> int:
     pools = Snapshot.from_objects(read_all(api, RESOURCE_SLICES), (), ()).pools
     return sum(len(pool.devices) for pool in pools if not pool.problem)
 
@@ -48,7 +48,7 @@ def find_leftovers(cluster: EmbeddedCluster, devices: int) -> list[str]:
     claims = read_all(cluster.api, RESOURCE_CLAIMS)
     found += [f"claim {_name(claim)}" for claim in claims]
     found += [f"device {device} in use by claim {claim}" for device, claim in devices_in_use(claims).items()]
-    published = published_devices(cluster.api)
+    published = count_published(cluster.api)
     if published != devices:
         found.append(f"{published} devices are published, {devices} were before")
     for node in cluster.nodes:

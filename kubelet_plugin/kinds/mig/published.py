@@ -1,6 +1,6 @@
 """The hardware as the controller is told of it: the last reading, seen with the checkpoint beside it.
 
-Sits between the hardware watch and the inventory publisher. It has no thread: everything happens at the end of a
+Sits between the hardware watch and the inventory writer. It has no thread: everything happens at the end of a
 reading, on the watch's.
 """
 
@@ -38,7 +38,7 @@ class Watch(Protocol):
 
 
 class PublishedHardware:
-    """An ``inventory_publisher.HardwareSource``."""
+    """An ``inventory.writer.HardwareSource``."""
 
     def __init__(
         self,
