@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from api.node_inventory import MIG_LAYOUT_APPLIED, NodeInventory
 from dra_driver.allocator.model import ClaimKey
 from dra_driver.allocator.parse import claim_key
-from dra_driver.cli.cluster import list_all
 from dra_driver.cli.mig.gpu_map import GpuMap, HeldDevice, map_gpu
 from dra_driver.devices.model import AllocatableDevice
 from dra_driver.devices.naming import GpuName, MigName, minor_of, read_name
@@ -20,6 +19,7 @@ from dra_driver.errors import DriverError
 from dra_driver.hardware.inventory import machine_from_status
 from dra_driver.hardware.model import Gpu
 from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
+from dra_driver.kube.lists import list_all
 from dra_driver.slices.decode import driver_of, pool_of, published_devices
 
 
