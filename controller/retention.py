@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from controller.overlap import overlapping
 from controller.problem import Problem, some_of
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceKind, DeviceSet, Taint
+from dra_driver.devices.policy import taint_key
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
 
@@ -82,7 +83,7 @@ def _unavailable(device: AllocatableDevice, driver: str, features: ApiFeatures) 
     if not features.taints:
         # Without taints the safe publication would withhold a tainted device; the claim that holds it guards it.
         return replace(device, taints=())
-    key = f"{driver}/{UNAVAILABLE_TAINT}"
+    key = taint_key(driver, UNAVAILABLE_TAINT)
     others = tuple(taint for taint in device.taints if taint.key != key)
     return replace(device, taints=(*others, Taint(key, "", "NoSchedule")))
 

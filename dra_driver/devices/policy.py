@@ -99,7 +99,12 @@ class DevicePolicy:
     driver: str = "gpu.nvidia.com"
 
     def taint_key(self, name: str) -> str:
-        return f"{self.driver}/{name}"
+        return taint_key(self.driver, name)
+
+
+def taint_key(driver: str, name: str) -> str:
+    """The key of a taint of ours: in the driver's domain."""
+    return f"{driver}/{name}"
 
 
 def toggles_without_reset(gpu: Gpu) -> bool:

@@ -8,6 +8,7 @@ from itertools import chain
 import pytest
 from hypothesis import given
 
+from dra_driver.devices import mig_devices, text
 from dra_driver.devices.model import CounterSet, DeviceKind, DeviceSet
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.quantity import Quantity
@@ -157,6 +158,6 @@ def test_our_limits_are_the_servers() -> None:
     assert limits.MAX_COUNTER_SETS == server_limits.COUNTER_SETS
     assert limits.MAX_COUNTERS_PER_SET == server_limits.COUNTERS_PER_SET
     assert limits.MAX_COUNTERS_PER_DEVICE == server_limits.COUNTERS_PER_CONSUMPTION
-    assert limits.MAX_ATTRIBUTES_AND_CAPACITIES == server_limits.ATTRIBUTES_AND_CAPACITIES
-    assert limits.MAX_ATTRIBUTE_BYTES == server_limits.ATTRIBUTE_VALUE_BYTES
+    assert mig_devices.MOST_ENTRIES == server_limits.ATTRIBUTES_AND_CAPACITIES
+    assert text.MAX_BYTES == server_limits.ATTRIBUTE_VALUE_BYTES
     assert limits.MAX_TAINTS == server_limits.TAINTS

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from api.node_inventory import MIG_LAYOUT_APPLIED, NodeInventory
 from dra_driver.allocator.model import ClaimKey
-from dra_driver.allocator.parse import claim_key
+from dra_driver.allocator.parse import claim_key, devices_held
 from dra_driver.cli.mig.gpu_map import GpuMap, HeldDevice, map_gpu
 from dra_driver.devices.model import AllocatableDevice
 from dra_driver.devices.naming import GpuName, MigName, minor_of, read_name
@@ -89,11 +89,10 @@ def held_devices(view: ClusterView, node: str) -> list[HeldDevice]:
 
 def _held(view: ClusterView, node: str) -> Iterator[tuple[GpuName | MigName, ClaimKey, tuple[str, ...]]]:
     for claim in view.claims:
-        status = claim.get("status") or {}
-        pods = tuple(each["name"] for each in status.get("reservedFor") or () if each.get("resource") == "pods")
-        for result in ((status.get("allocation") or {}).get("devices") or {}).get("results") or ():
-            ours = result["driver"] == view.driver and result["pool"] == node and not result.get("adminAccess")
-            name = read_name(result["device"]) if ours else None
+        reserved = (claim.get("status") or {}).get("reservedFor") or ()
+        pods = tuple(each["name"] for each in reserved if each.get("resource") == "pods")
+        for device in devices_held(claim):
+            name = read_name(device.device) if (device.driver, device.pool) == (view.driver, node) else None
             if name is not None:
                 yield name, claim_key(claim), pods
 
