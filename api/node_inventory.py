@@ -23,6 +23,9 @@ KIND: Final = "NodeInventory"
 MIG_LAYOUT_APPLIED: Final = "MigLayoutApplied"
 """Type of the condition that says whether GPUs have the MIG layouts that rules ask for; absent where none does."""
 
+MigModeState = Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"]
+"""MIG mode of a GPU, with what it will be after the next reset where that differs."""
+
 
 class PlacementRange(LenientModel):
     """Placements of one profile: they differ only in their start."""
@@ -99,7 +102,7 @@ class GpuEntry(LenientModel):
     pci_bus_id: str = Field(alias="pciBusID")
     pcie_root: str | None = None
     numa_node: int | None = None
-    mig: Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"] | None = None
+    mig: MigModeState | None = None
     mig_instances: list[MigInstanceEntry] | None = None
     mig_refused: list[RefusedPlacementEntry] | None = None
 

@@ -26,13 +26,13 @@ from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.selectors import SelectorError, SelectorErrorKind
 from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, DEVICE_CLASSES, RESOURCE_SLICES
+from dra_driver.kube.lists import list_all
 from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.controllers.objects import ClaimController
 from dra_driver.simulation.hardware import create_state, host_root
 from dra_driver.simulation.kubelet import FakeKubelet
 from dra_driver.simulation.manifests import DEFAULT_DRIVER, custom_resource_definitions, device_classes
 from dra_driver.simulation.process import ChildProcess, ProcessDiedError
-from dra_driver.simulation.scheduler.changes import read_all
 from dra_driver.simulation.scheduler.scheduler import Scheduler
 from dra_driver.simulation.store import EmbeddedApi
 from dra_driver.simulation.validation import ExpressionCheck
@@ -148,7 +148,7 @@ class EmbeddedCluster:
 
     def nodes_without_devices(self) -> list[str]:
         """Nodes whose plugin's devices are not (all) published yet."""
-        snapshot = Snapshot.from_objects(read_all(self.api, RESOURCE_SLICES), (), ())
+        snapshot = Snapshot.from_objects(list_all(self.api, RESOURCE_SLICES), (), ())
         missing = []
         for node in self.nodes:
             pools = [pool for pool in snapshot.pools_on(Node(node.name)) if pool.driver == self.driver]

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from api.claim_config import ClaimConfig, GpuConfig
+from api.mig_policy import MigMode
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.naming import GpuName
-from dra_driver.devices.policy import MigMode, toggles_without_reset
+from dra_driver.devices.naming import GpuName, read_name
+from dra_driver.devices.policy import toggles_without_reset
 from dra_driver.errors import DeviceNotFound
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import absent_device
@@ -23,7 +24,7 @@ from kubelet_plugin.claims.configs import TakenConfig
 from kubelet_plugin.claims.entry import StepRecord
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
-from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks, name_of
+from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks
 from kubelet_plugin.kinds.in_the_way import InTheWay, removable, remove
 from kubelet_plugin.prepare.kind import ClaimDevice, Kind, MakerPlan, Others, Place, Refusal, Step, StepRunner
 
@@ -64,10 +65,10 @@ class WholeGpus(Kind):
         self._policy = policy
 
     def names(self, device_name: str) -> bool:
-        return isinstance(name_of(device_name), GpuName)
+        return isinstance(read_name(device_name), GpuName)
 
     def find(self, device_name: str, machine: Machine) -> GpuPlace:
-        name = name_of(device_name)
+        name = read_name(device_name)
         if name is None:
             raise absent_device(device_name, machine)
         return GpuPlace(gpu_with(name.minor, device_name, machine))

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.simulation.validation import unknown_fields, validate_create
+from dra_driver.slices.cutting import desired_slices
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import desired_slices
 from tests.conformance.differences import (
     DYNAMIC,
     DYNAMIC_WITH_WHOLE_GPUS,
@@ -90,10 +91,10 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def observed(theirs: Sequence[Obj], own: Sequence[Obj]) -> Found:
     """Every difference, in the words of the table."""
-    return {*_of_layout(theirs, own), *_of_order(theirs, own), *_of_content(theirs, own)}
+    return {*_of_cut(theirs, own), *_of_order(theirs, own), *_of_content(theirs, own)}
 
 
-def _of_layout(theirs: Sequence[Obj], own: Sequence[Obj]) -> Iterator[tuple[str, str, str]]:
+def _of_cut(theirs: Sequence[Obj], own: Sequence[Obj]) -> Iterator[tuple[str, str, str]]:
     shapes = [
         [
             (

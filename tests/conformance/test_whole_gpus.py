@@ -16,10 +16,10 @@ from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import DEVICE_CLASSES, RESOURCE_SLICES
 from dra_driver.simulation.validation import unknown_fields, validate_create
 from dra_driver.slices.compare import same_content
+from dra_driver.slices.cutting import PoolOwner, desired_slices
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.conformance.differences import ADDITIONAL_ATTRIBUTES, ALWAYS, DIFFERENCES, table
 from tests.conformance.machines import RECORDINGS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import yaml
 
 from dra_driver.devices.model import DeviceSet
+from dra_driver.slices.cutting import desired_slices
 from dra_driver.slices.diff import plan_writes
-from dra_driver.slices.layout import desired_slices
 from dra_driver.slices.render import render_plan, render_slices
 from tests.slices.builders import FEATURES, OWNER, SliceServer, whole
 

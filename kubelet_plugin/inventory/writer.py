@@ -90,7 +90,7 @@ def _wall_clock() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-class InventoryPublisher:
+class InventoryWriter:
     """One thread, ``inventory``, and one reflector on our own object, between start and stop."""
 
     def __init__(
@@ -129,7 +129,7 @@ class InventoryPublisher:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.published = threading.Event()  # set once the status on the server was ours and complete
+        self.written = threading.Event()  # set once the status on the server was ours and complete
         self.writes = 0
         self.reflector = Reflector(
             api, NODE_INVENTORIES, self._object_changed, field_selector=f"metadata.name={node_name}"
@@ -166,7 +166,7 @@ class InventoryPublisher:
             except Exception:
                 # Thread boundary: without this thread the node would never come back after a wipe.
                 pause = self._backoff.next_delay()
-                logger.exception("publishing the NodeInventory broke, trying again")
+                logger.exception("writing the NodeInventory broke, trying again")
             self._wake.wait(pause)
 
     def _step(self) -> float | None:
@@ -195,7 +195,7 @@ class InventoryPublisher:
             return 0.0
         if owns:
             self._claimed_registrations = registrations
-        self.published.set()
+        self.written.set()
         if unanswered and not alive:
             return self._timing.answer_poll
         return max(self._timing.grace - waited, 0.05) if waited < self._timing.grace else None
