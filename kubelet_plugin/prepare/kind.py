@@ -176,7 +176,7 @@ class Maker(Protocol):
 
     def remove(self, removal: Any) -> None:
         """One of :attr:`MakerPlan.removals`. Raises ``DriverError``."""
-        raise NotImplementedError(removal)
+        raise TypeError(f"{self.name} plans no removals: {removal}")
 
     def late_edits(self, device: ClaimDevice, done: Sequence[StepRecord]) -> ContainerEdits:
         """What containers need of ``device`` that is known only after the steps, whose records are ``done``.

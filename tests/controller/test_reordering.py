@@ -54,7 +54,7 @@ def test_a_claim_moves_devices_in_place_and_its_end_moves_them_back(
 def test_a_second_change_waits_for_its_turn_and_then_comes_by_itself(
     world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 2.0)
+    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 6.0)
     world.add_node("n1", h100)
     world.start_controller(policy=ACROSS)
     world.published("n1", 208)
