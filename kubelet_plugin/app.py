@@ -100,7 +100,7 @@ class PluginApp:
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        rules = Rules(node, boot_id, device_policy(spec).mig)
+        rules = Rules(node, boot_id, device_policy(spec).mig, spec.enabled_gates())
         mig = build_mig(spec)
         node_ref = ObjectRef("v1", "Node", node)
         self._engine = PrepareEngine(

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
 
-from api.claim_config import ClaimConfig, GpuConfig, MigDeviceConfig, SharingStrategy, VfioDeviceConfig, decode
+from api.claim_config import ClaimConfig, GpuConfig, MigDeviceConfig, VfioDeviceConfig, decode
 from api.strict import DecodeError
 from dra_driver.devices.model import DeviceKind
 from dra_driver.errors import ConfigError, UnsupportedConfig
@@ -37,13 +36,6 @@ _REMEDY: Mapping[ConfigSource, str] = MappingProxyType(
     }
 )
 
-# Strategies that the steps of a plan can carry out.
-SUPPORTED_STRATEGIES: Final[frozenset[SharingStrategy]] = frozenset()
-# Time slices of a MIG device cannot be set; NVIDIA's driver takes the request and does nothing either.
-_WITHOUT_EFFECT: Mapping[type[ClaimConfig], frozenset[SharingStrategy]] = MappingProxyType(
-    {MigDeviceConfig: frozenset((SharingStrategy.TIME_SLICING,))}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
@@ -54,20 +46,17 @@ class DeviceConfig:
 
 
 def resolve_configs(
-    claim: AllocatedClaim,
-    kinds: Sequence[DeviceKind],
-    supported: Collection[SharingStrategy] = SUPPORTED_STRATEGIES,
+    claim: AllocatedClaim, kinds: Sequence[DeviceKind], gates: Collection[str]
 ) -> tuple[DeviceConfig, ...]:
-    """One configuration for each of ``claim.devices``, whose types are ``kinds``.
+    """One configuration for each of ``claim.devices``, whose types are ``kinds``; ``gates`` are the feature gates on.
 
     Raises :class:`ConfigError` for what is wrong anywhere in the claim's configurations, also in those that apply to
-    nothing, and :class:`UnsupportedConfig` for a strategy not in ``supported``. The message names path, value, remedy.
+    nothing, and :class:`UnsupportedConfig` for one that applies and whose gate is off. The message names path, value,
+    remedy.
     """
     ordered = sorted(claim.configs, key=lambda config: config.source is ConfigSource.CLAIM)
     decoded = [(_decode(claim, config), config) for config in ordered]
-    return tuple(
-        _pick(claim, decoded, device, kind, supported) for device, kind in zip(claim.devices, kinds, strict=True)
-    )
+    return tuple(_pick(claim, decoded, device, kind, gates) for device, kind in zip(claim.devices, kinds, strict=True))
 
 
 def _decode(claim: AllocatedClaim, config: OpaqueConfig) -> ClaimConfig:
@@ -82,7 +71,7 @@ def _pick(
     decoded: Sequence[tuple[ClaimConfig, OpaqueConfig]],
     device: AllocatedDevice,
     kind: DeviceKind,
-    supported: Collection[SharingStrategy],
+    gates: Collection[str],
 ) -> DeviceConfig:
     for config, entry in reversed(decoded):
         fits = _FITS[type(config)] is kind
@@ -95,23 +84,24 @@ def _pick(
                 f"requests; {_REMEDY[entry.source]}",
             )
         if fits and (named or not entry.requests):
-            _refuse_unsupported(claim, config, entry, supported)
+            _refuse_switched_off(claim, config, entry, gates)
             return DeviceConfig(config, f"{entry.source} {_path(entry)}")
     return DeviceConfig(_DEFAULTS[kind])
 
 
-def _refuse_unsupported(
-    claim: AllocatedClaim, config: ClaimConfig, entry: OpaqueConfig, supported: Collection[SharingStrategy]
+def _refuse_switched_off(
+    claim: AllocatedClaim, config: ClaimConfig, entry: OpaqueConfig, gates: Collection[str]
 ) -> None:
-    sharing = None if isinstance(config, VfioDeviceConfig) else config.sharing
-    accepted = {*supported, *_WITHOUT_EFFECT.get(type(config), ())}
-    if sharing is not None and sharing.strategy not in accepted:
+    try:
+        config.require_gates(gates, path=_path(entry))
+    except DecodeError as error:
         raise UnsupportedConfig(
-            f"{_origin(claim, entry)}: {_path(entry)}.sharing.strategy: {sharing.strategy} is not available on this "
-            "node",
+            f"{_origin(claim, entry)}: {error}",
             hint="remove sharing: pods that use one claim then share the GPU with the driver's default time slices; "
-            f"{_REMEDY[entry.source]}",
-        )
+            f"{_REMEDY[entry.source]}"
+            if not isinstance(config, VfioDeviceConfig)
+            else _REMEDY[entry.source],
+        ) from error
 
 
 def _origin(claim: AllocatedClaim, config: OpaqueConfig) -> str:

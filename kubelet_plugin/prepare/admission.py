@@ -73,17 +73,18 @@ class AdmittedClaim:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds on this node: its name and boot, and what the administrator decided about MIG."""
+    """What holds on this node: its name and boot, and what the administrator decided: about MIG, feature gates on."""
 
     node: str
     boot_id: str
     mig: MigPolicy
+    gates: frozenset[str] = frozenset()
 
 
 def admit(claim: AllocatedClaim, machine: Machine, entries: Mapping[str, ClaimEntry], rules: Rules) -> AdmittedClaim:
     """Raises the ``DriverError`` that says why not. ``entries`` is the checkpoint, by claim UID."""
     found = tuple(find_device(machine, device.device) for device in claim.devices)
-    configs = resolve_configs(claim, [each.kind for each in found])
+    configs = resolve_configs(claim, [each.kind for each in found], rules.gates)
     for position, (device, what) in enumerate(zip(claim.devices, found, strict=True)):
         _refuse_held(claim, device, what, machine, entries, rules.boot_id)
         for other, beside in zip(claim.devices[:position], found, strict=False):

@@ -11,10 +11,10 @@ from api.claim_config import (
     ClaimConfig,
     GpuConfig,
     MigDeviceConfig,
-    SharingStrategy,
     TimeSliceInterval,
     VfioDeviceConfig,
 )
+from api.feature_gates import FEATURE_GATES
 from dra_driver.devices.model import DeviceKind
 from dra_driver.errors import ConfigError, UnsupportedConfig
 from kubelet_plugin.claims.allocated import check_claim
@@ -31,9 +31,13 @@ MIG, VFIO = config(kind="MigDeviceConfig"), config(kind="VfioDeviceConfig")
 GPU = DeviceKind.GPU
 
 
+# One that this version does not have is named by itself; what is tested here is which configuration wins.
+GATES = frozenset(FEATURE_GATES)
+
+
 def resolve(configs: list[Any], request: str = "gpu", kind: DeviceKind = GPU) -> DeviceConfig:
     stored = claim("u1", result("gpu-0", request), configs=configs)
-    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [kind], frozenset(SharingStrategy))
+    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [kind], GATES)
     return found
 
 
@@ -139,7 +143,7 @@ def test_each_device_has_its_own() -> None:
         result("gpu-2", "c"),
         configs=[opaque(SHORT, ["a"]), opaque(LONG, ["b"])],
     )
-    found = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU] * 3, frozenset(SharingStrategy))
+    found = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU] * 3, GATES)
     assert [device.origin[:19] for device in found] == ["FromClaim config[0]", "FromClaim config[1]", ""]
 
 
@@ -165,10 +169,27 @@ def test_a_class_config_is_the_administrators_to_correct() -> None:
     assert "ask your administrator" in str(caught.value)
 
 
-def test_strategies_are_refused_only_where_they_apply() -> None:
+def test_a_configuration_is_refused_only_where_it_applies() -> None:
     stored = claim("u1", result("gpu-0"), configs=[opaque(LONG), opaque(config(), ["gpu"])])
-    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU])
+    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU], ())
     assert found.config == GpuConfig()
-    stored = claim("u1", result("gpu-0"), configs=[opaque(LONG)])
-    with pytest.raises(UnsupportedConfig):
-        resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU])
+
+
+NEED_A_GATE = [
+    (LONG, GPU, "sharing.strategy", "TimeSlicingSettings"),
+    (config(sharing={"strategy": "MPS"}), GPU, "sharing.strategy", "MPSSupport"),
+    (config("MigDeviceConfig", sharing={"strategy": "MPS"}), DeviceKind.MIG, "sharing.strategy", "MPSSupport"),
+    (VFIO, DeviceKind.VFIO, "kind", "PassthroughSupport"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "kind", "field", "gate"), NEED_A_GATE)
+def test_a_configuration_needs_its_feature_gate(parameters: Any, kind: DeviceKind, field: str, gate: str) -> None:
+    stored = claim("u1", result("gpu-0"), configs=[opaque(parameters)])
+    allocated = check_claim(stored, ref("u1"), DRIVER, NODE)
+    with pytest.raises(UnsupportedConfig) as caught:
+        resolve_configs(allocated, [kind], GATES - {gate})
+    where = f"config[0].opaque.parameters.{field}: needs feature gate {gate}, which this version does not have"
+    assert where in str(caught.value)
+    (found,) = resolve_configs(allocated, [kind], {gate})
+    assert found.origin

@@ -116,9 +116,9 @@ CONFIG_ERRORS: list[tuple[Any, type[DriverError], list[str]]] = [
     (
         config(sharing={"strategy": "TimeSlicing"}),
         UnsupportedConfig,
-        ["config[0].opaque.parameters.sharing.strategy", "TimeSlicing", "remove sharing"],
+        ["config[0].opaque.parameters.sharing.strategy", "TimeSlicingSettings", "remove sharing"],
     ),
-    (config(sharing={"strategy": "MPS"}), UnsupportedConfig, ["sharing.strategy", "MPS", "remove sharing"]),
+    (config(sharing={"strategy": "MPS"}), UnsupportedConfig, ["sharing.strategy", "MPSSupport", "remove sharing"]),
     ("text", ConfigError, ["config[0].opaque.parameters", "must be an object"]),
     (None, ConfigError, ["config[0].opaque.parameters"]),
 ]
