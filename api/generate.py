@@ -20,6 +20,7 @@ from api import tables
 from api.claim_config import KINDS
 from api.crd import Column, Definition, crd
 from api.driver_config import DriverConfiguration, DriverSpec
+from api.feature_gates import FEATURE_GATES, GateState
 from api.node_inventory import NodeInventory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +31,7 @@ CONFIGURATION_PAGE = Path("docs/user/configuration.md")
 CLAIM_CONFIG_PAGE = Path("docs/user/claim-config.md")
 CHART = Path("deploy/chart/gpu-dra")
 CHART_CRD = CHART / "files/nodeinventories.yaml"  # a chart cannot reach files outside of its folder
+CHART_MISSING_GATES = CHART / "files/missing-feature-gates.json"
 VALUES_SCHEMA = CHART / "values.schema.json"
 
 DEFINITIONS = (
@@ -85,8 +87,14 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
             text = replace_block(text, name, block)
         files[page] = text
     files[CHART_CRD] = files[CRDS / "nodeinventories.yaml"]
+    files[CHART_MISSING_GATES] = json.dumps(missing_gates(), indent=2) + "\n"
     files[VALUES_SCHEMA] = with_configuration((root / VALUES_SCHEMA).read_text(encoding="utf-8"))
     return files
+
+
+def missing_gates() -> dict[str, str]:
+    """Gates that the programs refuse to start with, and what for; the chart refuses them when it is rendered."""
+    return {gate.name: gate.summary for gate in FEATURE_GATES.values() if gate.state is GateState.MISSING}
 
 
 def with_configuration(values_schema: str) -> str:
