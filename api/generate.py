@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from api import tables
 from api.claim_config import KINDS
 from api.crd import Column, Definition, crd
+from api.driver_config import KIND as DRIVER_CONFIGURATION
 from api.driver_config import DriverConfiguration, DriverSpec
 from api.feature_gates import FEATURE_GATES, GateState
 from api.node_inventory import NodeInventory
@@ -42,24 +43,12 @@ DEFINITIONS = (
         kind="NodeInventory",
         plural="nodeinventories",
         short_names=("gpuinv",),
-        has_status=True,
         columns=(
             Column("GPUs", ".status.machine.gpuCount", "integer"),
             Column("Product", ".status.machine.products[0].name", description="The first product."),
             Column("Driver", ".status.machine.driverVersion"),
             Column("Registered", ".status.registration.registered", "boolean"),
             Column("Plugin", ".status.registration.pluginVersion", priority=1),
-            Column("Age", ".metadata.creationTimestamp", "date"),
-        ),
-    ),
-    Definition(
-        model=DriverConfiguration,
-        group="gpu-dra.dev",
-        version="v1alpha1",
-        kind="DriverConfiguration",
-        plural="driverconfigurations",
-        columns=(
-            Column("Driver", ".spec.driverName"),
             Column("Age", ".metadata.creationTimestamp", "date"),
         ),
     ),
@@ -70,7 +59,11 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
     """Every generated file by its path below ``root``. Reads the manual's pages and the chart's schema of its values,
     whose other parts it keeps."""
     files = {CRDS / f"{d.plural}.yaml": _yaml(crd(d)) for d in DEFINITIONS}
-    models: Mapping[str, type[BaseModel]] = {**KINDS, **{d.kind: d.model for d in DEFINITIONS}}
+    models: Mapping[str, type[BaseModel]] = {
+        **KINDS,
+        **{d.kind: d.model for d in DEFINITIONS},
+        DRIVER_CONFIGURATION: DriverConfiguration,
+    }
     files |= {SCHEMAS / f"{kind.lower()}.json": _schema(model) for kind, model in models.items()}
     pages = {
         CONFIGURATION_PAGE: {

@@ -121,7 +121,7 @@ class PluginApp:
         self._publisher = InventoryPublisher(
             api,
             node,
-            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
+            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__),
             published,
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
