@@ -44,17 +44,12 @@ class SharingStrategy(StrEnum):
 
 
 class TimeSliceInterval(StrEnum):
-    """How long one process runs before the next; :attr:`level` is the argument of nvidia-smi compute-policy."""
+    """How long one process runs before the next."""
 
     DEFAULT = "Default"
     SHORT = "Short"
     MEDIUM = "Medium"
     LONG = "Long"
-
-    @property
-    def level(self) -> int:
-        """0 (default), 1 (short), 2 (medium), 3 (long)."""
-        return list(TimeSliceInterval).index(self)
 
 
 class BackendPolicy(StrEnum):

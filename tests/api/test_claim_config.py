@@ -120,12 +120,6 @@ def test_typed_access() -> None:
     assert (vfio.iommu.backend_policy, vfio.iommu.enable_api_device) == (BackendPolicy.PREFER_IOMMU_FD, True)
 
 
-def test_intervals_have_the_levels_of_nvidia_smi() -> None:
-    assert {interval.value: interval.level for interval in TimeSliceInterval} == {
-        "Default": 0, "Short": 1, "Medium": 2, "Long": 3,
-    }  # fmt: skip
-
-
 REFUSED: list[tuple[object, list[str]]] = [
     # misspelt and misplaced fields
     (

@@ -156,7 +156,3 @@ def test_our_limits_are_the_servers() -> None:
     assert limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS == server_limits.DEVICES_WITH_ADVANCED_FEATURES
     assert limits.MAX_COUNTER_SETS == server_limits.COUNTER_SETS
     assert limits.MAX_COUNTERS_PER_SET == server_limits.COUNTERS_PER_SET
-    assert limits.MAX_COUNTERS_PER_DEVICE == server_limits.COUNTERS_PER_CONSUMPTION
-    assert limits.MAX_ATTRIBUTES_AND_CAPACITIES == server_limits.ATTRIBUTES_AND_CAPACITIES
-    assert limits.MAX_ATTRIBUTE_BYTES == server_limits.ATTRIBUTE_VALUE_BYTES
-    assert limits.MAX_TAINTS == server_limits.TAINTS
