@@ -1,8 +1,8 @@
 """Carries plans out and undoes them: all steps of a claim or none.
 
 Responsible for order, for seeing whether a step is done where it may be, and for rolling back when one fails. What is
-written down when is the caller's business: it makes the records durable before :meth:`Applier.apply`, and is called
-back after a step whose result must not be lost. After a crash, :meth:`Applier.undo` needs nothing but the records.
+written down when is the caller's business: the records before :meth:`Applier.apply`, and again, with what the steps
+brought about, after it. :meth:`Applier.undo` needs only what was there before: a crash in between loses nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from kubelet_plugin.prepare.plan import Plan, Step
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
-Journal = Callable[[ClaimEntry], None]
 
 
 class NothingDone(Exception):
@@ -67,7 +66,7 @@ class Applier:
         self._runners = dict(runners)
         self._boot_id = boot_id
 
-    def apply(self, plan: Plan, progress: Progress, journal: Journal) -> ClaimEntry | Failure:
+    def apply(self, plan: Plan, progress: Progress) -> ClaimEntry | Failure:
         """Do the steps; the claim's finished record, or a :class:`Failure` after rolling back.
 
         Of a plan that repeats only what is found not done is done, and nothing is rolled back: its claim was prepared
@@ -78,8 +77,6 @@ class Applier:
             progress(step.does())
             try:
                 records[position] = replace(records[position], result=self._done(step, plan, records[:position]))
-                if step.has_result and not plan.repeats:
-                    journal(_started(plan.entry, records))
             except Exception as error:  # noqa: BLE001 - whatever went wrong, a half-prepared claim must not stay
                 failure = _as_driver_error(error, plan)
                 if plan.repeats:

@@ -46,7 +46,6 @@ class WriteCdiFile:
     common: ContainerEdits
 
     kind = CDI_FILE
-    has_result = False
 
     def does(self) -> str:
         names = ", ".join(device.name for device in self.devices)

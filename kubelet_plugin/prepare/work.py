@@ -111,7 +111,7 @@ class ClaimWork:
         self._checkpoint.announce(replace(entry, state=ClaimState.PREPARE_STARTED) for entry in fresh)
         changed: list[ClaimEntry] = []
         for flight, plan in plans:
-            outcome = self._applier.apply(plan, flight.progress, lambda entry: self._checkpoint.announce([entry]))
+            outcome = self._applier.apply(plan, flight.progress)
             if isinstance(outcome, Failure):
                 answers[flight.ref.uid] = outcome.error
                 if outcome.entry is None:
@@ -242,7 +242,7 @@ class ClaimWork:
         if standing(admitted, facts.names, self._node.boot_id) is not Standing.PREPARED:
             return
         plan = plan_prepare(admitted, facts, self._node.boot_id, {}, owners((), machine, self._node.boot_id))
-        outcome = self._applier.apply(plan, lambda _step: None, lambda _entry: None)
+        outcome = self._applier.apply(plan, lambda _step: None)
         if isinstance(outcome, Failure):
             raise outcome.error
         if outcome != entry:

@@ -34,7 +34,6 @@ class MigModeOn:
     afterwards: Afterwards
 
     kind = MODE_ON
-    has_result = False
 
     def does(self) -> str:
         return f"turn MIG mode of GPU {self.gpu_uuid} on"
@@ -58,7 +57,6 @@ class MigModeOff:
     gpu_uuid: str
 
     kind = MODE_OFF
-    has_result = False
 
     def does(self) -> str:
         return f"turn MIG mode of GPU {self.gpu_uuid} off"
@@ -80,7 +78,6 @@ class MakeGpuInstance:
     place: MigPlace
 
     kind = GPU_INSTANCE
-    has_result = False
 
     def does(self) -> str:
         return f"make GPU instance {self.place}"
@@ -103,7 +100,6 @@ class MakeComputeInstance:
     place: MigPlace
 
     kind = COMPUTE_INSTANCE
-    has_result = False
 
     def does(self) -> str:
         return f"make a compute instance of {self.place.slices} slices in GPU instance {self.place}"
