@@ -124,31 +124,20 @@ class MachineStatus(LenientModel):
 class Registration(LenientModel):
     """Who serves this node now. ``registrations`` counts kubelet notifications seen by this plugin instance."""
 
-    boot_id: str = Field(default="", alias="bootID")
     plugin_instance: str = ""
     plugin_version: str = ""
     registered: bool = False
     registrations: int = 0
 
 
-class DeviceHealth(LenientModel):
-    """Health of one GPU that is not simply healthy; a GPU without an entry is healthy."""
-
-    uuid: str
-    state: Literal["Unhealthy", "Unknown"]
-    reason: str
-    message: str = ""
-
-
 class Condition(LenientModel):
-    """metav1.Condition."""
+    """metav1.Condition, but for observedGeneration: conditions here are about the node, not about ``spec``."""
 
     type: str
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str = ""
     last_transition_time: str = ""
-    observed_generation: int | None = None
 
 
 class NodeInventorySpec(LenientModel):
@@ -160,8 +149,6 @@ class NodeInventoryStatus(LenientModel):
 
     machine: MachineStatus | None = None
     registration: Registration = Registration()
-    health: list[DeviceHealth] = Field(default_factory=list)
-    features: dict[str, bool] = Field(default_factory=dict)
     answer: str | None = Field(default=None, max_length=64)
     conditions: list[Condition] = Field(default_factory=list)
 

@@ -103,7 +103,7 @@ class PluginApp:
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        policy = NodePolicy(node, boot_id, device_policy(spec))
+        policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
         edits, mig, refused = build_edits(spec), MigControl(), RefusedPlacements()
         kinds = build_kinds(NodeTools(policy, edits, mig, build_capabilities(spec), refused))
         node_ref = ObjectRef("v1", "Node", node)
@@ -127,7 +127,7 @@ class PluginApp:
         self._inventory = InventoryWriter(
             api,
             node,
-            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
+            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__),
             judged,
             self._connection,
             registry=str(spec.kubelet.registrar_directory),

@@ -85,8 +85,7 @@ def _request(key: ClaimKey, request: Obj) -> Request:
     if exactly := request.get("exactly"):
         return Request(name, (_device_request(key, name, exactly),))
     if alternatives := request.get("firstAvailable"):
-        parsed = tuple(_device_request(key, f"{name}/{entry['name']}", entry) for entry in alternatives)
-        return Request(name, parsed, prioritized=True)
+        return Request(name, tuple(_device_request(key, f"{name}/{entry['name']}", entry) for entry in alternatives))
     raise UnsupportedError(f"claim {key}: request {name!r} has neither exactly nor firstAvailable")
 
 

@@ -72,10 +72,20 @@ class NodeFiles:
 
 
 class EmbeddedCluster:
-    """``machine`` is a recorded machine's name or a machine file; ``folder`` is empty or does not exist."""
+    """``machine`` is a recorded machine's name or a machine file; ``folder`` is empty or does not exist.
+
+    ``leader_election``: as in production; otherwise the one controller, which has nobody to elect, leads at once.
+    """
 
     def __init__(
-        self, machine: str, nodes: int, folder: Path, *, driver: str = DEFAULT_DRIVER, log_level: str = "info"
+        self,
+        machine: str,
+        nodes: int,
+        folder: Path,
+        *,
+        driver: str = DEFAULT_DRIVER,
+        log_level: str = "info",
+        leader_election: bool = False,
     ) -> None:
         self.folder = folder
         self.driver = driver
@@ -85,6 +95,7 @@ class EmbeddedCluster:
         self.logs = folder / "logs"
         self._machine = machine
         self._log_level = log_level
+        self._leader_election = leader_election
         engine = CelEngine()
         self.api = EmbeddedApi(check_expression=_expression_check(engine))
         self._server = ApiServer(self.api)
@@ -185,8 +196,9 @@ class EmbeddedCluster:
         return [f"--kubeconfig={self.kubeconfig}", f"--driver-name={self.driver}", f"--log-level={self._log_level}"]
 
     def _controller_arguments(self) -> list[str]:
-        # One controller has nobody to elect, and nobody's load to spread.
-        return [*self._common_arguments(), "--leader-elect=false", "--wipe-settle=0s", "--wipe-jitter=0s"]
+        election = f"--leader-elect={str(self._leader_election).lower()}"
+        # One controller has nobody's load to spread.
+        return [*self._common_arguments(), election, "--wipe-settle=0s", "--wipe-jitter=0s"]
 
     def _plugin_arguments(self, node: NodeFiles) -> list[str]:
         kubelet = self.kubelets[node.name]

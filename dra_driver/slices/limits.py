@@ -20,14 +20,8 @@ MAX_COUNTER_SETS: Final = 8
 MAX_COUNTERS_PER_SET: Final = 32
 """ResourceSliceMaxCountersPerCounterSet; at 1.34 the sum over the sets of a slice."""
 
-MAX_COUNTERS_PER_DEVICE: Final = 32
-"""ResourceSliceMaxCountersPerDeviceCounterConsumption."""
-
 MAX_CONSUMED_COUNTERS_IN_ONE_SLICE_FORM: Final = 1024
 """ResourceSliceMaxDeviceCountersPerSlice (1.34): counters consumed by all devices of a slice."""
-
-MAX_TAINTS: Final = 16
-"""DeviceTaintsMaxLength (4 up to 1.34)."""
 
 MAX_GENERATE_NAME_BYTES: Final = 248
 """253 bytes of a DNS subdomain without the 5 that the server adds. Most servers cut at 58 bytes themselves."""

@@ -103,12 +103,11 @@ class InventoryWriter:
         *,
         registry: str,
         layouts: LayoutSource | None = None,
-        features: dict[str, bool] | None = None,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], str] = _wall_clock,
     ) -> None:
-        """``registry``: the kubelet's plugin folder, for messages. ``features``: what was found on this node."""
+        """``registry``: the kubelet's plugin folder, for messages."""
         self._api = api
         self._node_name = node_name
         self._plugin = plugin
@@ -116,7 +115,6 @@ class InventoryWriter:
         self._connection = connection
         self._registry = registry
         self._layouts = layouts
-        self._features = features or {}
         self._timing = timing or Timing()
         self._clock = clock
         self._now = now
@@ -233,12 +231,10 @@ class InventoryWriter:
             # A restart: what the last instance wrote stays until the kubelet has spoken, or had the time to.
             registration = Registration.model_validate(present) if present else registration_block(self._plugin, state)
             condition = _present_condition(status, KUBELET_REGISTERED)
-        wanted = build_status(
-            hardware, registration, condition, answer, self._features, self._layout_condition(status)
-        ).to_wire()
-        if hardware.machine is None and (hardware.tentative or not hardware.read):
+        wanted = build_status(hardware, registration, condition, answer, self._layout_condition(status)).to_wire()
+        if hardware.machine is None and (hardware.tentative or not hardware.read) and "machine" in status:
             # A restart, and the first reading failed or hangs: as in a plugin that runs on, nothing is withdrawn yet.
-            wanted.update({key: status[key] for key in ("machine", "health") if key in status})
+            wanted["machine"] = status["machine"]
         return with_times(wanted, status, self._now())
 
     def _write(self, known: Obj, patch: dict[str, Any], answered: str | None) -> bool:

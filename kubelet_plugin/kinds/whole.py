@@ -20,7 +20,7 @@ from dra_driver.errors import DeviceNotFound
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import absent_device
 from kubelet_plugin.claims.allocated import AllocatedDevice
-from kubelet_plugin.claims.configs import TakenConfig
+from kubelet_plugin.claims.configs import WITHOUT_SHARING, TakenConfig
 from kubelet_plugin.claims.entry import StepRecord
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
@@ -82,8 +82,7 @@ class WholeGpus(Kind):
     def refuses(self, config: ClaimConfig, *, wrapped: bool) -> Refusal | None:
         if wrapped or not isinstance(config, GpuConfig) or config.sharing is None:
             return None
-        advice = "remove sharing: pods that use one claim then share the GPU with the driver's default time slices"
-        return Refusal("sharing.strategy", config.sharing.strategy, advice)
+        return Refusal("sharing.strategy", config.sharing.strategy, WITHOUT_SHARING)
 
     def look(self, devices: Sequence[ClaimDevice]) -> Mapping[str, MigNow]:
         """By GPU UUID; GPUs without MIG are left out."""
@@ -132,7 +131,6 @@ class TurnMigModeOff:
     gpu_uuid: str
 
     kind = MODE_OFF
-    has_result = False
 
     def does(self) -> str:
         return f"turn MIG mode of GPU {self.gpu_uuid} off"

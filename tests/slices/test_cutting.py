@@ -157,7 +157,5 @@ def test_our_limits_are_the_servers() -> None:
     assert limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS == server_limits.DEVICES_WITH_ADVANCED_FEATURES
     assert limits.MAX_COUNTER_SETS == server_limits.COUNTER_SETS
     assert limits.MAX_COUNTERS_PER_SET == server_limits.COUNTERS_PER_SET
-    assert limits.MAX_COUNTERS_PER_DEVICE == server_limits.COUNTERS_PER_CONSUMPTION
     assert mig_devices.MOST_ENTRIES == server_limits.ATTRIBUTES_AND_CAPACITIES
     assert text.MAX_BYTES == server_limits.ATTRIBUTE_VALUE_BYTES
-    assert limits.MAX_TAINTS == server_limits.TAINTS

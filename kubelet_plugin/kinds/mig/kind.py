@@ -14,7 +14,7 @@ from dra_driver.errors import DeviceNotFound
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import DELETE_CLAIM, absent_device
 from kubelet_plugin.claims.allocated import AllocatedDevice
-from kubelet_plugin.claims.configs import TakenConfig
+from kubelet_plugin.claims.configs import WITHOUT_SHARING, TakenConfig
 from kubelet_plugin.claims.entry import HeldDevice, StepRecord
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
@@ -91,8 +91,7 @@ class MigDevices(Kind):
             return None
         if config.sharing.strategy is SharingStrategy.TIME_SLICING:
             return None
-        advice = "remove sharing: pods that use one claim then share the device with the driver's default time slices"
-        return Refusal("sharing.strategy", config.sharing.strategy, advice)
+        return Refusal("sharing.strategy", config.sharing.strategy, WITHOUT_SHARING)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 

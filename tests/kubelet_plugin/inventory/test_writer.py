@@ -132,7 +132,7 @@ class Instance:
         self.writer = InventoryWriter(
             api,
             NODE,
-            PluginInstance(name, "1.0", "boot-1"),
+            PluginInstance(name, "1.0"),
             self.hardware,
             self.connection,
             registry="/r",
@@ -359,7 +359,6 @@ def test_a_kubelet_that_stays_silent_is_said_after_a_while(lab: Lab) -> None:
     lab.instance(timing=dataclasses.replace(TIMING, grace=0.1))
     eventually(lambda: lab.condition("KubeletRegistered").get("reason") == "NotAsked")
     assert lab.registration() == {
-        "bootID": "boot-1",
         "pluginInstance": "pod-1",
         "pluginVersion": "1.0",
         "registered": False,

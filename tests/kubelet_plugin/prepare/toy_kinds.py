@@ -40,8 +40,6 @@ class MakeFile:
     kind: str
     name: str
 
-    has_result = True
-
     def does(self) -> str:
         return f"make file {self.name}"
 
