@@ -2,7 +2,7 @@
 
 :class:`DriverEdits` is what the prepare engine uses; ``driver_files`` and ``device_nodes`` look, ``layouts`` decides.
 The answer is remembered until a file or folder it came from changes (identity, and time of change where the content
-counts), see ``file_states``. Finding the files takes some ten milliseconds, asking whether they changed about one.
+counts), see ``file_states``. Finding the files takes some ten milliseconds, asking whether they changed half of one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from dra_driver.cdi import file_states, layouts
 from dra_driver.cdi.device_nodes import CONTROL_NODES, SIMULATED_TABLE, control_nodes, gpu_nodes
 from dra_driver.cdi.driver_files import find_driver_files, mounted_paths, watched_paths
-from dra_driver.cdi.file_states import FileState
+from dra_driver.cdi.file_states import FileState, Look
 from dra_driver.cdi.hooks import HookFinder, HookPlace, HookProgram
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import ContainerEdits
@@ -31,9 +31,10 @@ class _Paths:
     mounted: tuple[tuple[Root, str], ...]
 
     def states(self) -> tuple[FileState, ...]:
+        look = Look()
         return (
-            *(file_states.state(root, path) for root, path in self.looked_at),
-            *(file_states.identity(root, path) for root, path in self.mounted),
+            *(look.state(root, path) for root, path in self.looked_at),
+            *(look.identity(root, path) for root, path in self.mounted),
         )
 
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from dra_driver.cdi import file_states
 from dra_driver.cdi.elf import other_machine
-from dra_driver.cdi.file_states import FileState
+from dra_driver.cdi.file_states import FileState, Look
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareError
 
@@ -73,7 +73,8 @@ class HookFinder:
         Raises ``HardwareError``, retryable, when there is one and it cannot be used, or when a required one is missing.
         """
         with self._lock:
-            states = tuple(file_states.state(place.root, place.path) for place in self._places)
+            look = Look()
+            states = tuple(look.state(place.root, place.path) for place in self._places)
             if self._remembered and self._remembered[0] == states:
                 return self._remembered[1]
             self._remembered = None
