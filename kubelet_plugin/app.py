@@ -45,7 +45,7 @@ from kubelet_plugin.endpoint.self_check import SocketCheck, hardware_check, regi
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.events import HardwareEvents
-from kubelet_plugin.hardware.setup import build_edits, build_hardware, build_mig, read_boot_id
+from kubelet_plugin.hardware.setup import build_edits, build_hardware, build_mig, build_obstacles, read_boot_id
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.service import HealthService
@@ -96,7 +96,10 @@ class PluginApp:
 
         self._events = EventRecorder(api, COMPONENT, node)
         self._failure_events = FailureEvents(api, self._events)
-        self._hardware = HardwareWatch(build_hardware(spec), spec.hardware.rescan_interval)
+        edits = build_edits(spec)
+        self._hardware = HardwareWatch(
+            build_hardware(spec), spec.hardware.rescan_interval, obstacles=build_obstacles(spec, edits)
+        )
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
@@ -108,7 +111,7 @@ class PluginApp:
             driver_name=driver,
             machine=self._hardware.machine,
             cdi=CdiStore(spec.cdi.root),
-            edits=build_edits(spec),
+            edits=edits,
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
             mig=mig,
             rules=rules,

@@ -55,9 +55,21 @@ def read_mig_capabilities(host_root: Path, gpu_minor: int, gpu_instance: int, co
     """
     parent = f"gpu{gpu_minor}/mig/gi{gpu_instance}"
     return MigCapabilities(
-        _major(host_root),
+        capability_major(host_root),
         _minor(host_root, f"{parent}/access"),
         _minor(host_root, f"{parent}/ci{compute_instance}/access"),
+    )
+
+
+def capability_major(host_root: Path) -> int:
+    """The number that the kernel has given to capability nodes. Raises HardwareError when it has given none."""
+    for line in (_read(host_root, _DEVICES) or "").splitlines():
+        number, _, name = line.strip().partition(" ")
+        if name == _DRIVER and number.isdecimal():
+            return int(number)
+    raise HardwareError(
+        f"{host_root / _DEVICES} names no character device {_DRIVER}",
+        hint="the NVIDIA driver is not loaded, or has no MIG support",
     )
 
 
@@ -81,17 +93,6 @@ def _minor_of_table(host_root: Path, name: str, wanted: Path) -> int:
     raise HardwareError(
         f"no device number for MIG capability {name}: {wanted} is not there, and {host_root / _TABLE} does not list it",
         hint="the instance may be gone already; else mount the host's /proc, or load the driver's nvidia-caps",
-    )
-
-
-def _major(host_root: Path) -> int:
-    for line in (_read(host_root, _DEVICES) or "").splitlines():
-        number, _, name = line.strip().partition(" ")
-        if name == _DRIVER and number.isdecimal():
-            return int(number)
-    raise HardwareError(
-        f"{host_root / _DEVICES} names no character device {_DRIVER}",
-        hint="the NVIDIA driver is not loaded, or has no MIG support",
     )
 
 

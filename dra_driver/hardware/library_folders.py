@@ -29,9 +29,10 @@ LIBRARY_FOLDERS = (
     "/lib64",
     "/lib/x86_64-linux-gnu",
     "/lib/aarch64-linux-gnu",
-    "/lib",  # roots that hold nothing but a driver: NixOS' /run/opengl-driver
+    "/lib",  # roots that hold nothing but a driver (GKE's older ones)
     "/usr/local/nvidia/lib64",  # what images of NVIDIA's device plugin era mount it at, and GKE
     "/usr/local/glibc/usr/lib",  # Talos
+    "/run/opengl-driver/lib",  # NixOS: links into /nix/store
 )
 
 LINKER_FILES = ("/etc/ld.so.conf", "/etc/ld.so.conf.d")

@@ -15,12 +15,13 @@ from pathlib import Path
 from api.driver_config import DriverSpec
 from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.hooks import HookPlace
-from dra_driver.cdi.mig_capabilities import read_mig_capabilities
+from dra_driver.cdi.mig_capabilities import capability_major, read_mig_capabilities
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.nvml import MigControl, NvmlHardware, Reading, loaded_library
 from dra_driver.hardware.sysfs import Sysfs
+from kubelet_plugin.hardware.obstacles import Edits, LookForObstacles, obstacles_of
 from kubelet_plugin.hardware.watch import Hardware
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.runners import MigTools
@@ -82,6 +83,11 @@ def build_edits(spec: DriverSpec) -> DriverEdits:
     host = Root(spec.hardware.host_root, "/")
     roots = DriverRoots(root, fallback_dev=host, sysfs=spec.hardware.host_root / "sys")
     return DriverEdits(roots, _hooks(spec, root, host), loaded_library=loaded_library)
+
+
+def build_obstacles(spec: DriverSpec, edits: Edits) -> LookForObstacles:
+    """What keeps containers of this node from getting GPUs."""
+    return obstacles_of(edits, lambda: capability_major(spec.hardware.host_root))
 
 
 def build_mig(spec: DriverSpec) -> MigTools:
