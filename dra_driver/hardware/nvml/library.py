@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from dra_driver.errors import HardwareUnavailable
@@ -33,7 +32,7 @@ def load_driver_library(driver_root: Path | None) -> None:
     if own and not linker_said:
         return
     root = driver_root or Path("/")
-    found = next(_libraries(root), None)
+    found = find_library(root)
     if found is not None:
         _load(found)
         return
@@ -43,6 +42,19 @@ def load_driver_library(driver_root: Path | None) -> None:
     raise HardwareUnavailable(
         f"no {LIBRARY} under driver root {root}; looked for {', '.join(looked)}{''.join(broken)}{asked}", hint=_HINT
     )
+
+
+def find_library(root: Path) -> Path | None:
+    """What a process that starts now would load under ``root``, links resolved; None when there is none.
+
+    In each folder the usual link comes before a file that has lost its link.
+    """
+    for folder in library_folders(root):
+        for name in (LIBRARY, *_versioned(root, folder)):
+            found = _file(root, f"{folder}/{name}")
+            if found is not None:
+                return found
+    return None
 
 
 def loaded_library() -> Path | None:
@@ -56,15 +68,6 @@ def loaded_library() -> Path | None:
         if _NAME.fullmatch(os.path.basename(path)):
             return Path("/") / path
     return None
-
-
-def _libraries(root: Path) -> Iterator[Path]:
-    """What may be loaded, best first: by folder, and in each the usual link before a file that has lost its link."""
-    for folder in library_folders(root):
-        for name in (LIBRARY, *_versioned(root, folder)):
-            found = _file(root, f"{folder}/{name}")
-            if found is not None:
-                yield found
 
 
 def _versioned(root: Path, folder: str) -> list[str]:
