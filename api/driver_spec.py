@@ -110,7 +110,7 @@ class CdiSettings(ApiModel):
     hook_path: OptionalPath = Field(
         default=None,
         description="nvidia-cdi-hook on the host, for the hooks in CDI files. "
-        "Empty: it is looked for below the driver root, and files are made hook-free without it.",
+        "Empty: it is looked for below the driver root and on the host, and files are made hook-free without it.",
     )
 
 

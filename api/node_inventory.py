@@ -145,7 +145,8 @@ class NodeInventorySpec(LenientModel):
 
 
 class NodeInventoryStatus(LenientModel):
-    """``machine`` is absent while the hardware could not be read yet; condition ``HardwareReady`` says why."""
+    """``machine`` is absent while the hardware cannot be read, or containers cannot be given it; condition
+    ``HardwareReady`` says why."""
 
     machine: MachineStatus | None = None
     registration: Registration = Registration()

@@ -46,7 +46,13 @@ from kubelet_plugin.endpoint.self_check import SocketCheck, hardware_check, regi
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.events import HardwareEvents
-from kubelet_plugin.hardware.setup import build_capabilities, build_edits, build_hardware, read_boot_id
+from kubelet_plugin.hardware.setup import (
+    build_capabilities,
+    build_edits,
+    build_hardware,
+    build_obstacles,
+    read_boot_id,
+)
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.missing import MissingDevices
@@ -99,12 +105,15 @@ class PluginApp:
 
         self._events = EventRecorder(api, COMPONENT, node)
         self._failure_events = FailureEvents(api, self._events)
-        self._hardware = HardwareWatch(build_hardware(spec), spec.hardware.rescan_interval)
+        edits = build_edits(spec)
+        self._hardware = HardwareWatch(
+            build_hardware(spec), spec.hardware.rescan_interval, obstacles=build_obstacles(spec, edits)
+        )
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
-        edits, mig, refused = build_edits(spec), MigControl(), RefusedPlacements()
+        mig, refused = MigControl(), RefusedPlacements()
         kinds = build_kinds(NodeTools(policy, edits, mig, build_capabilities(spec), refused))
         node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds

@@ -16,6 +16,7 @@ from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Gpu
+from dra_driver.hardware.rooted import resolve_inside
 
 CONTROL_NODES = ("nvidia-modeset", "nvidia-uvm", "nvidia-uvm-tools", "nvidiactl")
 # CUDA cannot start without these. They appear some time after boot; a container that starts earlier would never work.
@@ -65,7 +66,7 @@ def gpu_nodes(roots: DriverRoots, gpu: Gpu) -> tuple[FoundNode, ...]:
 def _drm_entries(sysfs: Path, pci_bus_id: str) -> list[str]:
     """``card1``, ``renderD128``: the DRM minors of a PCI function; none on a node without nvidia-drm."""
     try:
-        names = os.listdir(sysfs / "bus/pci/devices" / pci_bus_id / "drm")
+        names = os.listdir(resolve_inside(sysfs, f"/bus/pci/devices/{pci_bus_id}/drm"))
     except OSError:
         return []
     return sorted(name for name in names if name.startswith(("card", "renderD")))
@@ -75,7 +76,7 @@ def _find(dev: Root, name: str) -> FoundNode | None:
     inner = f"/dev/{name}"
     path = dev.visible_path(inner)
     try:
-        found = os.stat(path)
+        found = os.stat(dev.real_path(inner))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -101,7 +102,7 @@ def _find(dev: Root, name: str) -> FoundNode | None:
 def _simulated_number(dev: Root, name: str) -> tuple[int, int]:
     table = dev.visible_path(f"/dev/{SIMULATED_TABLE}")
     try:
-        major, minor = json.loads(table.read_bytes())[name]
+        major, minor = json.loads(dev.real_path(f"/dev/{SIMULATED_TABLE}").read_bytes())[name]
         return int(major), int(minor)
     except FileNotFoundError:
         raise HardwareError(

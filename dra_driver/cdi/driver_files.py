@@ -11,27 +11,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dra_driver.cdi.elf import read_soname
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareUnavailable
+from dra_driver.hardware.library_folders import LINKER_FILES, library_folders
 
 logger = logging.getLogger(__name__)
 
-# internal/lookup/library.go of nvidia-container-toolkit; .../nvidia/current is where Debian keeps the driver.
-LIBRARY_FOLDERS = (
-    "/usr/lib64",
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu/nvidia/current",
-    "/usr/lib/aarch64-linux-gnu/nvidia/current",
-    "/usr/lib",
-    "/lib64",
-    "/lib/x86_64-linux-gnu",
-    "/lib/aarch64-linux-gnu",
-)
 BINARY_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/opt/bin")
 BINARIES = (
     "nvidia-cuda-mps-control",
@@ -93,7 +82,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class DriverFile:
-    """A file to mount at ``path``; ``source`` is the real file inside the root."""
+    """A file or socket to mount at ``path``; ``source`` is the real one inside the root."""
 
     path: str
     source: str
@@ -107,26 +96,33 @@ class DriverFiles:
     library_folder: str  # where libcuda is
     libraries: tuple[Library, ...]  # sorted by path
     files: tuple[DriverFile, ...]  # programs, data, firmware
-    sockets: tuple[str, ...]
+    sockets: tuple[DriverFile, ...]
+    searched: tuple[str, ...]  # folders that were, or would have been, searched for libraries
 
 
-def find_driver_files(root: Root, driver_version: str) -> DriverFiles:
+def find_driver_files(
+    root: Root, driver_version: str, loaded_from: Callable[[], str | None] = lambda: None
+) -> DriverFiles:
     """The files of ``driver_version`` (NVML's form, ``580.105.08``) under ``root``.
 
-    Raises :class:`HardwareUnavailable`, retryable, when its libraries are not there (yet).
+    ``loaded_from``: the folder inside the root that NVML was loaded from, asked when none of the usual ones has the
+    driver. Raises :class:`HardwareUnavailable`, retryable, when its libraries are not there (yet).
     """
-    folder, names = _library_folder(root, driver_version)
+    searched = library_folders(root.visible)
+    folder, names = _library_folder(root, driver_version, searched, loaded_from)
     libraries = list(_libraries(root, folder, names, driver_version))
     vdpau = f"{folder}/vdpau"
     libraries += _libraries(root, vdpau, _names(root, vdpau), driver_version)
     files = [*_binaries(root), *_data(root), *_firmware(root, driver_version)]
-    sockets = tuple(path for path in SOCKETS if root.visible_path(path).exists())
-    return DriverFiles(driver_version, folder, tuple(sorted(libraries, key=_by_path)), tuple(files), sockets)
+    sockets = tuple(DriverFile(path, source) for path in SOCKETS if (source := root.resolve(path)))
+    return DriverFiles(driver_version, folder, tuple(sorted(libraries, key=_by_path)), tuple(files), sockets, searched)
 
 
 def watched_paths(files: DriverFiles) -> Iterator[str]:
     """Every path whose appearing, vanishing or change may change the answer: libraries found, folders looked into."""
-    yield from LIBRARY_FOLDERS
+    yield from files.searched
+    yield from LINKER_FILES
+    yield files.library_folder
     yield from BINARY_FOLDERS
     yield from SOCKETS
     yield f"{files.library_folder}/vdpau"
@@ -145,17 +141,27 @@ def _by_path(library: Library) -> str:
     return library.path
 
 
-def _library_folder(root: Root, driver_version: str) -> tuple[str, Sequence[str]]:
+def _library_folder(
+    root: Root, driver_version: str, searched: Sequence[str], loaded_from: Callable[[], str | None]
+) -> tuple[str, Sequence[str]]:
     other_versions: dict[str, str] = {}
-    for folder in LIBRARY_FOLDERS:
+    broken: list[str] = []
+    for folder in _folders(searched, loaded_from):
         names = _names(root, folder)
         for name in names:
             match = _VERSIONED.fullmatch(name)
-            if match and match[2] == driver_version:
-                return folder, names
-            if match:
+            if match and match[2] != driver_version:
                 other_versions[match[2]] = folder
+            elif match and root.resolve(f"{folder}/{name}"):
+                return folder, names
+            elif match:
+                broken.append(f"{folder}/{name}")
     place = f"{root.host} (seen here as {root.visible})"
+    if broken:
+        raise HardwareUnavailable(
+            f"in driver root {place}, {' and '.join(sorted(broken))} lead by links to no file inside that root",
+            hint="set the driver root to a folder that holds the files themselves, such as /",
+        )
     if other_versions:
         found = ", ".join(f"{version} in {folder}" for version, folder in sorted(other_versions.items()))
         raise HardwareUnavailable(
@@ -164,19 +170,29 @@ def _library_folder(root: Root, driver_version: str) -> tuple[str, Sequence[str]
         )
     raise HardwareUnavailable(
         f"no NVIDIA driver libraries in driver root {place}: looked for libcuda.so.{driver_version} and "
-        f"libnvidia-ml.so.{driver_version} in {', '.join(LIBRARY_FOLDERS)}",
+        f"libnvidia-ml.so.{driver_version} in {', '.join(searched)}",
         hint="wait for the driver to be installed, or set the driver root to where it is",
     )
 
 
+def _folders(searched: Sequence[str], loaded_from: Callable[[], str | None]) -> Iterator[str]:
+    yield from searched
+    folder = loaded_from()
+    if folder is not None and folder not in searched:
+        yield folder
+
+
 def _names(root: Root, folder: str) -> Sequence[str]:
-    path = root.visible_path(folder)
     try:
-        return os.listdir(path)
+        return os.listdir(root.real_path(folder))
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    except OSError as error:  # the mount of a driver container's root may be gone stale
-        raise HardwareUnavailable(f"cannot look for driver files in {path}: {error.strerror or error}") from error
+    except OSError as error:  # a circle of links; or the mount of a driver container's root has gone stale
+        path = root.visible_path(folder)
+        raise HardwareUnavailable(
+            f"cannot look for driver files in {path}: {error.strerror or error}",
+            hint="mend the folder on the host; if it is a mount of a driver container, start that one anew",
+        ) from error
 
 
 def _libraries(root: Root, folder: str, names: Sequence[str], driver_version: str) -> Iterator[Library]:
@@ -191,21 +207,22 @@ def _libraries(root: Root, folder: str, names: Sequence[str], driver_version: st
             continue
         source = root.resolve(f"{folder}/{name}")
         if source is None:
-            logger.warning("driver library %s is a broken link", f"{folder}/{name}")
+            logger.warning("driver library %s is a link that leads to no file in %s", f"{folder}/{name}", root.host)
             continue
         neighbours = by_stem[name.partition(".so")[0]]
-        yield Library(folder, name, source, _links(root, folder, name, neighbours))
+        yield Library(folder, name, source, _links(root, folder, name, source, neighbours))
 
 
-def _links(root: Root, folder: str, name: str, neighbours: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _links(root: Root, folder: str, name: str, source: str, neighbours: Sequence[str]) -> tuple[tuple[str, str], ...]:
     targets: dict[str, str] = {}
+    real_folder = root.real_path(folder)
     for neighbour in neighbours:
         try:
-            target = os.readlink(root.visible_path(f"{folder}/{neighbour}"))
+            target = os.readlink(real_folder / neighbour)
         except OSError:
             continue  # EINVAL: a file, not a link
         targets[neighbour] = os.path.basename(target)
-    soname = _soname(root, folder, name)
+    soname = _soname(root, source)
     if soname and soname != name and soname not in targets:
         targets[soname] = name
     return tuple(sorted(_chain(targets, name), key=lambda link: (link[1] != name, link[0])))
@@ -222,11 +239,11 @@ def _chain(targets: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
             yield link, target
 
 
-def _soname(root: Root, folder: str, name: str) -> str | None:
+def _soname(root: Root, source: str) -> str | None:
     try:
-        return read_soname(root.visible_path(f"{folder}/{name}"))
+        return read_soname(root.visible_path(source))
     except OSError as error:
-        logger.warning("cannot read driver library %s: %s", f"{folder}/{name}", error)
+        logger.warning("cannot read driver library %s: %s", source, error)
         return None
 
 

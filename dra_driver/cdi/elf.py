@@ -1,6 +1,7 @@
-"""The SONAME of a shared library, read from its ELF file: the name under which other programs ask for it.
+"""What ELF files of the host say about themselves: the SONAME of a library, and the machine that a program is for.
 
-Needed where the driver root has no ``libcuda.so.1 -> libcuda.so.580.105.08`` links, and nothing will run ldconfig.
+The SONAME is the name under which other programs ask for a library. It is needed where the driver root has no
+``libcuda.so.1 -> libcuda.so.580.105.08`` links, and nothing will run ldconfig.
 Formats: System V ABI, chapters 4 and 5 (ELF header, program header, dynamic section); 64-bit only, as the driver is.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 _MAGIC = b"\x7fELF"
 _CLASS_64 = 2
+_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}  # e_machine (elf.h), in the words of uname(2)
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
 _MAX_NAME = 256
@@ -36,6 +38,18 @@ def read_soname(path: Path) -> str | None:
             return _soname(read)
         except (struct.error, OverflowError, UnicodeDecodeError):
             return None  # cut short or with wild offsets: no library anybody could load
+
+
+def other_machine(header: bytes, machine: str) -> str | None:
+    """The machine that an ELF file beginning with ``header`` is for, if that is not ``machine``.
+
+    None for a file that is not ELF (a script), and where one of the two is no machine that NVIDIA's driver is for.
+    """
+    if header[:4] != _MAGIC or len(header) < 20 or machine not in _MACHINES.values():
+        return None
+    number = struct.unpack_from("<H" if header[5] == 1 else ">H", header, 18)[0]
+    found = _MACHINES.get(number)
+    return None if found == machine else found
 
 
 @dataclass(frozen=True, slots=True)

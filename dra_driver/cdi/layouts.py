@@ -2,7 +2,8 @@
 
 *With hooks* is what NVIDIA's driver writes (pkg/nvcdi of nvidia-container-toolkit 1.19): libraries are mounted under
 their versioned names where the host has them; ``nvidia-cdi-hook`` makes the links, runs ldconfig in the container's
-root, prefers a newer CUDA compatibility library of the image, and hides ``/proc/driver/nvidia/params``.
+root, prefers a newer CUDA compatibility library of the image, hides ``/proc/driver/nvidia/params`` and, from toolkit
+1.20 on, tells EGL and Vulkan which GPUs are the container's.
 
 *Hook-free* is for a host without the toolkit: nothing runs, so everything is a mount. Each library is mounted under its
 versioned name and under each of its link names (``libcuda.so.1``, ``libcuda.so``), in both default folders of glibc
@@ -19,11 +20,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dra_driver.cdi.device_nodes import FoundNode
 from dra_driver.cdi.driver_files import DriverFiles, Library
+from dra_driver.cdi.hooks import APPLICATION_PROFILE, HookProgram
 from dra_driver.cdi.roots import Root
 from dra_driver.cdi.spec import ContainerEdits, Hook, Mount
 from dra_driver.hardware.model import Gpu
 
-HOOK_NAME = "nvidia-cdi-hook"
 MOUNT_OPTIONS = ("ro", "nosuid", "nodev", "rbind", "rprivate")
 SOCKET_OPTIONS = ("nosuid", "nodev", "rbind", "rprivate", "noexec")
 
@@ -31,19 +32,21 @@ SOCKET_OPTIONS = ("nosuid", "nodev", "rbind", "rprivate", "noexec")
 _NO_LEGACY_INJECTION = "NVIDIA_VISIBLE_DEVICES=void"
 
 
-def with_hooks(files: DriverFiles, nodes: Sequence[FoundNode], root: Root, hook_path: str) -> ContainerEdits:
-    """Common edits; ``hook_path`` is where the host has ``nvidia-cdi-hook``."""
+def with_hooks(files: DriverFiles, nodes: Sequence[FoundNode], root: Root, program: HookProgram) -> ContainerEdits:
+    """Common edits. The hooks' order is nvcdi's (common-nvml.go: graphics, driver files, application profile)."""
     folders = sorted({library.folder for library in files.libraries})
     hooks = [
-        _hook(hook_path, "create-symlinks", *_link_arguments(links))
+        _hook(program, "create-symlinks", *_link_arguments(links))
         for links in (_gbm_links(files.libraries), _library_links(files.libraries))
         if links
     ]
     hooks += [
-        _hook(hook_path, "enable-cuda-compat", f"--host-driver-version={files.version}"),
-        _hook(hook_path, "update-ldcache", *(part for folder in folders for part in ("--folder", folder))),
-        _hook(hook_path, "disable-device-node-modification"),
+        _hook(program, "enable-cuda-compat", f"--host-driver-version={files.version}"),
+        _hook(program, "update-ldcache", *(part for folder in folders for part in ("--folder", folder))),
+        _hook(program, "disable-device-node-modification"),
     ]
+    if program.application_profile:
+        hooks.append(_hook(program, APPLICATION_PROFILE))
     mounts = [_mount(root, library.source, library.path) for library in files.libraries]
     return _common(files, nodes, root, files.library_folder, mounts, hooks)
 
@@ -69,7 +72,7 @@ def hook_free(
     return _common(files, nodes, root, libcuda_folder, mounts, [])
 
 
-def for_gpu(gpu: Gpu, nodes: Sequence[FoundNode], hook_path: str | None) -> ContainerEdits:
+def for_gpu(gpu: Gpu, nodes: Sequence[FoundNode], program: HookProgram | None) -> ContainerEdits:
     """Device edits of a whole GPU; with a hook also the ``/dev/dri/by-path`` links of its DRM nodes."""
     hooks: tuple[Hook, ...] = ()
     links = [
@@ -77,8 +80,8 @@ def for_gpu(gpu: Gpu, nodes: Sequence[FoundNode], hook_path: str | None) -> Cont
         for name in (found.node.path.removeprefix("/dev/dri/") for found in nodes)
         if not name.startswith("/")
     ]
-    if hook_path and links:
-        hooks = (_hook(hook_path, "create-symlinks", *_link_arguments(links)),)
+    if program and links:
+        hooks = (_hook(program, "create-symlinks", *_link_arguments(links)),)
     return ContainerEdits(
         device_nodes=tuple(found.node for found in nodes), hooks=hooks, additional_gids=_groups(nodes)
     )
@@ -95,7 +98,7 @@ def _common(
     mounts = [
         *library_mounts,
         *(_mount(root, file.source, file.path) for file in files.files),
-        *(Mount(root.host_path(socket), socket, SOCKET_OPTIONS) for socket in files.sockets),
+        *(Mount(root.host_path(socket.source), socket.path, SOCKET_OPTIONS) for socket in files.sockets),
     ]
     return ContainerEdits(
         env=(f"NVIDIA_CTK_LIBCUDA_DIR={libcuda_folder}", _NO_LEGACY_INJECTION),
@@ -119,8 +122,8 @@ def _groups(nodes: Iterable[FoundNode]) -> tuple[int, ...]:
     return tuple(sorted({found.group for found in nodes if found.group is not None}))
 
 
-def _hook(path: str, *arguments: str) -> Hook:
-    return Hook("createContainer", path, (HOOK_NAME, *arguments), ("NVIDIA_CTK_DEBUG=false",))
+def _hook(program: HookProgram, *arguments: str) -> Hook:
+    return Hook("createContainer", program.path, (*program.arguments, *arguments), ("NVIDIA_CTK_DEBUG=false",))
 
 
 def _link_arguments(links: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
+from dra_driver.hardware.rooted import resolve_inside
 
 _CAPABILITIES = "proc/driver/nvidia/capabilities"
 _TABLE = "proc/driver/nvidia-caps/mig-minors"
@@ -54,48 +55,52 @@ def read_mig_capabilities(host_root: Path, gpu_minor: int, gpu_instance: int, co
     """
     parent = f"gpu{gpu_minor}/mig/gi{gpu_instance}"
     return MigCapabilities(
-        _major(host_root / _DEVICES),
+        capability_major(host_root),
         _minor(host_root, f"{parent}/access"),
         _minor(host_root, f"{parent}/ci{compute_instance}/access"),
     )
 
 
+def capability_major(host_root: Path) -> int:
+    """The number that the kernel has given to capability nodes. Raises HardwareError when it has given none."""
+    for line in (_read(host_root, _DEVICES) or "").splitlines():
+        number, _, name = line.strip().partition(" ")
+        if name == _DRIVER and number.isdecimal():
+            return int(number)
+    raise HardwareError(
+        f"{host_root / _DEVICES} names no character device {_DRIVER}",
+        hint="the NVIDIA driver is not loaded, or has no MIG support",
+    )
+
+
 def _minor(host_root: Path, capability: str) -> int:
-    path = host_root / _CAPABILITIES / capability
-    text = _read(path)
+    inner = f"{_CAPABILITIES}/{capability}"
+    path = host_root / inner
+    text = _read(host_root, inner)
     if text is None:
-        return _minor_of_table(host_root / _TABLE, capability.replace("/mig/", "/"), path)
+        return _minor_of_table(host_root, capability.replace("/mig/", "/"), path)
     found = _MINOR.search(text)
     if found is None:
         raise HardwareError(f"{path} has no DeviceFileMinor", hint="the NVIDIA driver writes it; is this its file?")
     return int(found[1])
 
 
-def _minor_of_table(table: Path, name: str, wanted: Path) -> int:
-    for line in (_read(table) or "").splitlines():
+def _minor_of_table(host_root: Path, name: str, wanted: Path) -> int:
+    for line in (_read(host_root, _TABLE) or "").splitlines():
         key, _, value = line.partition(" ")
         if key == name and value.strip().isdecimal():
             return int(value)
     raise HardwareError(
-        f"no device number for MIG capability {name}: {wanted} is not there, and {table} does not list it",
+        f"no device number for MIG capability {name}: {wanted} is not there, and {host_root / _TABLE} does not list it",
         hint="the instance may be gone already; else mount the host's /proc, or load the driver's nvidia-caps",
     )
 
 
-def _major(path: Path) -> int:
-    for line in (_read(path) or "").splitlines():
-        number, _, name = line.strip().partition(" ")
-        if name == _DRIVER and number.isdecimal():
-            return int(number)
-    raise HardwareError(
-        f"{path} names no character device {_DRIVER}", hint="the NVIDIA driver is not loaded, or has no MIG support"
-    )
-
-
-def _read(path: Path) -> str | None:
+def _read(host_root: Path, inner: str) -> str | None:
     """None when the file is not there."""
+    path = host_root / inner
     try:
-        return path.read_text()
+        return resolve_inside(host_root, inner).read_text()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_MAX_LINKS = 40  # as the kernel's limit (path_resolution(7))
+from dra_driver.hardware.rooted import resolve_inside, resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,43 +22,28 @@ class Root:
     host: str = "/"
 
     def visible_path(self, inner: str) -> Path:
-        """Where this process finds ``inner``, a path that starts at the root."""
+        """Where this process has ``inner``, a path that starts at the root. For messages: links are not followed."""
         return self.visible / inner.lstrip("/")
+
+    def real_path(self, inner: str) -> Path:
+        """What this process opens for ``inner``: links followed inside the root. OSError (ELOOP) for a circle of links.
+
+        Distributions put absolute links into the root (Debian's /etc/alternatives); followed from outside they would
+        lead to other files.
+        """
+        return resolve_inside(self.visible, inner)
 
     def host_path(self, inner: str) -> str:
         """Where the host finds ``inner``."""
         return os.path.normpath(f"{self.host}/{inner}").replace("//", "/", 1)
 
     def resolve(self, inner: str) -> str | None:
-        """``inner`` with all symbolic links followed inside the root, as after chroot; None when there is nothing.
-
-        Distributions put absolute links into the root (Debian's /etc/alternatives); followed from outside they would
-        lead to other files.
-        """
-        done: list[str] = []
-        todo = [part for part in inner.split("/") if part not in ("", ".")]
-        links = 0
-        while todo:
-            part = todo.pop(0)
-            if part == "..":
-                done = done[:-1]
-                continue
-            here = "/" + "/".join([*done, part])
-            try:
-                target = os.readlink(self.visible_path(here))
-            except FileNotFoundError:
-                return None
-            except OSError:  # EINVAL: not a link
-                done.append(part)
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                return None
-            if target.startswith("/"):
-                done = []
-            todo = [piece for piece in target.split("/") if piece not in ("", ".")] + todo
-        resolved = "/" + "/".join(done)
-        return resolved if self.visible_path(resolved).exists() else None
+        """``inner`` with all links followed inside the root; None when there is nothing, or a circle of links."""
+        try:
+            found = resolved(self.visible, inner)
+        except OSError:
+            return None
+        return found if os.path.lexists(self.visible_path(found)) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +59,5 @@ class DriverRoots:
 
         Asked anew each time: a driver container's root may be mounted after this process has started.
         """
-        return self.driver if self.driver.visible_path("/dev").is_dir() else self.fallback_dev
+        found = self.driver.resolve("/dev")
+        return self.driver if found and self.driver.visible_path(found).is_dir() else self.fallback_dev

@@ -1,7 +1,8 @@
 """Paths under an injected root (a mounted host, a driver container's tree, a test's folder) resolved as chroot would.
 
 The host's symbolic links are often absolute; followed by the kernel from inside our container they would leave the
-mounted root. So links are followed here, one component at a time, and never above the root.
+mounted root. So links are followed here, one component at a time, and never above the root. Whatever looks at a path of
+the host asks here first: a second way of following links would find other files.
 """
 
 from __future__ import annotations
@@ -18,24 +19,36 @@ def resolve_inside(root: Path, path: str) -> Path:
 
     OSError (ELOOP) when links go round in a circle.
     """
-    pending = [part for part in path.split("/") if part not in ("", ".")]
-    resolved: list[str] = []
+    return root / resolved(root, path).lstrip("/")
+
+
+def resolved(root: Path, path: str) -> str:
+    """As :func:`resolve_inside`, but the answer is as seen from ``root`` too: it starts with "/"."""
+    base = str(root).rstrip("/")
+    pending = _parts(path)
+    pending.reverse()
+    done: list[str] = []
     links = 0
     while pending:
-        part = pending.pop(0)
+        part = pending.pop()
         if part == "..":
-            if resolved:
-                resolved.pop()
+            del done[-1:]
             continue
-        candidate = root.joinpath(*resolved, part)
-        if not candidate.is_symlink():
-            resolved.append(part)
+        done.append(part)
+        try:
+            target = os.readlink(f"{base}/{'/'.join(done)}")
+        except OSError:  # EINVAL: not a link; else there is nothing, which is for those to say who open it
             continue
         links += 1
         if links > _MOST_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(root.joinpath(path.lstrip("/"))))
-        target = os.readlink(candidate)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), f"{base}/{path.lstrip('/')}")
         if target.startswith("/"):
-            resolved.clear()
-        pending[:0] = [piece for piece in target.split("/") if piece not in ("", ".")]
-    return root.joinpath(*resolved)
+            done.clear()
+        else:
+            done.pop()
+        pending += reversed(_parts(target))
+    return "/" + "/".join(done)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]

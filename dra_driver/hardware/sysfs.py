@@ -52,9 +52,8 @@ class Sysfs:
 
     def boot_id(self) -> str:
         """The kernel's random id of this boot. HardwareError when it cannot be read: nothing can replace it."""
-        path = self._root / "proc/sys/kernel/random/boot_id"
         try:
-            return path.read_text(encoding="ascii").strip()
+            return resolve_inside(self._root, "/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         except OSError as error:
             raise HardwareError(
                 f"cannot read the boot id: {error}", hint=f"is the host's /proc visible under {self._root}?"

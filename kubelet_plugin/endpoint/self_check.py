@@ -121,6 +121,12 @@ def registration_check(connection: KubeletConnection) -> str | None:
 
 
 def hardware_check(hardware: HardwareWatch) -> str | None:
-    """Readiness: the hardware answers. A node without a usable GPU is served nevertheless, with an empty pool."""
+    """Readiness: the hardware answers, and containers can be given it.
+
+    A node without a usable GPU is served nevertheless, with an empty pool; one whose GPUs are kept back is not ready.
+    """
     seconds = hardware.hanging_for()
-    return f"a hardware reading hangs since {seconds:.0f} s" if seconds > _SCAN_LIMIT_SECONDS else None
+    if seconds > _SCAN_LIMIT_SECONDS:
+        return f"a hardware reading hangs since {seconds:.0f} s"
+    obstacle = hardware.state.obstacle
+    return f"no GPU is offered: {obstacle}" if obstacle else None

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from api.driver_config import DriverSpec
 from dra_driver.cdi.edits import DriverEdits
-from dra_driver.cdi.mig_capabilities import read_mig_capabilities
+from dra_driver.cdi.hooks import HookPlace
+from dra_driver.cdi.mig_capabilities import capability_major, read_mig_capabilities
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.nvml import NvmlHardware, Reading
+from dra_driver.hardware.nvml import NvmlHardware, Reading, loaded_library
 from dra_driver.hardware.sysfs import Sysfs
+from kubelet_plugin.hardware.obstacles import Edits, LookForObstacles, obstacles_of
 from kubelet_plugin.hardware.watch import Hardware
 
 logger = logging.getLogger(__name__)
@@ -78,7 +80,12 @@ def build_edits(spec: DriverSpec) -> DriverEdits:
     root = driver_root(spec)
     host = Root(spec.hardware.host_root, "/")
     roots = DriverRoots(root, fallback_dev=host, sysfs=spec.hardware.host_root / "sys")
-    return DriverEdits(roots, _hooks(spec, root, host))
+    return DriverEdits(roots, _hooks(spec, root, host), loaded_library=loaded_library)
+
+
+def build_obstacles(spec: DriverSpec, edits: Edits) -> LookForObstacles:
+    """What keeps containers of this node from getting GPUs."""
+    return obstacles_of(edits, lambda: capability_major(spec.hardware.host_root))
 
 
 def build_capabilities(spec: DriverSpec) -> Callable[[int, int, int], Sequence[DeviceNode]]:
@@ -100,13 +107,12 @@ def read_boot_id(spec: DriverSpec) -> str:
         return Sysfs(Path("/")).boot_id()
 
 
-def _hooks(spec: DriverSpec, root: Root, host: Root) -> tuple[Root, ...]:
+def _hooks(spec: DriverSpec, root: Root, host: Root) -> tuple[HookPlace, ...]:
     configured = spec.cdi.hook_path
     if configured is not None:
         # A simulated host is not at "/", so a path in its tree is the host's path already.
-        inner = str(configured)
-        return (Root(configured, inner) if spec.hardware.simulated_state else Root(host.visible_path(inner), inner),)
-    places = [(root, _HOOK)]
-    if spec.hardware.simulated_state is None:
-        places += [(host, _HOOK), (host, _OPERATOR_HOOK)]
-    return tuple(Root(place.visible_path(inner), place.host_path(inner)) for place, inner in places)
+        where = Root(Path("/")) if spec.hardware.simulated_state else host
+        return (HookPlace(where, str(configured), required=True),)
+    if spec.hardware.simulated_state is not None:
+        return (HookPlace(root, _HOOK),)
+    return HookPlace(root, _HOOK), HookPlace(host, _HOOK), HookPlace(host, _OPERATOR_HOOK)

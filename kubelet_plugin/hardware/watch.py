@@ -3,6 +3,9 @@
 Whoever needs the machine takes it from here and never waits for NVML, which can hang for minutes on a sick GPU. A
 failing reading is reported at once; the machine read before it is kept for two more tries, because withdrawing a
 node's devices for one hiccup of the driver would wake every pod that waits for a GPU.
+
+With each reading it finds out what keeps containers from getting those GPUs (``obstacles``). The machine stays known
+then, since unprepare and MIG need it; only it is not offered.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import GpuProblem, Reading
 from dra_driver.kube.backoff import Backoff
+from kubelet_plugin.hardware.obstacles import LookForObstacles, Obstacle, without_obstacles
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +43,8 @@ class HardwareState:
     """The last answer. ``machine`` is None when there is none to offer; ``problem`` is empty when all went well.
 
     ``read`` is False until the first reading has ended, well or not. ``tentative``: readings failed, but too few in a
-    row to withdraw what was known before, by this process or by the one before it.
+    row to withdraw what was known before, by this process or by the one before it. ``obstacles``: what keeps
+    containers from getting GPUs of ``machine``.
     """
 
     read: bool = False
@@ -47,6 +52,22 @@ class HardwareState:
     problem: str = ""
     gpu_problems: tuple[GpuProblem, ...] = ()
     tentative: bool = False
+    obstacles: tuple[Obstacle, ...] = ()
+
+    @property
+    def obstacle(self) -> str:
+        """What keeps containers from getting any GPU of this node; "" when nothing does."""
+        return next((each.message for each in self.obstacles if each.uuid is None), "")
+
+    @property
+    def offered(self) -> Machine | None:
+        """The machine as others may count on it: without GPUs that no container could be given."""
+        if self.machine is None or not self.obstacles:
+            return self.machine
+        if self.obstacle:
+            return None
+        withheld = {each.uuid for each in self.obstacles}
+        return replace(self.machine, gpus=tuple(gpu for gpu in self.machine.gpus if gpu.uuid not in withheld))
 
 
 class HardwareWatch:
@@ -57,12 +78,14 @@ class HardwareWatch:
         hardware: Hardware,
         interval: float,
         *,
+        obstacles: LookForObstacles = without_obstacles,
         retry: float = _RETRY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``interval``: seconds between two readings, 0: none after the first good one. ``retry``: after a failure."""
         self._hardware = hardware
+        self._obstacles = obstacles
         self._interval = interval
         self._backoff = Backoff(retry, max(retry, min(_LONGEST_RETRY_SECONDS, interval or _LONGEST_RETRY_SECONDS)))
         self._clock = clock
@@ -162,6 +185,7 @@ class HardwareWatch:
         try:
             self._hardware.start()
             reading = self._hardware.read()
+            obstacles = self._obstacles(reading.machine)
         except HardwareError as error:
             return self._failed(str(error))
         except Exception as error:
@@ -169,7 +193,7 @@ class HardwareWatch:
             logger.exception("the hardware reading broke")
             return self._failed(f"the hardware reading broke: {error!r}; see the plugin's log")
         self._failures = 0
-        return HardwareState(True, reading.machine, "", reading.problems)
+        return HardwareState(True, reading.machine, "", reading.problems, obstacles=obstacles)
 
     def _failed(self, problem: str) -> HardwareState:
         self._failures += 1
@@ -191,13 +215,16 @@ class HardwareWatch:
             )
         for problem in state.gpu_problems:
             logger.error("GPU %d cannot be read and is left out: %s", problem.index, problem.message)
+        for obstacle in state.obstacles:
+            what = f"GPU {obstacle.uuid} is not" if obstacle.uuid else "no GPU of this node is"
+            logger.error("%s offered, since no container could be given it: %s", what, obstacle.message)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
             self._soon = None
             self.scan()
-            if self._state.problem:
+            if self._state.problem or self._state.obstacles:
                 pause: float | None = self._backoff.next_delay()
             else:
                 self._backoff.reset()

@@ -49,7 +49,7 @@ def build_status(
     conditions = [hardware_condition(hardware)]
     conditions += [each for each in (registration_condition, layout_condition) if each is not None]
     return NodeInventoryStatus(
-        machine=machine_to_status(hardware.machine) if hardware.machine is not None else None,
+        machine=machine_to_status(offered) if (offered := hardware.offered) is not None else None,
         registration=registration,
         answer=answer,
         conditions=conditions,
@@ -59,9 +59,13 @@ def build_status(
 def hardware_condition(hardware: HardwareState) -> Condition:
     if hardware.problem:
         return _condition(HARDWARE_READY, "False", "HardwareUnavailable", hardware.problem)
-    if hardware.gpu_problems:
-        texts = "; ".join(f"GPU {problem.index}: {problem.message}" for problem in hardware.gpu_problems)
-        return _condition(HARDWARE_READY, "False", "GpuUnreadable", texts)
+    if hardware.obstacle:
+        return _condition(HARDWARE_READY, "False", "NotPreparable", f"no GPU is offered: {hardware.obstacle}")
+    texts = [f"GPU {problem.index}: {problem.message}" for problem in hardware.gpu_problems]
+    texts += [f"GPU {obstacle.uuid} is not offered: {obstacle.message}" for obstacle in hardware.obstacles]
+    if texts:
+        reason = "GpuUnreadable" if hardware.gpu_problems else "NotPreparable"
+        return _condition(HARDWARE_READY, "False", reason, "; ".join(texts))
     if hardware.machine is None:
         return _condition(HARDWARE_READY, "Unknown", "NotReadYet", "the first reading has not ended")
     if not hardware.machine.gpus:

@@ -105,6 +105,8 @@ class PluginCollector(Collector):
         gpus = len(hardware.machine.gpus) if hardware.machine else 0
         yield _gauge("gpu_dra_gpus", "GPUs that can be read.", gpus)
         yield _gauge("gpu_dra_gpus_unreadable", "GPUs that NVML counts but cannot read.", len(hardware.gpu_problems))
+        offered = len(hardware.offered.gpus) if hardware.offered else 0
+        yield _gauge("gpu_dra_gpus_withheld", "GPUs that can be read and not be given to containers.", gpus - offered)
         yield _gauge(
             "gpu_dra_hardware_ready", "1 while the hardware can be read.", hardware.read and not hardware.problem
         )

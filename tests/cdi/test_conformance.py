@@ -15,6 +15,7 @@ import pytest
 from dra_driver.cdi.decode import decode
 from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.encode import encode
+from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.names import CdiNames
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import Device, DeviceNode, Spec
@@ -59,9 +60,10 @@ def rebuild(root: Path, recorded: Spec, host_root: str, *, real_nodes: bool) -> 
 
 def ours(root: Path, recorded: Spec, host_root: str) -> Spec:
     """Our spec for the claim of the recording."""
+    add_file(root, HOOK, executable=True)
     edits = DriverEdits(
         DriverRoots(Root(root, host_root), sysfs=root / "sys"),
-        [Root(root / "no-hook-here", "/wrong"), Root(add_file(root, "/hook", executable=True), HOOK)],
+        [HookPlace(Root(root), "/no-hook-here"), HookPlace(Root(root), HOOK)],
     )
     names = CdiNames()
     uid, _, _ = recorded.devices[0].name.rpartition("-gpu-")

@@ -65,7 +65,45 @@ def test_data_firmware_and_sockets(tmp_path: Path) -> None:
         ("/etc/vulkan/icd.d/nvidia_icd.json", "/usr/share/vulkan/icd.d/nvidia_icd.json"),
         (f"/lib/firmware/nvidia/{VERSION}/gsp_ga10x.bin", f"/lib/firmware/nvidia/{VERSION}/gsp_ga10x.bin"),
     ]
-    assert files.sockets == ("/run/nvidia-persistenced/socket",)
+    assert [socket.path for socket in files.sockets] == ["/run/nvidia-persistenced/socket"]
+
+
+def test_a_library_folder_that_is_an_absolute_link(tmp_path: Path) -> None:
+    """As this process would follow it, it leads into our own container."""
+    small_root(tmp_path, folder="/opt/driver/lib")
+    add_link(tmp_path, "/usr/lib64", "/opt/driver/lib")
+    files = find_driver_files(Root(tmp_path), VERSION)
+    assert files.library_folder == "/usr/lib64"
+    assert [(library.path, library.source) for library in files.libraries] == [
+        (f"/usr/lib64/{name}.so.{VERSION}", f"/opt/driver/lib/{name}.so.{VERSION}")
+        for name in ("libcuda", "libnvidia-ml")
+    ]
+    assert files.libraries[0].links == (("libcuda.so.1", f"libcuda.so.{VERSION}"),)
+
+
+def test_libraries_that_links_lead_out_of_the_root_are_an_error(tmp_path: Path) -> None:
+    """NixOS' /run/opengl-driver holds links to /nix/store. Without them, containers would have no library at all."""
+    for name in ("libcuda", "libnvidia-ml"):
+        add_link(tmp_path, f"/lib/{name}.so.{VERSION}", f"/nix/store/driver/lib/{name}.so.{VERSION}")
+    with pytest.raises(
+        HardwareUnavailable, match=f"/lib/libcuda.so.{VERSION} and .* lead by links to no file"
+    ) as caught:
+        find_driver_files(Root(tmp_path, "/run/opengl-driver"), VERSION)
+    assert "such as /" in caught.value.hint
+
+
+def test_a_library_folder_that_is_a_circle_of_links_is_an_error(tmp_path: Path) -> None:
+    add_link(tmp_path, "/usr/lib64", "lib64")
+    with pytest.raises(HardwareUnavailable, match=r"cannot look for driver files in .*/usr/lib64: .*symbolic links"):
+        find_driver_files(Root(tmp_path), VERSION)
+
+
+def test_a_socket_is_mounted_from_where_its_link_leads(tmp_path: Path) -> None:
+    small_root(tmp_path)
+    add_link(tmp_path, "/run/nvidia-persistenced", "/var/persistenced")
+    add_file(tmp_path, "/var/persistenced/socket")
+    (socket,) = find_driver_files(Root(tmp_path), VERSION).sockets
+    assert (socket.path, socket.source) == ("/run/nvidia-persistenced/socket", "/var/persistenced/socket")
 
 
 def test_absolute_links_stay_inside_the_root(tmp_path: Path) -> None:

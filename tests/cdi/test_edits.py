@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.cdi import edits as edits_module
+from dra_driver.cdi import file_states
 from dra_driver.cdi.device_nodes import FoundNode
 from dra_driver.cdi.edits import DriverEdits
+from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.layouts import for_gpu
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import Device, DeviceNode, Spec, minimum_version
@@ -17,22 +18,25 @@ from dra_driver.errors import HardwareError, HardwareUnavailable
 from tests.cdi.driver_root import CONTROL_NUMBERS, VERSION, add_devices, add_file, add_link, gpu_numbers, small_root
 from tests.cdi.test_conformance import gpu
 
+HOOK = "/usr/bin/nvidia-cdi-hook"
 
-def driver_edits(root: Path, *hooks: Root, host: str = "/") -> DriverEdits:
+
+def driver_edits(root: Path, *hooks: str, host: str = "/") -> DriverEdits:
+    """``hooks``: places below ``root``."""
     roots = DriverRoots(Root(root, host), fallback_dev=Root(root / "elsewhere", "/"), sysfs=root / "sys")
-    return DriverEdits(roots, hooks, architecture="x86_64")
+    return DriverEdits(roots, [HookPlace(Root(root, host), path) for path in hooks], architecture="x86_64")
 
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files made just now count as settled."""
-    monkeypatch.setattr(edits_module, "_SETTLED_NS", -1)
+    monkeypatch.setattr(file_states, "_SETTLED_NS", -1)
 
 
 def test_hook_free_needs_no_links_and_no_ldconfig(tmp_path: Path) -> None:
     small_root(tmp_path)
     add_file(tmp_path, f"/usr/lib64/libnvidia-allocator.so.{VERSION}")
-    common = driver_edits(tmp_path, Root(tmp_path / "no-hook", "/usr/bin/nvidia-cdi-hook")).common(VERSION)
+    common = driver_edits(tmp_path, HOOK).common(VERSION)
     assert common.hooks == ()
     assert common.env == ("NVIDIA_CTK_LIBCUDA_DIR=/usr/lib64", "NVIDIA_VISIBLE_DEVICES=void")
     mounts = {mount.container_path: mount.host_path for mount in common.mounts}
@@ -54,13 +58,46 @@ def test_hook_free_from_a_debian_driver_folder(tmp_path: Path) -> None:
     assert "NVIDIA_CTK_LIBCUDA_DIR=/usr/lib64" in common.env
 
 
-def test_a_hook_that_is_not_executable_is_not_used(tmp_path: Path) -> None:
+def test_a_hook_that_cannot_be_used_keeps_every_prepare_from_going_on(tmp_path: Path) -> None:
+    """A file without hooks would work by chance only: the node is meant to have them."""
     small_root(tmp_path)
-    hook = add_file(tmp_path, "/usr/bin/nvidia-cdi-hook")
-    edits = driver_edits(tmp_path, Root(hook, "/usr/bin/nvidia-cdi-hook"))
-    assert edits.common(VERSION).hooks == ()
+    hook = add_file(tmp_path, HOOK)
+    edits = driver_edits(tmp_path, HOOK)
+    with pytest.raises(HardwareError, match=r"/usr/bin/nvidia-cdi-hook .* is not executable"):
+        edits.common(VERSION)
+    with pytest.raises(HardwareError, match=r"/usr/bin/nvidia-cdi-hook .* is not executable"):
+        edits.gpu(gpu(0))
     hook.chmod(0o755)
-    assert {hook.path for hook in edits.common(VERSION).hooks} == {"/usr/bin/nvidia-cdi-hook"}
+    assert {hook.path for hook in edits.common(VERSION).hooks} == {HOOK}
+
+
+@pytest.mark.usefixtures("settled")
+def test_another_toolkit_is_seen_at_the_next_prepare(tmp_path: Path) -> None:
+    small_root(tmp_path)
+    add_file(tmp_path, HOOK, b"create-symlinks", executable=True)
+    edits = driver_edits(tmp_path, HOOK)
+    four = edits.common(VERSION)
+    assert "update-application-profile" not in {hook.args[1] for hook in four.hooks}
+    assert edits.common(VERSION) is four
+    add_file(tmp_path, HOOK, b"create-symlinks\0update-application-profile\0", executable=True)
+    five = edits.common(VERSION)
+    assert five.hooks[:-1] == four.hooks
+    assert five.hooks[-1].args == ("nvidia-cdi-hook", "update-application-profile")
+    assert five.hooks[-1].name == "createContainer"
+
+
+def test_libraries_in_a_folder_that_only_nvml_knows(tmp_path: Path) -> None:
+    """Loaded by LD_LIBRARY_PATH or by a linker's cache: where NVML came from, the rest of the driver is."""
+    small_root(tmp_path, folder="/opt/odd/lib")
+    roots = DriverRoots(Root(tmp_path), sysfs=tmp_path / "sys")
+    with pytest.raises(HardwareUnavailable, match="no NVIDIA driver libraries"):
+        DriverEdits(roots).common(VERSION)
+    loaded = tmp_path / f"opt/odd/lib/libnvidia-ml.so.{VERSION}"
+    sources = {mount.host_path for mount in DriverEdits(roots, loaded_library=lambda: loaded).common(VERSION).mounts}
+    assert f"/opt/odd/lib/libcuda.so.{VERSION}" in sources
+    elsewhere = DriverEdits(roots, loaded_library=lambda: Path("/usr/lib/libnvidia-ml.so.1"))
+    with pytest.raises(HardwareUnavailable, match="no NVIDIA driver libraries"):
+        elsewhere.common(VERSION)
 
 
 def test_sockets_are_mounted_writable(tmp_path: Path) -> None:
@@ -83,6 +120,24 @@ def test_gpu_node_and_number(tmp_path: Path) -> None:
     with pytest.raises(HardwareError, match=r"/dev/nvidia2 of GPU GPU-2 not found under /drv") as caught:
         edits.gpu(gpu(2))
     assert caught.value.retryable
+
+
+def test_device_nodes_behind_absolute_links(tmp_path: Path) -> None:
+    small_root(tmp_path / "host", gpus=1)
+    (tmp_path / "host/dev").rename(tmp_path / "host/real-dev")
+    add_link(tmp_path / "host", "/dev", "/real-dev")
+    assert [node.minor for node in driver_edits(tmp_path / "host").gpu(gpu(0)).device_nodes] == [0]
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_change_behind_an_absolute_link_is_seen(tmp_path: Path) -> None:
+    small_root(tmp_path, folder="/opt/driver/lib")
+    add_link(tmp_path, "/usr/lib64", "/opt/driver/lib")
+    edits = driver_edits(tmp_path)
+    first = edits.common(VERSION)
+    assert edits.common(VERSION) is first
+    add_file(tmp_path, f"/opt/driver/lib/libnvcuvid.so.{VERSION}")
+    assert f"/usr/lib64/libnvcuvid.so.{VERSION}" in {mount.container_path for mount in edits.common(VERSION).mounts}
 
 
 def test_a_plain_file_is_no_device_unless_the_table_says_so(tmp_path: Path) -> None:
@@ -119,8 +174,8 @@ def test_drm_nodes_and_their_links(tmp_path: Path) -> None:
         (tmp_path / "sys/bus/pci/devices/0000:00:00.0/drm" / name).mkdir(parents=True)
     paths = [node.path for node in driver_edits(tmp_path).gpu(gpu(0)).device_nodes]
     assert paths == ["/dev/nvidia0", "/dev/dri/card1", "/dev/dri/renderD129"]
-    hook = Root(add_file(tmp_path, "/hook", executable=True), "/hook")
-    assert driver_edits(tmp_path, hook).gpu(gpu(0)).hooks[0].args[2:] == (
+    add_file(tmp_path, "/hook", executable=True)
+    assert driver_edits(tmp_path, "/hook").gpu(gpu(0)).hooks[0].args[2:] == (
         "--link",
         "../card1::/dev/dri/by-path/pci-0000:00:00.0-card",
         "--link",
@@ -138,8 +193,7 @@ def test_a_node_for_a_group_adds_the_group() -> None:
 @pytest.mark.usefixtures("settled")
 def test_the_answer_is_remembered_until_something_changes(tmp_path: Path) -> None:
     small_root(tmp_path)
-    hook = Root(tmp_path / "usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-cdi-hook")
-    edits = driver_edits(tmp_path, hook)
+    edits = driver_edits(tmp_path, HOOK)
     first = edits.common(VERSION)
     assert edits.common(VERSION) is first
 
@@ -156,7 +210,7 @@ def test_the_answer_is_remembered_until_something_changes(tmp_path: Path) -> Non
     nodes = {node.path: node.major for node in edits.common(VERSION).device_nodes}
     assert nodes["/dev/nvidia-modeset"] == 195
     assert nodes["/dev/nvidia-uvm"] == 511
-    add_file(tmp_path, "/usr/bin/nvidia-cdi-hook", executable=True)
+    add_file(tmp_path, HOOK, executable=True)
     assert edits.common(VERSION).hooks
     assert edits.common(VERSION) is edits.common(VERSION)
 
@@ -187,6 +241,6 @@ def test_a_driver_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_what_changed_just_now_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edits_module, "_SETTLED_NS", 10**12)
+    monkeypatch.setattr(file_states, "_SETTLED_NS", 10**12)
     edits = driver_edits(small_root(tmp_path))
     assert edits.common(VERSION) is not edits.common(VERSION)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dra_driver.cdi.edits import DriverEdits
+from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import Hook
 from dra_driver.simulation.hardware import host_root
@@ -34,7 +35,7 @@ def hooks(program: Path, tmp_path: Path) -> tuple[Hook, ...]:
     root = tmp_path / "host"
     host_root.build(root, tmp_path / "state.json")
     roots = DriverRoots(Root(root, str(root)), sysfs=root / "sys")
-    return DriverEdits(roots, [Root(program, str(program))], architecture="x86_64").common(version).hooks
+    return DriverEdits(roots, [HookPlace(Root(Path("/")), str(program))], architecture="x86_64").common(version).hooks
 
 
 @pytest.fixture
@@ -61,6 +62,7 @@ def named(hooks: tuple[Hook, ...], name: str) -> list[Hook]:
 
 def test_every_hook_of_ours_is_one_that_it_knows(hooks: tuple[Hook, ...]) -> None:
     assert {hook.args[1] for hook in hooks} >= {"create-symlinks", "update-ldcache", "enable-cuda-compat"}
+    assert hooks[-1].args[1] == "update-application-profile", "the pinned toolkit is a 1.20"
     for hook in hooks:
         shown = subprocess.run([hook.path, hook.args[1], "--help"], capture_output=True, text=True, check=True).stdout
         for flag in (argument for argument in hook.args[2:] if argument.startswith("--")):

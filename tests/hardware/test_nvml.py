@@ -220,6 +220,44 @@ def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         NvmlHardware(driver_root=tmp_path / "root").start()
 
 
+@pytest.mark.usefixtures("no_library")
+def test_a_library_without_its_usual_link_is_found(tmp_path: Path) -> None:
+    """A driver installer that did not run ldconfig leaves only the versioned file."""
+    found = tmp_path / "usr/lib64/libnvidia-ml.so.545.23.08"
+    found.parent.mkdir(parents=True)
+    found.write_text("not a library")
+    with pytest.raises(HardwareUnavailable, match=f"cannot load {found}"):
+        NvmlHardware(driver_root=tmp_path).start()
+
+
+@pytest.mark.usefixtures("no_library")
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    """NixOS' /run/opengl-driver: its links lead to /nix/store, outside of it."""
+    link = tmp_path / "lib/libnvidia-ml.so.1"
+    link.parent.mkdir()
+    link.symlink_to("/nix/store/driver/lib/libnvidia-ml.so.1")
+    with pytest.raises(HardwareUnavailable, match=f"; {link} leads by links to no file inside that root"):
+        NvmlHardware(driver_root=tmp_path).start()
+    link.unlink()
+    link.symlink_to(link.name)
+    with pytest.raises(HardwareUnavailable, match=f"; {link} leads by links to no file inside that root"):
+        NvmlHardware(driver_root=tmp_path).start()
+
+
+def test_the_file_that_the_library_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mappings = tmp_path / "maps"
+    monkeypatch.setattr(library, "_MAPPINGS", mappings)
+    assert library.loaded_library() is None
+    mappings.write_text(
+        "7f00-7f10 r--p 00000000 08:01 42                         /usr/lib64/libc.so.6\n"
+        "7f10-7f20 rw-p 00000000 00:00 0 \n"
+        "7f20-7f30 r--p 00000000 08:01 43                         /opt/my driver/libnvidia-ml.so.580.105.08\n"
+    )
+    assert library.loaded_library() == Path("/opt/my driver/libnvidia-ml.so.580.105.08")
+    mappings.write_text("7f20-7f30 r--p 00000000 08:01 43   /opt/lib/libnvidia-ml.so.580.105.08 (deleted)\n")
+    assert library.loaded_library() == Path("/opt/lib/libnvidia-ml.so.580.105.08")
+
+
 def test_a_state_file_that_disappears_is_unavailable(make_node: NodeMaker) -> None:
     node = make_node("t4")
     node.state_file.unlink()

@@ -21,6 +21,8 @@ import pytest
 
 from dra_driver.kube.interface import NODE_INVENTORIES, PODS, RESOURCE_CLAIMS, Obj, Resource
 from dra_driver.simulation.hardware import create_state, faults
+from dra_driver.simulation.hardware.host_root import LIBRARY_FOLDER, build
+from dra_driver.simulation.hardware.toolkit import Toolkit
 from dra_driver.simulation.kubelet import KubeletOptions
 from dra_driver.simulation.runtime.runtime import ContainerView
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, eventually
@@ -97,6 +99,47 @@ def test_from_registration_to_a_container_and_back(lab: NodeLab) -> None:
     assert plugin.terminate() == 0
     assert not list(lab.kubelet.registry_dir.iterdir())
     assert "Traceback" not in plugin.output()
+
+
+def test_a_driver_in_the_folder_that_nvml_is_loaded_from_is_prepared(lab: NodeLab) -> None:
+    """``<root>/lib``: NVML was loaded from there, and every prepare failed."""
+    (lab.host / LIBRARY_FOLDER).rename(lab.host / "lib")
+    lab.plugin()
+    lab.wait_ready()
+    assert lab.condition("HardwareReady")["status"] == "True"
+    assert any(mount.host_path.startswith(f"{lab.host}/lib/libcuda.so") for mount in run_pod(lab, "p").mounts)
+
+
+def test_a_node_that_cannot_prepare_offers_nothing_until_it_can(lab: NodeLab) -> None:
+    address = free_address()
+    libraries = lab.host / LIBRARY_FOLDER
+    libraries.rename(lab.host / "away")
+    lab.plugin(f"--http-endpoint={address}")
+    lab.wait_ready()
+    condition = lab.condition("HardwareReady")
+    assert (condition["status"], condition["reason"]) == ("False", "NotPreparable")
+    assert f"no NVIDIA driver libraries in driver root {lab.host}" in condition["message"]
+    assert "machine" not in lab.status()
+    eventually(lambda: "hardware: no GPU is offered" in get(address, "/readyz")[1])
+    (lab.host / "away").rename(libraries)
+    eventually(lambda: len(lab.status().get("machine", {}).get("gpus", ())) == 8, timeout=20)
+    assert lab.condition("HardwareReady")["status"] == "True"
+    eventually(lambda: get(address, "/readyz") == (200, "ok\n"))
+    run_pod(lab, "p")
+
+
+def test_the_hooks_of_either_toolkit_reach_the_container(lab: NodeLab) -> None:
+    lab.plugin()
+    lab.wait_ready()
+    assert run_pod(lab, "hook-free").hooks == ()
+    delete_pod(lab, "hook-free")
+    four = ["create-symlinks", "create-symlinks", "enable-cuda-compat", "update-ldcache"]
+    four.append("disable-device-node-modification")
+    for toolkit, names in ((Toolkit.V1_19, four), (Toolkit.V1_20, [*four, "update-application-profile"])):
+        build(lab.host, lab.state, toolkit)
+        pod = toolkit.name.lower().replace("_", "-")
+        assert [hook.args[1] for hook in run_pod(lab, pod).hooks] == names
+        delete_pod(lab, pod)
 
 
 def test_a_plugin_without_its_socket_is_neither_ready_nor_alive(lab: NodeLab) -> None:

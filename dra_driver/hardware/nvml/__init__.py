@@ -15,6 +15,7 @@ from dra_driver.hardware.nvml.errors import (
 )
 from dra_driver.hardware.nvml.events import GpuEvent, GpuEvents
 from dra_driver.hardware.nvml.gpu import PciTopology
+from dra_driver.hardware.nvml.library import loaded_library
 from dra_driver.hardware.nvml.mig_control import MigControl
 from dra_driver.hardware.nvml.reader import GpuProblem, NvmlHardware, Reading
 
@@ -32,4 +33,5 @@ __all__ = [
     "PciTopology",
     "PlacementOccupied",
     "Reading",
+    "loaded_library",
 ]

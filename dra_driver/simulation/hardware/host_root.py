@@ -5,7 +5,8 @@ Device nodes are real character devices where that is allowed (root, CAP_MKNOD).
 ``{"nvidia0": [195, 0], ...}``. The table is always written; ``cdi.device_nodes`` reads it where it finds a file.
 
 Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script (``smi_script``);
-the other programs of the driver only say that they are not simulated.
+the other programs of the driver only say that they are not simulated. The container toolkit's hook is there when it is
+asked for (``toolkit``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dra_driver.simulation.hardware import capabilities
 from dra_driver.simulation.hardware.smi_script import SMI_PATH, smi_script
 from dra_driver.simulation.hardware.state import SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
+from dra_driver.simulation.hardware.toolkit import HOOK_PATH, Toolkit, hook_script
 from dra_driver.simulation.hardware.tree import Tree
 
 # Majors as on a usual node: the frontend's is fixed (195), the others are given by the kernel.
@@ -66,9 +68,10 @@ _SILENT_PROGRAMS = (
 )
 
 
-def build(root: Path, state_file: Path) -> int:
+def build(root: Path, state_file: Path, toolkit: Toolkit | None = None) -> int:
     """Make the tree for the machine in ``state_file`` under ``root``; returns how many files it had to change.
 
+    ``toolkit``: the one whose hook is put into the tree. Without one, a hook that somebody put there stays.
     May be repeated at any time, also while containers use the tree: what is right is not touched, what another machine
     left is removed. From now on the tree follows the MIG instances of the state. HardwareUnavailable when the state
     cannot be read, OSError when the tree cannot be written.
@@ -80,6 +83,8 @@ def build(root: Path, state_file: Path) -> int:
         _build_devices(tree, state)
         _build_libraries(tree, state)
         _build_programs(tree, state, state_file)
+        if toolkit is not None:
+            tree.file(HOOK_PATH, hook_script(toolkit), mode=0o755)
         _build_sysfs(tree, state)
         _build_proc(tree, state)
         file.replace(state)

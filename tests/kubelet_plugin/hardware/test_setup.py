@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from api.driver_spec import CdiSettings, DriverSpec, HardwareSettings
+from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareUnavailable
 from dra_driver.hardware.nvml import NvmlHardware
@@ -31,7 +32,8 @@ def test_in_a_container_the_driver_root_is_seen_elsewhere(tmp_path: Path) -> Non
 def test_hooks_are_looked_for_in_the_driver_root_then_on_the_host(tmp_path: Path) -> None:
     settings = spec(container_driver_root=tmp_path, driver_root=Path("/run/nvidia/driver"), host_root=Path("/host"))
     hooks = _hooks(settings, driver_root(settings), Root(Path("/host"), "/"))
-    assert [(str(hook.visible), hook.host) for hook in hooks] == [
+    seen = [(str(hook.root.visible_path(hook.path)), hook.root.host_path(hook.path)) for hook in hooks]
+    assert seen == [
         (f"{tmp_path}/usr/bin/nvidia-cdi-hook", "/run/nvidia/driver/usr/bin/nvidia-cdi-hook"),
         ("/host/usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-cdi-hook"),
         ("/host/usr/local/nvidia/toolkit/nvidia-cdi-hook", "/usr/local/nvidia/toolkit/nvidia-cdi-hook"),
@@ -41,7 +43,7 @@ def test_hooks_are_looked_for_in_the_driver_root_then_on_the_host(tmp_path: Path
 def test_a_configured_hook_is_the_only_one(tmp_path: Path) -> None:
     settings = spec(Path("/opt/hook"), host_root=Path("/host"))
     assert _hooks(settings, driver_root(settings), Root(Path("/host"), "/")) == (
-        Root(Path("/host/opt/hook"), "/opt/hook"),
+        HookPlace(Root(Path("/host"), "/"), "/opt/hook", required=True),
     )
 
 
@@ -50,7 +52,7 @@ def test_simulated_hardware_stays_in_its_own_tree(tmp_path: Path) -> None:
     assert isinstance(build_hardware(settings), SimulatedHardware)
     assert isinstance(build_hardware(spec()), NvmlHardware)
     (hook,) = _hooks(settings, driver_root(settings), Root(Path("/"), "/"))
-    assert hook.host == f"{tmp_path}/usr/bin/nvidia-cdi-hook"
+    assert hook.root.host_path(hook.path) == f"{tmp_path}/usr/bin/nvidia-cdi-hook"
 
 
 def test_a_missing_state_file_is_named(tmp_path: Path) -> None:
