@@ -76,7 +76,7 @@ def test_containers_see_their_own_mig_device_and_no_other(stage: Stage, space: S
 @pytest.mark.timeout(300, func_only=True)
 def test_a_deployment_of_seven_fills_one_gpu(stage: Stage) -> None:
     """The example as users apply it, with the Deployment's controller."""
-    path = str(EXAMPLES / "mig" / "04-seven-on-one-gpu.yaml")
+    path = str(EXAMPLES / "mig" / "04-seven-slices.yaml")
     space = Space(stage.api, stage.kubectl, "mig-04")
     try:
         stage.kubectl.run("apply", "-f", path)
@@ -240,8 +240,8 @@ def check_refusal_is_told(stage: Stage, space: Space) -> None:
 @pytest.mark.last(35)
 @pytest.mark.timeout(400, func_only=True)
 def test_layouts_of_a_mig_parted_file(stage: Stage, space: Space) -> None:
-    """deploy/examples/mig/layouts.values.yaml: two GPUs are partitioned once and stay so; pods get what exists."""
-    stage.driver.install(SETTINGS, [EXAMPLES / "mig" / "layouts.values.yaml"])
+    """deploy/examples/values/mig-layouts.yaml: two GPUs are partitioned once and stay so; pods get what exists."""
+    stage.driver.install(SETTINGS, [EXAMPLES / "values" / "mig-layouts.yaml"])
     try:
         node = stage.nodes[0]
         eventually(lambda: check_layout(stage, node), 60)

@@ -13,6 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from dra_driver.kube.connect import connect
+from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
+from dra_driver.simulation.hardware import faults
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,6 +155,32 @@ def test_a_demo_that_is_kept_can_be_asked_and_ends_with_ctrl_c(tmp_path: Path) -
         demo.wait()
     assert run(tmp_path, "get", "claims").returncode == 1
     assert not any(is_running(pid) for pid in child_pids(log.read_text()))
+
+
+def test_a_demo_that_is_kept_takes_away_what_its_user_made(tmp_path: Path, short_folder: Path) -> None:
+    """Pods and claims made meanwhile, and a GPU that was lost meanwhile, do not make it fail at its end."""
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(TEMPLATE + pod("p"))
+    log = tmp_path / "out"
+    with log.open("w") as out:
+        demo = subprocess.Popen(
+            command("demo", "--keep", "--nodes", "1", "-f", str(manifest), "--folder", str(short_folder)),
+            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "stays up until Ctrl-C" in log.read_text())
+        api = connect(str(next(short_folder.glob("**/kubeconfig"))))
+        claim = yaml.safe_load(TEMPLATE)["spec"]
+        api.create(RESOURCE_CLAIMS, {"metadata": {"name": "mine", "namespace": "default"}, **claim})
+        api.create(PODS, yaml.safe_load(pod("mine").strip("-\n")))
+        wait_for(lambda: api.get(PODS, "mine", "default")["status"].get("phase") == "Running")
+        faults.lose_gpu(next(short_folder.glob("**/gpus.json")), 7)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=30) == 0, log.read_text()
+    finally:
+        demo.kill()
+        demo.wait()
+    assert "left behind" not in log.read_text()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
