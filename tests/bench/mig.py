@@ -29,7 +29,7 @@ GPUS = range(8)
 CREATE = "nvmlDeviceCreateGpuInstanceWithPlacement"
 DESTROY = "nvmlGpuInstanceDestroy"
 
-# A GPU instance is destroyed in about a second on hardware; a tenth of that keeps the measurement short.
+# Stands for hardware, which takes its time; short, so that the measurement is.
 _LIKE_HARDWARE = 0.1
 _SLOW_CREATE = 20.0
 
