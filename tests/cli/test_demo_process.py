@@ -48,11 +48,15 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    outside = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    return {**outside, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
 
 
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), env=environment(tmp_path), capture_output=True, text=True, timeout=100)
+    env = environment(tmp_path)
+    if arguments[0] == "get":
+        env["TMPDIR"] = str(tmp_path)  # a demo that somebody has up beside the tests is not ours
+    return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=100)
 
 
 @pytest.fixture

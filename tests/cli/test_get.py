@@ -48,6 +48,13 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
         server.stop()
 
 
+@pytest.fixture(autouse=True)
+def no_other_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a demo that somebody has up beside the tests, nor their cluster."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+
+
 def get(kubeconfig: Path, *arguments: str) -> str:
     result = runner.invoke(app, ["get", *arguments, "--kubeconfig", str(kubeconfig)])
     assert result.exit_code == 0, result.output
@@ -91,7 +98,6 @@ def test_namespaces_and_names(kubeconfig: Path) -> None:
 
 def test_the_kept_demo_is_found(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.delenv("KUBECONFIG", raising=False)
     result = runner.invoke(app, ["get", "nodes"])
     assert result.exit_code == 1
     assert "no demo is up; start one with `gpu-dra demo --keep`" in result.output
@@ -114,7 +120,6 @@ def test_the_kept_demo_is_found_from_a_shell_without_a_runtime_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """su and ssh do not set XDG_RUNTIME_DIR, or set another one."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     note = tmp_path / "kubeconfig"
     note.touch()
     demo = kept.KeptDemo(str(note), str(tmp_path), os.getpid())

@@ -4,8 +4,11 @@ everything where something does, and makes no call that changes a GPU."""
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from tests.simulated_node import Node, NodeMaker, make_node, no_library
 
 __all__ = ["make_node", "no_library"]
 
+ROOT = Path(__file__).resolve().parents[2]
 _CHANGES = re.compile(r"Set(?!Create|Wait|Free)[A-Z]|(?<!EventSet)Create|Destroy|Reset|Clear|Attach|Remove|Modify")
 
 
@@ -258,6 +262,16 @@ def test_a_machine_that_cannot_be_captured_is_checked_without_a_comparison(make_
     assert found["capture"].outcome is Outcome.BROKEN
     assert found["simulation"].says.startswith("this machine cannot be simulated: nvmlDeviceGetPowerManagementLimit")
     assert found["adapter"].says == "there is no simulation to compare with"
+
+
+def test_it_needs_what_the_driver_needs_and_no_more() -> None:
+    program = "import sys, e2e.gpu_check.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    provided = packages_distributions()
+    used = {each.lower().replace("_", "-") for name in done.stdout.split() for each in provided.get(name, ())}
+    used -= {"gpu-dra", "setuptools"}  # what every venv starts with
+    assert {"pydantic", "nvidia-ml-py"} <= used <= locked
 
 
 @pytest.mark.usefixtures("no_library")
