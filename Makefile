@@ -8,7 +8,7 @@ UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long lint format proto generate manifests bench bench-packing lock clean \
-	programs image cluster cluster-down e2e e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e
+	programs image cluster cluster-down e2e e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ lock: $(VENV)/.stamp-dev ## resolve the dependencies of pyproject.toml into the 
 	@$(COMPILE) $(UPGRADE) pyproject.toml -o requirements.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
 	@echo $(NOT_IN_IMAGE) | $(COMPILE) $(UPGRADE) -c requirements.lock --excludes /dev/stdin pyproject.toml -o requirements-image.lock
+
+gpu-check: $(VENV)/.stamp-run ## on a machine with an NVIDIA GPU: where does it differ from its simulation; changes nothing
+	@$(BIN)/python -m e2e.gpu_check $(CHECK_ARGS)
 
 # -- real clusters: root, Linux and Go. K8S is a minor, MACHINE one of `gpu-dra machine list`. --------------------------
 K8S     ?= 1.37

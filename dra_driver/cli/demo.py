@@ -23,7 +23,7 @@ from types import FrameType
 
 from dra_driver.allocator.allocate import Snapshot
 from dra_driver.cli import kept
-from dra_driver.cli.demo_cleanup import count_published, delete_all, wait_until_clean
+from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of
@@ -80,6 +80,7 @@ def _run(demo: Demo, cluster: EmbeddedCluster, output: Output, *, keep: bool) ->
         good = demo.run()
         if keep:
             _keep_up(cluster, output)
+            demo.hand_back()
         good = demo.clean_up() and good
     except (DriverError, OSError, ApiError, ManifestError, ExpectationError) as error:
         return _fail(error)
@@ -105,7 +106,7 @@ class Demo:
         self._timeout = timeout
         self._created: list[Manifest] = []
         self._expected: dict[tuple[str, str], Expectation] = {}
-        self._devices = 0
+        self._devices: int | None = None  # how many must be free at the end; None: whatever there is
         self._began = time.monotonic()
 
     def run(self) -> bool:
@@ -121,6 +122,11 @@ class Demo:
         self._output.result(rows)
         return all(row.reached for row in rows)
 
+    def hand_back(self) -> None:
+        """Others had the cluster meanwhile: what they made is taken away too; a GPU that they broke stays broken."""
+        delete_everything(self._cluster.api)
+        self._devices = None
+
     def clean_up(self) -> bool:
         """True when everything is as it was before the manifests."""
         delete_all(self._cluster.api, self._created)
@@ -129,7 +135,8 @@ class Demo:
             self._output.step(f"left behind: {leftover}")
         if not leftovers:
             checked = "no pod, claim, CDI file or checkpoint entry is left"
-            self._output.step(f"deleted everything; {checked}, all {self._devices} devices are free")
+            free = "" if self._devices is None else f", all {self._devices} devices are free"
+            self._output.step(f"deleted everything; {checked}{free}")
         return not leftovers
 
     def verdict(self, good: bool) -> str:

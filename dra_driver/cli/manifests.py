@@ -24,6 +24,8 @@ _APPLIED = (
     kube.PODS,
 )
 _EXPANDED = ("Deployment", "Job")
+_SUFFIXES = (".json", ".yaml", ".yml")  # those that kubectl takes from a folder
+_ENDINGS = ", ".join(_SUFFIXES)
 _KINDS = ", ".join([*(f"{resource.api_version} {resource.kind}" for resource in _APPLIED), *_EXPANDED])
 _TYPES = {(resource.api_version, resource.kind): resource for resource in _APPLIED}
 
@@ -58,12 +60,15 @@ class Manifest:
 
 
 def load(paths: Sequence[Path]) -> list[Manifest]:
-    """The objects of files and folders (their ``*.yaml``), in file order. Raises :class:`ManifestError`."""
+    """The objects of files and folders, in file order. Raises :class:`ManifestError`.
+
+    Of a folder, as kubectl does: its files that end in ``.json``, ``.yaml`` or ``.yml``, and none of its folders.
+    """
     manifests = [manifest for path in _files(paths) for manifest in _read(path)]
     if not manifests:
         raise ManifestError(
             f"no objects in {', '.join(map(str, paths)) or 'no files'}; give a file with Kubernetes objects, "
-            "or a folder with *.yaml files"
+            f"or a folder with files that end in {_ENDINGS}"
         )
     return manifests
 
@@ -76,7 +81,7 @@ def in_order(manifests: Iterable[Manifest]) -> list[Manifest]:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(path.glob("*.yaml"))
+            yield from sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES and each.is_file())
         else:
             yield path
 
@@ -86,7 +91,7 @@ def _read(path: Path) -> Iterator[Manifest]:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ManifestError(
-            f"cannot read {path}: {error.strerror}; give -f a manifest file or a folder with *.yaml files"
+            f"cannot read {path}: {error.strerror}; give -f a manifest file or a folder of them"
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a date such as 2026-13-01
         raise ManifestError(f"{path} is not YAML: {_yaml_problem(error)}; correct it there") from error

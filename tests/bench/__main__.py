@@ -1,7 +1,7 @@
-"""``make bench``: what one prepare costs, beside the recorded figures of NVIDIA's Go driver.
+"""``make bench``: what one prepare costs.
 
 fsync is on and the claim is fetched from an API server in another process, as on a real node. Samples are milliseconds
-unless the row says otherwise. The baseline is described in ``report.Baseline``.
+unless the row says otherwise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench import mig
 from tests.bench.node import BenchNode, Place, place, serving
-from tests.bench.report import Baseline, Row, table
+from tests.bench.report import Row, table
 
 GPUS = range(8)
 PACE = 0.3
@@ -29,7 +29,7 @@ def starts(where: Place, count: int = 10) -> Row:
             where.wait_for_inventory(plugin)
             samples.append(time.perf_counter() - started)
         where.forget_inventory()
-    return Row("process start to inventory visible", samples, "s", Baseline("1.07 s to slice", 1.07), 1.0)
+    return Row("process start to inventory visible", samples, "s", 1.0)
 
 
 def paced(node: BenchNode, count: int = 40) -> Iterator[Row]:
@@ -41,8 +41,8 @@ def paced(node: BenchNode, count: int = 40) -> Iterator[Row]:
         prepares.append(node.prepare(claims))
         time.sleep(PACE)
         unprepares.append(node.unprepare(claims))
-    yield Row("prepare, one claim, paced", prepares, "ms", Baseline("8.2 / 17.3 ms", 8.2), 8.2)
-    yield Row("unprepare, one claim, paced", unprepares, "ms", Baseline("3.3 / 6.1 ms", 3.3), 3.3)
+    yield Row("prepare, one claim, paced", prepares, "ms", 8.2)
+    yield Row("unprepare, one claim, paced", unprepares, "ms", 3.3)
 
 
 def back_to_back(node: BenchNode, count: int = 50) -> Row:
@@ -51,8 +51,7 @@ def back_to_back(node: BenchNode, count: int = 50) -> Row:
         claims = node.allocated_claims([number % len(GPUS)])
         samples.append(node.prepare(claims))
         node.unprepare(claims)
-    theirs = Baseline("196 / 202 ms, own API throttle", 196)
-    return Row("prepare, back to back, default limits", samples, "ms", theirs, 12)
+    return Row("prepare, back to back, default limits", samples, "ms", 12)
 
 
 def repeated(node: BenchNode, count: int = 50) -> Row:
@@ -60,7 +59,7 @@ def repeated(node: BenchNode, count: int = 50) -> Row:
     node.prepare(claims)
     samples = [node.prepare(claims) for _ in range(count)]
     node.unprepare(claims)
-    return Row("prepare of a prepared claim", samples, "ms", Baseline("3.8 / 14.4 ms", 3.8), 3.8)
+    return Row("prepare of a prepared claim", samples, "ms", 3.8)
 
 
 def batch(node: BenchNode, count: int = 25) -> Row:
@@ -69,7 +68,7 @@ def batch(node: BenchNode, count: int = 25) -> Row:
         claims = node.allocated_claims(GPUS)
         samples.append(node.prepare(claims))
         node.unprepare(claims)
-    return Row("prepare, 8 claims in one call", samples, "ms", Baseline("71 to 85 ms", 71), 40)
+    return Row("prepare, 8 claims in one call", samples, "ms", 40)
 
 
 def parallel(node: BenchNode, count: int = 25) -> Row:
@@ -82,8 +81,7 @@ def parallel(node: BenchNode, count: int = 25) -> Row:
             list(pool.map(node.prepare, [[claim] for claim in claims]))
             samples.append((time.perf_counter() - started) * 1000)
             node.unprepare(claims)
-    theirs = Baseline("720 / 733 ms, node lock", 720)
-    return Row("prepare, 8 parallel calls on 8 GPUs", samples, "ms", theirs, 100)
+    return Row("prepare, 8 parallel calls on 8 GPUs", samples, "ms", 100)
 
 
 def memory_and_cpu(node: BenchNode, pairs: int = 1000, warm_up: int = 200) -> Iterator[Row]:
@@ -93,8 +91,8 @@ def memory_and_cpu(node: BenchNode, pairs: int = 1000, warm_up: int = 200) -> It
     _pairs(node, pairs)
     growth = (node.plugin.rss_mib() / before - 1) * 100
     cpu = (node.plugin.cpu_ms() - cpu_before) / pairs
-    yield Row("RSS growth over 1,000 prepares", [growth], "%", Baseline("59.2 of 58.9 MiB in about 600"), 2)
-    yield Row("CPU per prepare and unprepare", [cpu], "ms", Baseline("6.4 ms", 6.4))
+    yield Row("RSS growth over 1,000 prepares", [growth], "%", 2)
+    yield Row("CPU per prepare and unprepare", [cpu], "ms")
 
 
 def _pairs(node: BenchNode, count: int) -> None:
@@ -106,7 +104,7 @@ def _pairs(node: BenchNode, count: int) -> None:
 
 def idle(node: BenchNode, seconds: float = 20) -> Row:
     time.sleep(seconds)
-    return Row("RSS, idle 20 s after start", [node.plugin.rss_mib()], "MiB", Baseline("55.1 MiB", 55.1), 60)
+    return Row("RSS, idle 20 s after start", [node.plugin.rss_mib()], "MiB", 60)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a measurement yields and how the table is printed, ours beside the recorded figures of NVIDIA's Go driver."""
+"""What a measurement yields and how the table is printed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """A figure of NVIDIA's gpu-kubelet-plugin v0.5.0-dev (commit 95932046) with a mock NVML on Kubernetes 1.37.2,
-    2 vCPU, recorded on 2026-11-23. Read it as an order of size: same kind of machine, another API server process."""
-
-    text: str
-    median: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table. ``values`` are all samples, in ``unit``; ``limit`` is what this project holds itself to."""
 
     case: str
     values: Sequence[float]
     unit: str
-    theirs: Baseline
     limit: float | None = None
 
     @property
@@ -41,13 +31,12 @@ class Row:
         return None if self.limit is None else self.median < self.limit
 
     def cells(self) -> list[str]:
-        ours = f"{self.median:.3g} / {self.p95:.3g}" if len(self.values) > 1 else f"{self.median:.3g}"
-        ratio = f"{self.median / self.theirs.median:.2f}" if self.theirs.median else ""
+        figure = f"{self.median:.3g} / {self.p95:.3g}" if len(self.values) > 1 else f"{self.median:.3g}"
         limit = "" if self.limit is None else f"< {self.limit:g} {'yes' if self.holds else 'NO'}"
-        return [self.case, str(len(self.values)), f"{ours} {self.unit}", self.theirs.text, ratio, limit]
+        return [self.case, str(len(self.values)), f"{figure} {self.unit}", limit]
 
 
-HEADER = ["case", "n", "ours (median / p95)", "NVIDIA's (recorded)", "ratio", "aim"]
+HEADER = ["case", "n", "median / p95", "aim"]
 
 
 def table(rows: Sequence[Row]) -> str:

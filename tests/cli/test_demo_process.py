@@ -13,6 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from dra_driver.kube.connect import connect
+from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
+from dra_driver.simulation.hardware import faults
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +48,15 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    outside = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    return {**outside, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
 
 
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), env=environment(tmp_path), capture_output=True, text=True, timeout=100)
+    env = environment(tmp_path)
+    if arguments[0] == "get":
+        env["TMPDIR"] = str(tmp_path)  # a demo that somebody has up beside the tests is not ours
+    return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=100)
 
 
 @pytest.fixture
@@ -150,6 +159,32 @@ def test_a_demo_that_is_kept_can_be_asked_and_ends_with_ctrl_c(tmp_path: Path) -
         demo.wait()
     assert run(tmp_path, "get", "claims").returncode == 1
     assert not any(is_running(pid) for pid in child_pids(log.read_text()))
+
+
+def test_a_demo_that_is_kept_takes_away_what_its_user_made(tmp_path: Path, short_folder: Path) -> None:
+    """Pods and claims made meanwhile, and a GPU that was lost meanwhile, do not make it fail at its end."""
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(TEMPLATE + pod("p"))
+    log = tmp_path / "out"
+    with log.open("w") as out:
+        demo = subprocess.Popen(
+            command("demo", "--keep", "--nodes", "1", "-f", str(manifest), "--folder", str(short_folder)),
+            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "stays up until Ctrl-C" in log.read_text())
+        api = connect(str(next(short_folder.glob("**/kubeconfig"))))
+        claim = yaml.safe_load(TEMPLATE)["spec"]
+        api.create(RESOURCE_CLAIMS, {"metadata": {"name": "mine", "namespace": "default"}, **claim})
+        api.create(PODS, yaml.safe_load(pod("mine").strip("-\n")))
+        wait_for(lambda: api.get(PODS, "mine", "default")["status"].get("phase") == "Running")
+        faults.lose_gpu(next(short_folder.glob("**/gpus.json")), 7)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=30) == 0, log.read_text()
+    finally:
+        demo.kill()
+        demo.wait()
+    assert "left behind" not in log.read_text()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])

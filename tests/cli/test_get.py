@@ -48,6 +48,13 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
         server.stop()
 
 
+@pytest.fixture(autouse=True)
+def no_other_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a demo that somebody has up beside the tests, nor their cluster."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+
+
 def get(kubeconfig: Path, *arguments: str) -> str:
     result = runner.invoke(app, ["get", *arguments, "--kubeconfig", str(kubeconfig)])
     assert result.exit_code == 0, result.output
@@ -105,8 +112,47 @@ def test_the_kept_demo_is_found(kubeconfig: Path, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"kubeconfig": "/nope", "folder": "/", "pid": 1}'])
 def test_a_stale_or_broken_note_is_ignored(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    kept.location().write_text(content)
+    kept.locations()[0].write_text(content)
     assert kept.read() is None
+
+
+def test_the_kept_demo_is_found_from_a_shell_without_a_runtime_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """su and ssh do not set XDG_RUNTIME_DIR, or set another one."""
+    note = tmp_path / "kubeconfig"
+    note.touch()
+    demo = kept.KeptDemo(str(note), str(tmp_path), os.getpid())
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "no such folder"))
+    kept.write(demo)
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    assert kept.read() == demo
+    kept.forget(os.getpid())
+    assert kept.read() is None
+
+
+def test_without_a_demo_the_variable_names_the_cluster(
+    kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    result = runner.invoke(app, ["get", "nodes"])
+    assert (result.exit_code, "n0" in result.stdout) == (0, True), result.output
+
+
+def test_a_demo_that_goes_before_the_variable_is_said(
+    kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", "/production")
+    kept.write(kept.KeptDemo(str(kubeconfig), str(tmp_path), os.getpid()))
+    result = runner.invoke(app, ["get", "nodes"])
+    assert "n0" in result.stdout
+    assert "asking the demo that is up, not KUBECONFIG" in result.output
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    assert "KUBECONFIG" not in runner.invoke(app, ["get", "nodes"]).output
+    kept.forget(os.getpid())
 
 
 def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     assert [manifest.source for manifest in load([tmp_path])] == ["a.yaml", "b.yaml"]
 
 
+def test_of_a_folder_all_that_kubectl_takes_is_read(tmp_path: Path) -> None:
+    write(tmp_path, POD, "a.yml")
+    write(tmp_path, '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}', "b.json")
+    write(tmp_path, "not a manifest: at all\n", "README.md")
+    (tmp_path / "deeper.yaml").mkdir()
+    assert [manifest.source for manifest in load([tmp_path])] == ["a.yml", "b.json"]
+
+
 def test_lists_are_opened(tmp_path: Path) -> None:
     text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n"
     (manifest,) = load([write(tmp_path, text)])

@@ -1,0 +1,26 @@
+"""The table that benchmarks print: one run's figures and this project's aims, and nobody else's figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench.report import HEADER, Row, table
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/dev/performance.md"
+
+
+def test_a_table_has_median_p95_and_whether_the_aim_holds() -> None:
+    rows = [Row("quick", [1.0, 2.0, 9.0], "ms", 3.0), Row("large", [61.0], "MiB", 60.0), Row("told", [1.0], "s")]
+    assert table(rows).splitlines() == [
+        "| case  | n | median / p95 | aim     |",
+        "|-------|---|--------------|---------|",
+        "| quick | 3 | 2 / 9 ms     | < 3 yes |",
+        "| large | 1 | 61 MiB       | < 60 NO |",
+        "| told  | 1 | 1 s          |         |",
+    ]
+
+
+def test_the_page_has_the_tables_as_they_are_printed() -> None:
+    headers = [line for line in PAGE.read_text().splitlines() if line.startswith("| case ")]
+    assert len(headers) == 3
+    assert all([cell.strip() for cell in line.strip("|").split("|")] == HEADER for line in headers)
