@@ -34,14 +34,15 @@ from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
 from dra_driver.observability.events import EventRecorder, ObjectRef
-from dra_driver.observability.metrics import ReflectorCollector, new_registry
+from dra_driver.observability.loops import standing_still
+from dra_driver.observability.metrics import LoopCollector, ReflectorCollector, new_registry
 from dra_driver.version import __version__
 from kubelet_plugin.endpoint import dra_service
 from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
 from kubelet_plugin.endpoint.connection import KubeletConnection
 from kubelet_plugin.endpoint.dra_service import DraService
 from kubelet_plugin.endpoint.registration import RegistrationService
-from kubelet_plugin.endpoint.self_check import SocketCheck, hardware_check, registration_check
+from kubelet_plugin.endpoint.self_check import SocketCheck, registration_check
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.events import HardwareEvents
@@ -146,6 +147,16 @@ class PluginApp:
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._publisher.reflector]))
+        self._loops = (
+            self._events.loop,
+            self._failure_events.loop,
+            self._hardware.loop,
+            self._hardware_events.loop,
+            self._publisher.loop,
+            self._publisher.reflector.loop,
+            self._layouts.loop,
+        )
+        registry.register(LoopCollector(self._loops))
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
@@ -199,7 +210,7 @@ class PluginApp:
             {
                 "sockets": sockets.ready,
                 "registration": lambda: registration_check(self._connection),
-                "hardware": lambda: hardware_check(self._hardware),
+                "loops": lambda: standing_still(self._loops),
             },
             liveness={"sockets": sockets.alive},
             metrics_path=settings.metrics_path,

@@ -22,9 +22,7 @@ from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
 from kubelet_plugin.endpoint.connection import KubeletConnection
 from kubelet_plugin.endpoint.servers import DRA_THREADS
 from kubelet_plugin.endpoint.sockets import SocketPaths
-from kubelet_plugin.hardware.watch import HardwareWatch
 
-_SCAN_LIMIT_SECONDS = 60.0
 # Each check makes a connection of its own; by default grpc would share one that may outlive a broken listener.
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 
@@ -118,9 +116,3 @@ def registration_check(connection: KubeletConnection) -> str | None:
     if state.registered:
         return None
     return f"the kubelet refused this plugin: {state.refusal}" if state.refusal else "the kubelet has not registered us"
-
-
-def hardware_check(hardware: HardwareWatch) -> str | None:
-    """Readiness: the hardware answers. A node without a usable GPU is served nevertheless, with an empty pool."""
-    seconds = hardware.hanging_for()
-    return f"a hardware reading hangs since {seconds:.0f} s" if seconds > _SCAN_LIMIT_SECONDS else None

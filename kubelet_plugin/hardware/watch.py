@@ -18,10 +18,13 @@ from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import GpuProblem, Reading
 from dra_driver.kube.backoff import Backoff
+from dra_driver.observability.listeners import Listeners
+from dra_driver.observability.loops import Loop
 
 logger = logging.getLogger(__name__)
 
 FAILURES_BEFORE_WITHDRAWAL = 3
+HANGING_SECONDS = 60.0  # a reading that takes longer hangs
 _RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
 
@@ -67,17 +70,22 @@ class HardwareWatch:
         self._backoff = Backoff(retry, max(retry, min(_LONGEST_RETRY_SECONDS, interval or _LONGEST_RETRY_SECONDS)))
         self._clock = clock
         self._wall_clock = wall_clock
-        self._listeners: list[Callable[[], None]] = []
-        self._readers: list[Callable[[], None]] = []
+        self.loop = Loop(
+            "hardware-watch",
+            self._round,
+            limit=HANGING_SECONDS,
+            doing="a reading of the hardware",
+            clock=clock,
+            wall_clock=wall_clock,
+        )
+        self._changed: Listeners[[]] = Listeners("the hardware changed", self.loop.count_error)
+        self._was_read: Listeners[[]] = Listeners("the hardware was read", self.loop.count_error)
         self._soon: float | None = None
         self._state = HardwareState()
         self._failures = 0
         self._reading_since: float | None = None
         self._read_at = 0.0
         self._first = threading.Event()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def state(self) -> HardwareState:
@@ -98,15 +106,15 @@ class HardwareWatch:
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called on the watch's thread when the state changed. It must not block."""
-        self._listeners.append(listener)
+        self._changed.add(listener)
 
     def on_reading(self, listener: Callable[[], None]) -> None:
         """As :meth:`on_change`, but after each reading, also one that says what the one before it said."""
-        self._readers.append(listener)
+        self._was_read.add(listener)
 
     def request_scan(self) -> None:
         """Read again now. Returns at once."""
-        self._wake.set()
+        self.loop.wake()
 
     def request_scan_within(self, seconds: float) -> None:
         """Wait no longer than this for the next reading. For listeners, on the watch's thread."""
@@ -122,20 +130,15 @@ class HardwareWatch:
         return 0.0 if since is None else self._clock() - since
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="hardware-watch", daemon=True)
-        self._thread.start()
+        self.loop.start()
 
     def stop(self, timeout: float = 2.0) -> None:
         """1. End the thread; a reading that hangs is left behind. 2. Shut the hardware library down."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is None:
-            return
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self.loop.stop(timeout):
             logger.warning("a hardware reading still hangs at stop", extra={"seconds": round(self.hanging_for(), 1)})
             return
-        self._thread = None
+        if not self.loop.started:
+            return
         try:
             self._hardware.stop()
         except HardwareError as error:
@@ -152,10 +155,8 @@ class HardwareWatch:
         if state != self._state:
             self._log_change(state)
             self._state = state
-            for listener in self._listeners:
-                listener()
-        for listener in self._readers:
-            listener()
+            self._changed.tell()
+        self._was_read.tell()
         self._first.set()
 
     def _read(self) -> HardwareState:
@@ -167,6 +168,7 @@ class HardwareWatch:
         except Exception as error:
             # Thread boundary: an answer that NVML or the binding should not give must not end the watch.
             logger.exception("the hardware reading broke")
+            self.loop.count_error()
             return self._failed(f"the hardware reading broke: {error!r}; see the plugin's log")
         self._failures = 0
         return HardwareState(True, reading.machine, "", reading.problems)
@@ -192,14 +194,12 @@ class HardwareWatch:
         for problem in state.gpu_problems:
             logger.error("GPU %d cannot be read and is left out: %s", problem.index, problem.message)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            self._soon = None
-            self.scan()
-            if self._state.problem:
-                pause: float | None = self._backoff.next_delay()
-            else:
-                self._backoff.reset()
-                pause = self._interval or None
-            self._wake.wait(pause if self._soon is None else min(self._soon, pause or self._soon))
+    def _round(self) -> float | None:
+        self._soon = None
+        self.scan()
+        if self._state.problem:
+            pause: float | None = self._backoff.next_delay()
+        else:
+            self._backoff.reset()
+            pause = self._interval or None
+        return pause if self._soon is None else min(self._soon, pause or self._soon)

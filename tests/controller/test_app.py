@@ -132,6 +132,22 @@ def test_health_endpoint_says_when_caches_are_filled(world: World, a100: Machine
     assert 'gpu_dra_controller_slice_writes_total{verb="create"} 1.0' in text
     assert 'gpu_dra_reflector_objects{resource="nodes"} 1.0' in text
     assert get(started.http_port, "/metrics")[0] == 404
+    for loop in ("events", "reflector-nodes", "publisher-0"):
+        assert f'gpu_dra_loop_errors_total{{loop="{loop}"}} 0.0' in text
+        assert f'gpu_dra_loop_overdue_seconds{{loop="{loop}"}} 0.0' in text
+
+
+def test_a_controller_whose_work_breaks_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_controller: Controller) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(Controller, "_queue_all", breaks)
+    for election in (None, ELECTION):
+        lost = threading.Event()
+        candidate = Controller(world.api, ControllerOptions(DRIVER, election=election), on_lost=lost.set)
+        candidate.start()
+        assert lost.wait(5)
+        candidate.stop()
 
 
 def test_stop_before_anything_was_listed_is_prompt_and_leaves_no_thread(world: World) -> None:

@@ -91,6 +91,10 @@ def test_from_registration_to_a_container_and_back(lab: NodeLab) -> None:
     metrics = get(address, "/metrics")[1]
     assert f'nvidia_dra_requests_total{{driver="{DRIVER}",operation="prepare"}} 1.0' in metrics
     assert f'nvidia_dra_prepared_devices{{device_type="gpu",driver="{DRIVER}",node="{NODE}"}} 1.0' in metrics
+    loops = ("events", "failure-events", "hardware-watch", "hardware-events", "inventory", "reflector-nodeinventories")
+    for loop in loops:
+        assert f'gpu_dra_loop_errors_total{{loop="{loop}"}} 0.0' in metrics
+        assert f'gpu_dra_loop_overdue_seconds{{loop="{loop}"}} 0.0' in metrics
 
     delete_pod(lab, "p")
     assert cdi_files(lab) == []

@@ -14,6 +14,7 @@ from typing import Protocol
 from dra_driver.devices.policy import MigMode
 from dra_driver.errors import StateError
 from dra_driver.hardware.model import Gpu, Machine
+from dra_driver.observability.listeners import Listeners
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.hardware.watch import HardwareState
 from kubelet_plugin.kinds.mig.foreign import Absence, Sighting, missing, told, unowned
@@ -52,7 +53,7 @@ class PublishedHardware:
         self._entries = entries
         self._rules = rules
         self._refused = refused
-        self._listeners: list[Callable[[], None]] = []
+        self._changed: Listeners[[]] = Listeners("the hardware as it is published changed")
         self._suspects: frozenset[Sighting] | None = None  # None: nothing was judged yet
         self._foreign: frozenset[Sighting] = frozenset()
         self._absent: frozenset[Absence] = frozenset()
@@ -72,7 +73,7 @@ class PublishedHardware:
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called on the watch's thread when something here changed. It must not block."""
-        self._listeners.append(listener)
+        self._changed.add(listener)
 
     def _read(self) -> None:
         raw, before = self._watch.state, (self._state, self._missing)
@@ -90,8 +91,7 @@ class PublishedHardware:
             self._watch.request_scan_within(until)
         self._state = state
         if (self._state, self._missing) != before:
-            for listener in self._listeners:
-                listener()
+            self._changed.tell()
 
     def _judge(self, machine: Machine) -> None:
         try:
