@@ -144,6 +144,7 @@ class PluginApp:
             driver, self._paths, (*service.handlers(), *health.handlers()), registration.handler(), health
         )
         self._connection.on_change(self._check_refusals)
+        self._hardware.on_driver_replaced(give_up)
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._publisher.reflector]))

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine
-from dra_driver.hardware.nvml import GpuProblem, Reading
+from dra_driver.hardware.nvml import DriverReplaced, GpuProblem, Reading
 from dra_driver.kube.backoff import Backoff
 from dra_driver.observability.listeners import Listeners
 from dra_driver.observability.loops import Loop
@@ -80,6 +80,7 @@ class HardwareWatch:
         )
         self._changed: Listeners[[]] = Listeners("the hardware changed", self.loop.count_error)
         self._was_read: Listeners[[]] = Listeners("the hardware was read", self.loop.count_error)
+        self._replaced: Listeners[[str]] = Listeners("the driver was replaced", self.loop.count_error)
         self._soon: float | None = None
         self._state = HardwareState()
         self._failures = 0
@@ -111,6 +112,10 @@ class HardwareWatch:
     def on_reading(self, listener: Callable[[], None]) -> None:
         """As :meth:`on_change`, but after each reading, also one that says what the one before it said."""
         self._was_read.add(listener)
+
+    def on_driver_replaced(self, listener: Callable[[str], None]) -> None:
+        """``listener`` gets a sentence, on the watch's thread, when only a new process can read the hardware."""
+        self._replaced.add(listener)
 
     def request_scan(self) -> None:
         """Read again now. Returns at once."""
@@ -163,6 +168,9 @@ class HardwareWatch:
         try:
             self._hardware.start()
             reading = self._hardware.read()
+        except DriverReplaced as error:
+            self._replaced.tell(str(error))
+            return self._failed(str(error))
         except HardwareError as error:
             return self._failed(str(error))
         except Exception as error:

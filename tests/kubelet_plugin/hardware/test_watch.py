@@ -10,7 +10,7 @@ import pytest
 
 from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine
-from dra_driver.hardware.nvml import Reading
+from dra_driver.hardware.nvml import DriverReplaced, Reading, VersionMismatch
 from dra_driver.observability.loops import standing_still
 from kubelet_plugin.hardware.watch import FAILURES_BEFORE_WITHDRAWAL, HardwareWatch
 from tests.kubelet_plugin.fakes import eventually
@@ -129,6 +129,20 @@ def test_a_hanging_reading_blocks_nobody_and_is_seen(watch: HardwareWatch, hardw
     watch.stop(timeout=0.05)
     assert hardware.stops == 0  # the library is in use
     hardware.hang.set()
+
+
+def test_a_replaced_driver_is_told_and_what_may_end_by_itself_is_not(watch: HardwareWatch, hardware: Hardware) -> None:
+    told: list[str] = []
+    watch.on_driver_replaced(told.append)
+    watch.scan()
+    hardware.read_error = HardwareUnavailable("nvmlDeviceGetCount failed: NVML_ERROR_DRIVER_NOT_LOADED")
+    watch.scan()
+    hardware.read_error = VersionMismatch("nvmlInitWithFlags failed: NVML_ERROR_LIB_RM_VERSION_MISMATCH")
+    watch.scan()
+    assert told == []
+    hardware.read_error = DriverReplaced("the NVIDIA driver was replaced", hint="the process ends")
+    watch.scan()
+    assert told == ["the NVIDIA driver was replaced (the process ends)"]
 
 
 def test_a_reading_that_hangs_for_a_minute_stands_still(hardware: Hardware) -> None:
