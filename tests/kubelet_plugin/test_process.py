@@ -294,7 +294,8 @@ def test_a_signal_shows_what_every_thread_does(lab: NodeLab) -> None:
     plugin = lab.plugin()
     lab.wait_ready()
     plugin.process.send_signal(signal.SIGUSR2)
-    eventually(lambda: "hardware/watch.py" in plugin.output())
+    eventually(lambda: "observability/loops.py" in plugin.output())
+    assert "kubelet_plugin/main.py" in plugin.output()
     assert plugin.running
 
 
