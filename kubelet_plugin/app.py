@@ -45,6 +45,7 @@ from kubelet_plugin.endpoint.registration import RegistrationService
 from kubelet_plugin.endpoint.self_check import SocketCheck, registration_check
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
+from kubelet_plugin.hardware.driver_change import DriverChange
 from kubelet_plugin.hardware.events import HardwareEvents
 from kubelet_plugin.hardware.setup import build_edits, build_hardware, build_mig, read_boot_id
 from kubelet_plugin.hardware.watch import HardwareWatch
@@ -115,6 +116,7 @@ class PluginApp:
             rules=rules,
             listener=EngineListener(registry, self._events, self._failure_events, node_ref),
         )
+        self._driver_change = DriverChange(self._hardware, self._engine.put_right)
         published = PublishedHardware(self._hardware, self._engine.entries, rules, mig.refused)
         self._layouts = LayoutApplier(
             spec.mig, rules, self._hardware, mig.hardware, self._engine, LayoutEvents(self._events, node_ref)
@@ -156,6 +158,7 @@ class PluginApp:
             self._publisher.loop,
             self._publisher.reflector.loop,
             self._layouts.loop,
+            self._driver_change.loop,
         )
         registry.register(LoopCollector(self._loops))
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
@@ -178,8 +181,11 @@ class PluginApp:
             self._publisher.start()
             stack.callback(self._publisher.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
+            driver = self._driver_change.version()  # before the engine looks at its claims
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
+            self._driver_change.start(done_for=driver)
+            stack.callback(self._driver_change.stop)
             logger.info("state of earlier processes", extra={"recovered": recovered})
             self._layouts.start()
             stack.callback(self._layouts.stop)

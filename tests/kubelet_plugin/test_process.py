@@ -341,6 +341,22 @@ def test_a_replaced_driver_ends_the_process_and_the_next_one_serves_it(lab: Node
     assert again.running
 
 
+def test_prepared_claims_follow_a_driver_that_comes_after_the_plugin(lab: NodeLab) -> None:
+    new = "590.44.01"
+    plugin = lab.plugin()
+    lab.wait_ready()
+    run_pod(lab, "p")
+    plugin.kill()
+    replace_driver(lab.state, libraries=None, module=None)
+    again = lab.plugin()
+    eventually(lambda: lab.condition("HardwareReady").get("status") == "False", timeout=20)
+    assert lab.kubelet.wait_for_plugin(DRIVER, timeout=20)
+    replace_driver(lab.state, libraries=new, module=new)
+    eventually(lambda: library_mounts(lab) == {new}, timeout=20)
+    assert lab.cluster.phase("p") == "Running"
+    assert again.running
+
+
 def test_a_plugin_that_starts_between_the_parts_of_an_update_waits_and_does_not_end_in_a_circle(lab: NodeLab) -> None:
     old, new = "580.105.08", "590.44.01"
     replace_driver(lab.state, libraries=new, module=old)
