@@ -164,7 +164,7 @@ class PluginApp:
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
-        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. MIG layouts. 6. Sockets. 7. HTTP.
+        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine, driver changes. 5. MIG layouts. 6. Sockets. 7. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -197,8 +197,8 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Engine. 5. Inventory.
-        6. Hardware. 7. Events.
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Driver changes, engine.
+        5. Inventory. 6. Hardware. 7. Events.
         """
         self._stack.close()
 
