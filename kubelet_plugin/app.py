@@ -33,7 +33,7 @@ from dra_driver.hardware.nvml import GpuEvents
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
-from dra_driver.observability.events import EventRecorder, ObjectRef
+from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
 from dra_driver.observability.loops import standing_still
 from dra_driver.observability.metrics import LoopCollector, ReflectorCollector, new_registry
 from dra_driver.version import __version__
@@ -104,7 +104,7 @@ class PluginApp:
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         rules = Rules(node, boot_id, device_policy(spec).mig)
         mig = build_mig(spec)
-        node_ref = ObjectRef("v1", "Node", node)
+        self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._engine = PrepareEngine(
             api=api,
             driver_name=driver,
@@ -146,7 +146,7 @@ class PluginApp:
             driver, self._paths, (*service.handlers(), *health.handlers()), registration.handler(), health
         )
         self._connection.on_change(self._check_refusals)
-        self._hardware.on_driver_replaced(give_up)
+        self._hardware.on_driver_replaced(self._driver_replaced)
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._publisher.reflector]))
@@ -227,6 +227,10 @@ class PluginApp:
         state = self._connection.state
         if state.refusals >= REFUSALS_BEFORE_EXIT:
             self._give_up(f"the kubelet refused this plugin {state.refusals} times: {state.refusal}")
+
+    def _driver_replaced(self, reason: str) -> None:
+        self._events.event(self._node_ref, EventKind.NORMAL, "DriverReplaced", reason)
+        self._give_up(reason)
 
     def _prepared_devices(self) -> Mapping[str, int]:
         try:

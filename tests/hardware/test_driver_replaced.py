@@ -15,7 +15,7 @@ from dra_driver.hardware.nvml import DriverReplaced, NvmlCallError, NvmlHardware
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.nvml.replaced import LibraryFile, explain, library_file
 from dra_driver.hardware.sysfs import Sysfs
-from dra_driver.simulation.hardware import host_root, install
+from dra_driver.simulation.hardware import faults, host_root, install
 from dra_driver.simulation.hardware.driver import replace_driver
 from tests.simulated_node import Node, NodeMaker
 
@@ -132,6 +132,22 @@ def test_a_process_that_starts_without_a_library_takes_the_one_that_comes(node: 
     replace_driver(node.state_file, libraries=NEW, module=NEW)
     assert trouble(hardware) is None
     hardware.stop()
+
+
+def test_gpus_that_are_all_lost_with_their_module_are_a_replaced_driver(node: Node) -> None:
+    module = OLD
+    install(node.state_file)
+    hardware = NvmlHardware(driver_root=node.root, topology=Sysfs(node.root), module_version=lambda: module)
+    assert trouble(hardware) is None
+    for index in range(4):
+        faults.lose_gpu(node.state_file, index)
+    assert trouble(hardware) is None, "of the same driver: each GPU is a problem of its own"
+    module = NEW
+    link = node.root / FOLDER / "libnvidia-ml.so.1"
+    (link.parent / f"libnvidia-ml.so.{NEW}").touch()
+    link.unlink()
+    link.symlink_to(f"libnvidia-ml.so.{NEW}")
+    assert isinstance(trouble(hardware), DriverReplaced)
 
 
 def test_a_driver_that_is_mounted_anew_is_found_past_our_mount_of_the_old_one(node: Node, tmp_path: Path) -> None:

@@ -328,6 +328,8 @@ def test_a_replaced_driver_ends_the_process_and_the_next_one_serves_it(lab: Node
     )
     assert sentence in plugin.output()
     assert "Traceback" not in plugin.output()
+    event = lab.events("DriverReplaced")[0]
+    assert (event["type"], event["involvedObject"]["kind"]) == ("Normal", "Node")
 
     again = lab.plugin()
     eventually(lambda: lab.condition("HardwareReady").get("status") == "True", timeout=20)

@@ -18,7 +18,7 @@ from dra_driver.hardware.kernel_module import module_version as module_version_o
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.hardware.nvml.binding import INIT_FLAG_NO_GPUS, call, query
 from dra_driver.hardware.nvml.board import Board, read_board
-from dra_driver.hardware.nvml.errors import NvmlCallError
+from dra_driver.hardware.nvml.errors import DriverReplaced, NvmlCallError
 from dra_driver.hardware.nvml.gpu import PciTopology, read_gpu
 from dra_driver.hardware.nvml.library import find_library, load_driver_library, loaded_library
 from dra_driver.hardware.nvml.replaced import LibraryFile, explain, library_file
@@ -113,12 +113,18 @@ class NvmlHardware:
     def read(self) -> Reading:
         """Read everything anew. HardwareError when not even the list of GPUs can be had."""
         try:
-            return self._read()
+            reading = self._read()
         except HardwareError as error:
             said = self._explained(error)
             if said is error:
                 raise
             raise said from error
+        if reading.problems and not reading.machine.gpus:
+            # Perhaps every GPU is lost because its kernel module was taken away under this process.
+            said = self._explained(HardwareUnavailable(reading.problems[0].message))
+            if isinstance(said, DriverReplaced):
+                raise said
+        return reading
 
     def _read(self) -> Reading:
         gpus: list[Gpu] = []
