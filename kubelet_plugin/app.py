@@ -184,7 +184,7 @@ class PluginApp:
             driver = self._driver_change.version()  # before the engine looks at its claims
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
-            self._driver_change.start(done_for=driver)
+            self._driver_change.start(done_for=None if recovered.failed else driver)
             stack.callback(self._driver_change.stop)
             logger.info("state of earlier processes", extra={"recovered": recovered})
             self._layouts.start()

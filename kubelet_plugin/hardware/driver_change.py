@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dra_driver.errors import DriverError
+from dra_driver.kube.backoff import Backoff
 from dra_driver.observability.loops import Loop
 from kubelet_plugin.hardware.watch import HardwareState
 
 logger = logging.getLogger(__name__)
 
-_AGAIN_SECONDS = 5.0
+_AGAIN_SECONDS, _LONGEST_AGAIN_SECONDS = 5.0, 300.0
 _LIMIT_SECONDS = 120.0  # the claims of one node, one file each, and the locks of their GPUs
 
 
@@ -31,13 +32,13 @@ class Watch(Protocol):
 class DriverChange:
     """One thread, ``driver-change``, between start and stop.
 
-    ``put_right`` does what is not done of prepared claims; False when some of them have to wait.
+    ``put_right`` does what is not done of prepared claims; False when it cannot be done of some of them yet.
     """
 
     def __init__(self, watch: Watch, put_right: Callable[[], bool], *, again: float = _AGAIN_SECONDS) -> None:
         self._watch = watch
         self._put_right = put_right
-        self._again = again
+        self._pauses = Backoff(again, max(again, _LONGEST_AGAIN_SECONDS))
         self._done_for: str | None = None
         self.loop = Loop(
             "driver-change",
@@ -54,7 +55,7 @@ class DriverChange:
         return None if state.problem or state.machine is None else state.machine.driver_version
 
     def start(self, done_for: str | None) -> None:
-        """``done_for``: the driver for which all claims were looked at already."""
+        """``done_for``: the driver for which all claims were put right already."""
         self._done_for = done_for
         self.loop.start()
 
@@ -69,6 +70,7 @@ class DriverChange:
         settled = self._put_right()
         logger.info("prepared claims follow the driver", extra={"driver": version, "settled": settled})
         if not settled:
-            return self._again
+            return self._pauses.next_delay()
+        self._pauses.reset()
         self._done_for = version
         return None

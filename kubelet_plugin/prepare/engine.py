@@ -135,11 +135,12 @@ class PrepareEngine:
         return recovered
 
     def put_right(self) -> bool:
-        """Do what is not done of claims that nobody works on; False when some have to wait. Raises ``StateError``.
+        """Do what is not done of claims that nobody works on; False when some cannot be yet. Raises ``StateError``.
 
         What a claim needs may change while it is prepared: its CDI file names files of the driver.
         """
-        return not self._recovery.claims(self._checkpoint.entries(), self._start_lock_seconds).postponed
+        done = self._recovery.claims(self._checkpoint.entries(), self._start_lock_seconds)
+        return not done.postponed and not done.failed
 
     def _recover_later(self, uids: Sequence[str]) -> None:
         while uids and not self._stopping.wait(self._postponed_pause):
