@@ -23,7 +23,8 @@ from dra_driver.kube.interface import KubeApi, Obj
 from dra_driver.kube.workqueue import Workers, WorkQueue
 from dra_driver.observability.endpoint import HttpEndpoint
 from dra_driver.observability.events import EventRecorder
-from dra_driver.observability.metrics import QueueCollector, ReflectorCollector, new_registry
+from dra_driver.observability.loops import Loop, standing_still
+from dra_driver.observability.metrics import LoopCollector, QueueCollector, ReflectorCollector, new_registry
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Controller:
     """Everything between start and stop."""
 
     def __init__(self, api: KubeApi, options: ControllerOptions, *, on_lost: Callable[[], None] = lambda: None) -> None:
-        """``on_lost`` is called once when the lease was lost; the process should then end."""
+        """``on_lost`` is called once when it leads no more; the process should then end."""
         self._on_lost = on_lost
         self._options = options
         self._registry = new_registry("controller")
@@ -90,6 +91,7 @@ class Controller:
         self.metrics.leader.set_function(lambda: float(self.is_leading()))
         self._elector = self._make_elector(api, options.election)
         self._leader: threading.Thread | None = None
+        self._registry.register(LoopCollector(self._loops()))
         self._endpoint = self._make_endpoint()
 
     @property
@@ -107,7 +109,7 @@ class Controller:
         if self._elector:
             self._elector.start()
         else:
-            self._leader = threading.Thread(target=self._lead, args=(self._stopping,), name="leader", daemon=True)
+            self._leader = threading.Thread(target=self._lead_alone, name="leader", daemon=True)
             self._leader.start()
 
     def stop(self) -> None:
@@ -149,6 +151,14 @@ class Controller:
         stop.wait()
         self._workers.stop(_STOP_SECONDS)
 
+    def _lead_alone(self) -> None:
+        try:
+            self._lead(self._stopping)
+        except Exception:
+            # As where a Lease is lost: the process ends and is started again.
+            logger.exception("the leader's work broke")
+            self._lost()
+
     def _lost(self) -> None:
         if not self._stopping.is_set():
             self._on_lost()
@@ -162,6 +172,15 @@ class Controller:
         self._queue.add(pool)
 
     # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _loops(self) -> tuple[Loop, ...]:
+        reflectors = (reflector.loop for reflector in self.inputs.reflectors)
+        return (
+            self._events.loop,
+            *reflectors,
+            *self._workers.loops,
+            *(self._elector.loops if self._elector else ()),
+        )
 
     def _make_elector(self, api: KubeApi, election: Election | None) -> LeaderElector | None:
         if election is None:
@@ -184,6 +203,6 @@ class Controller:
         return HttpEndpoint(
             self._options.http_endpoint,
             self._registry,
-            {"caches": self.ready_problem},
+            {"caches": self.ready_problem, "loops": lambda: standing_still(self._loops())},
             metrics_path=self._options.metrics_path,
         )

@@ -1,6 +1,6 @@
 """The command gpu-dra-controller: parse, build, run until told to stop, return an exit code.
 
-0: stopped by SIGTERM or SIGINT. 1: the lease was lost, or something outside failed. 2: wrong flags or configuration.
+0: stopped by SIGTERM or SIGINT. 1: it leads no more, or something outside failed. 2: wrong flags or configuration.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dra_driver.version import __version__
 
 logger = logging.getLogger(__name__)
 
-_LOST = "the lease was lost; another controller may lead"
+_LOST = "it leads no more, the log says why; another controller may lead"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,8 +33,9 @@ from dra_driver.hardware.nvml import GpuEvents, MigControl
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
-from dra_driver.observability.events import EventRecorder, ObjectRef
-from dra_driver.observability.metrics import ReflectorCollector, new_registry
+from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
+from dra_driver.observability.loops import standing_still
+from dra_driver.observability.metrics import LoopCollector, ReflectorCollector, new_registry
 from dra_driver.version import __version__
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.endpoint import dra_service
@@ -45,6 +46,7 @@ from kubelet_plugin.endpoint.registration import RegistrationService
 from kubelet_plugin.endpoint.self_check import SocketCheck, hardware_check, registration_check
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
+from kubelet_plugin.hardware.driver_change import DriverChange
 from kubelet_plugin.hardware.events import HardwareEvents
 from kubelet_plugin.hardware.setup import (
     build_capabilities,
@@ -115,7 +117,7 @@ class PluginApp:
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
         mig, refused = MigControl(), RefusedPlacements()
         kinds = build_kinds(NodeTools(policy, edits, mig, build_capabilities(spec), refused))
-        node_ref = ObjectRef("v1", "Node", node)
+        self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
         self._engine = PrepareEngine(
             api=api,
@@ -128,6 +130,7 @@ class PluginApp:
             policy=policy,
             listener=EngineListener(registry, self._events, self._failure_events, node_ref),
         )
+        self._driver_change = DriverChange(self._hardware, self._engine.put_right)
         judged = JudgedHardware(self._hardware, self._engine.entries, policy, refused)
         missing = MissingDevices(self._hardware, self._engine.entries, kinds, boot_id)
         self._layouts = LayoutApplier(
@@ -160,13 +163,25 @@ class PluginApp:
             driver, self._paths, (*service.handlers(), *health.handlers()), registration.handler(), health
         )
         self._connection.on_change(self._check_refusals)
+        self._hardware.on_driver_replaced(self._driver_replaced)
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._inventory.reflector]))
+        self._loops = (
+            self._events.loop,
+            self._failure_events.loop,
+            self._hardware.loop,
+            self._hardware_events.loop,
+            self._inventory.loop,
+            self._inventory.reflector.loop,
+            self._layouts.loop,
+            self._driver_change.loop,
+        )
+        registry.register(LoopCollector(self._loops))
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
-        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. MIG layouts. 6. Sockets. 7. HTTP.
+        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine, driver changes. 5. MIG layouts. 6. Sockets. 7. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -183,8 +198,11 @@ class PluginApp:
             self._inventory.start()
             stack.callback(self._inventory.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
+            driver = self._driver_change.version()  # before the engine looks at its claims
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
+            self._driver_change.start(done_for=None if recovered.failed else driver)
+            stack.callback(self._driver_change.stop)
             logger.info("state of earlier processes", extra={"recovered": recovered})
             self._layouts.start()
             stack.callback(self._layouts.stop)
@@ -196,8 +214,8 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Engine. 5. Inventory.
-        6. Hardware. 7. Events.
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Driver changes, engine.
+        5. Inventory. 6. Hardware. 7. Events.
         """
         self._stack.close()
 
@@ -213,6 +231,7 @@ class PluginApp:
                 "sockets": sockets.ready,
                 "registration": lambda: registration_check(self._connection),
                 "hardware": lambda: hardware_check(self._hardware),
+                "loops": lambda: standing_still(self._loops),
             },
             liveness={"sockets": sockets.alive},
             metrics_path=settings.metrics_path,
@@ -222,6 +241,10 @@ class PluginApp:
         state = self._connection.state
         if state.refusals >= REFUSALS_BEFORE_EXIT:
             self._give_up(f"the kubelet refused this plugin {state.refusals} times: {state.refusal}")
+
+    def _driver_replaced(self, reason: str) -> None:
+        self._events.event(self._node_ref, EventKind.NORMAL, "DriverReplaced", reason)
+        self._give_up(reason)
 
     def _prepared_devices(self) -> Mapping[str, int]:
         try:

@@ -1,7 +1,8 @@
 """gpu-dra-kubelet-plugin: reads the configuration, builds the plugin, runs it until a signal, returns an exit code.
 
-0: ended as asked (SIGTERM, SIGINT). 1: could not start, or the kubelet refused the plugin for good. 2: the
-configuration is wrong. SIGUSR2 writes the stacks of all threads to standard error.
+0: ended as asked (SIGTERM, SIGINT). 1: could not start, the kubelet refused the plugin for good, or the NVIDIA driver
+was replaced and needs a new process. 2: the configuration is wrong. SIGUSR2 writes the stacks of all threads to
+standard error.
 """
 
 from __future__ import annotations

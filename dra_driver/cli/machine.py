@@ -1,4 +1,4 @@
-"""``gpu-dra machine``: the machines that can be simulated, listed, shown, and made into a simulated node's files.
+"""``gpu-dra machine``: machines that can be simulated: listed, shown, made into a node's files, their driver replaced.
 
 Tables for people at a terminal; when the output is piped, plain columns without colours or borders, or JSON.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from dra_driver.errors import DriverError
 from dra_driver.simulation.hardware.description import (
@@ -22,11 +23,14 @@ from dra_driver.simulation.hardware.description import (
     load_machine,
     recorded_machines,
 )
-from dra_driver.simulation.hardware.node_folder import make_node
+from dra_driver.simulation.hardware.driver import replace_driver
+from dra_driver.simulation.hardware.node_folder import STATE_FILE, make_node
 
 app = typer.Typer(help="Machines that can be simulated.", no_args_is_help=True)
 
 Row = Sequence[str]
+
+_NONE = "none"
 
 
 @app.command("list")
@@ -98,6 +102,30 @@ def create_machine(
         typer.echo(f"gpu-dra machine create: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(made.sentence())
+
+
+@app.command("driver")
+def replace_machine_driver(
+    folder: Annotated[Path, typer.Option(help="The node's folder, made by create.", show_default=False)],
+    libraries: Annotated[
+        str, typer.Option(metavar="VERSION", help="Of the driver's files; none takes them away.", show_default=False)
+    ],
+    module: Annotated[
+        str, typer.Option(metavar="VERSION", help="Of the loaded kernel module; none unloads it.", show_default=False)
+    ],
+) -> None:
+    """Put another driver version on a simulated node, also while it is in use.
+
+    Give both the same version for an update that is done, different ones for what lies in between.
+    """
+    versions = [None if given == _NONE else given for given in (libraries, module)]
+    try:
+        done = replace_driver(folder / STATE_FILE, libraries=versions[0], module=versions[1])
+    except (DriverError, OSError, ValidationError) as error:
+        said = "a driver version looks like 580.105.08" if isinstance(error, ValidationError) else str(error)
+        typer.echo(f"gpu-dra machine driver: {said}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(done.sentence())
 
 
 def _summary(description: MachineDescription) -> Row:

@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from dra_driver.kube.backoff import Backoff
 from dra_driver.kube.interface import LEASES, AlreadyExists, ApiError, Conflict, KubeApi, NotFound, Obj
+from dra_driver.observability.loops import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ T = TypeVar("T")
 
 _CALL_SECONDS = 5.0
 _STOP_SECONDS = 12.0
+_LIMIT_SECONDS = 15.0  # one round is one call, which ends after _CALL_SECONDS whatever the API server does
 # Calls that never returned, beside the present one. More would only pile up threads.
 _MAX_HANGING = 3
 
@@ -78,30 +81,45 @@ class LeaderElector:
         self._wall_clock = wall_clock
         self._calls = _BoundedCalls()
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
         self._ended = threading.Event()  # leadership ended; what on_started waits on
         self._started_leading = False
         self._renewed_at = 0.0  # when the last successful write began
         self._lease: Obj | None = None  # as last written by us
         self._observed: tuple[str, str] | None = None  # (uid, resourceVersion) of another's lease
         self._observed_at = 0.0
-        self._threads: list[threading.Thread] = []
+        self._election = Loop(
+            "leader-election",
+            self._round,
+            limit=_LIMIT_SECONDS,
+            doing=f"renewing lease {namespace}/{name}",
+            retry=Backoff(retry_period, retry_period),
+        )
+        self._watchdog = Loop(
+            "leader-watchdog",
+            self._watch_deadline,
+            limit=_LIMIT_SECONDS,
+            doing=f"watching the deadline of lease {namespace}/{name}",
+            retry=Backoff(retry_period, retry_period),
+        )
+        self._leader: threading.Thread | None = None
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        return self._election, self._watchdog
 
     def start(self) -> None:
-        self._spawn("leader-election", self._run)
+        self._election.start()
 
     def stop(self) -> None:
         """1. stop trying; 2. end leadership (``on_stopped``); 3. release the lease, so that another leads at once.
 
         While ``on_started`` still runs the lease is not released: the next leader waits for it to run out.
         """
-        self._stopping.set()
+        self._election.request_stop()
         self._end_leadership("stopped")
         give_up = time.monotonic() + self._stop_seconds
-        others = [thread for thread in self._threads if thread is not threading.current_thread()]
-        for thread in others:
-            thread.join(max(0.0, give_up - time.monotonic()))
-        if any(thread.is_alive() for thread in others):
+        ended = [loop.join(max(0.0, give_up - time.monotonic())) for loop in self.loops]
+        if not all((*ended, self._leader_left(max(0.0, give_up - time.monotonic())))):
             logger.warning("lease %s/%s is not released: its holder still works", self._namespace, self._name)
             return
         self._release()
@@ -125,22 +143,24 @@ class LeaderElector:
 
     # -- acquiring and renewing -------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping.is_set() and not self._ended.is_set():
-            began = self._clock()
-            if self._leads():
-                left = self._renewed_at + self._renew_deadline - began
-                if left <= 0:
-                    self._end_leadership("the renew deadline passed")
-                    return
-                limit = min(_CALL_SECONDS, left)
-            else:
-                limit = _CALL_SECONDS
-            if self._attempt(limit, began):
-                self._begin_leadership()
-            # Candidates that lost the same leader should not knock at the same moment.
-            spread = 0.0 if self._leads() else 0.2 * random.random()  # noqa: S311 - no secret
-            self._stopping.wait(self._retry_period * (1 + spread))
+    def _round(self) -> float | None:
+        if self._ended.is_set():
+            self._election.request_stop()
+            return None
+        began = self._clock()
+        if self._leads():
+            left = self._renewed_at + self._renew_deadline - began
+            if left <= 0:
+                self._end_leadership("the renew deadline passed")
+                return 0.0
+            limit = min(_CALL_SECONDS, left)
+        else:
+            limit = _CALL_SECONDS
+        if self._attempt(limit, began):
+            self._begin_leadership()
+        # Candidates that lost the same leader should not knock at the same moment.
+        spread = 0.0 if self._leads() else 0.2 * random.random()  # noqa: S311 - no secret
+        return self._retry_period * (1 + spread)
 
     def _attempt(self, limit: float, began: float) -> bool:
         """One try to acquire or renew within ``limit`` seconds; True when the lease is ours from ``began`` on."""
@@ -247,34 +267,51 @@ class LeaderElector:
 
     def _begin_leadership(self) -> None:
         with self._lock:
-            if self._started_leading or self._ended.is_set() or self._stopping.is_set():
+            if self._started_leading or self._ended.is_set() or self._election.stopping:
                 return
             self._started_leading = True
         logger.info("leading", extra={"identity": self._identity})
-        self._spawn("leader-watchdog", self._watch_deadline)
-        self._spawn("leader", lambda: self._on_started(self._ended))
+        self._watchdog.start()
+        self._leader = threading.Thread(target=self._lead, name="leader", daemon=True)
+        self._leader.start()
 
-    def _watch_deadline(self) -> None:
-        while not self._ended.is_set():
-            with self._lock:
-                left = self._renewed_at + self._renew_deadline - self._clock()
-            if left <= 0:
-                self._end_leadership("the renew deadline passed")
-                return
-            self._ended.wait(left)
+    def _lead(self) -> None:
+        try:
+            self._on_started(self._ended)
+        except Exception:
+            # A lease that is renewed by a process without its work would keep all others from it.
+            logger.exception("the leader's work broke")
+            self._end_leadership("the leader's work broke")
+
+    def _leader_left(self, timeout: float) -> bool:
+        """Whether ``on_started`` has ended within ``timeout`` seconds, or is what asks."""
+        leader = self._leader
+        if leader is None or leader is threading.current_thread():
+            return True
+        leader.join(timeout)
+        return not leader.is_alive()
+
+    def _watch_deadline(self) -> float | None:
+        with self._lock:
+            left = self._renewed_at + self._renew_deadline - self._clock()
+        if left > 0:
+            return left
+        self._end_leadership("the renew deadline passed")
+        return None
 
     def _end_leadership(self, why: str) -> None:
         with self._lock:
             if not self._leads():
                 return
             self._ended.set()
-        logger.log(logging.INFO if self._stopping.is_set() else logging.ERROR, "no longer leading: %s", why)
-        self._on_stopped()
-
-    def _spawn(self, name: str, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._watchdog.request_stop()
+        self._election.wake()
+        logger.log(logging.INFO if self._election.stopping else logging.ERROR, "no longer leading: %s", why)
+        try:
+            self._on_stopped()
+        except Exception:
+            # The callback is another component's code, and whoever noticed the end has more to do.
+            logger.exception("telling that leadership ended failed")
 
     def _duration(self) -> int:
         # Whole seconds, rounded up: the others must not take the lease before we take it for lost.

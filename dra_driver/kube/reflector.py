@@ -18,6 +18,7 @@ from typing import Any
 from dra_driver.kube.backoff import Backoff
 from dra_driver.kube.cache import IndexFunction, Store, key_of, same_version
 from dra_driver.kube.interface import ApiError, EventType, Expired, KubeApi, Obj, Resource, WatchEvent
+from dra_driver.observability.loops import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ WATCH_SECONDS = 290
 # A watch that ends sooner than this is a failure, however politely it ended.
 _SHORT_WATCH_SECONDS = 1.0
 _PAGE_SIZE = 500
+# Beyond the time that a silent watch may take. A KubeApi over a network gives up sooner.
+_LIMIT_SECONDS = 60.0
 
 
 class Reflector:
@@ -72,10 +75,14 @@ class Reflector:
         self.failures = 0
         self._last_heard = -math.inf
         self._version = ""  # the resourceVersion to watch from; empty means list first
-        self._stopping = threading.Event()
         self._open_lock = threading.Lock()
         self._open_watch: object | None = None
-        self._thread: threading.Thread | None = None
+        self.loop = Loop(
+            f"reflector-{self.name}",
+            self._round,
+            limit=watch_seconds + _LIMIT_SECONDS,
+            doing=f"a list and watch of {self.name}",
+        )
 
     @property
     def name(self) -> str:
@@ -89,24 +96,18 @@ class Reflector:
         return self._clock() - self._last_heard
 
     def start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"reflector-{self.name}", daemon=True)
-            self._thread.start()
+        self.loop.start()
 
     def stop(self, timeout: float = 2.0) -> None:
         """1. end the thread's waits; 2. close the watch it reads; 3. join it, for at most ``timeout`` seconds."""
-        if self._thread is None:
-            return
-        self._stopping.set()
+        self.loop.request_stop()
         with self._open_lock:
             # The Protocol promises close() only "where it has one"; without it the thread ends with the next event.
             close = getattr(self._open_watch, "close", None)
         if close is not None:
             close()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            logger.warning("%s still reads %.1f s after stop", self._thread.name, timeout)
-        self._thread = None
+        if not self.loop.join(timeout):
+            logger.warning("%s still reads %.1f s after stop", self.loop.name, timeout)
 
     def wait_for_sync(self, timeout: float | None = None) -> bool:
         """Wait until the first list is in the store and its callbacks were made."""
@@ -114,15 +115,12 @@ class Reflector:
 
     # -- the reflector's thread -------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            began = self._clock()
-            ended_well = self._session()
-            lasted = self._clock() - began
-            self._backoff.ran_for(lasted)
-            if self._stopping.is_set() or (ended_well and lasted >= _SHORT_WATCH_SECONDS):
-                continue
-            self._stopping.wait(self._backoff.next_delay())
+    def _round(self) -> float:
+        began = self._clock()
+        ended_well = self._session()
+        lasted = self._clock() - began
+        self._backoff.ran_for(lasted)
+        return 0.0 if ended_well and lasted >= _SHORT_WATCH_SECONDS else self._backoff.next_delay()
 
     def _session(self) -> bool:
         """List if needed, then watch until the watch ends. True when it ended as watches do."""
@@ -136,7 +134,7 @@ class Reflector:
             self._version = ""
             return False
         except ApiError as error:
-            if self._stopping.is_set():
+            if self.loop.stopping:
                 return False
             self.failures += 1
             logger.warning("%s: list or watch failed, trying again: %s", self.name, error)
@@ -145,9 +143,10 @@ class Reflector:
                 self._version = ""
             return False
         except Exception:
-            # Thread boundary: an answer that breaks us must not end the thread; a fresh list mends the store.
+            # An answer that breaks us; a fresh list mends the store.
             self.failures += 1
             logger.exception("%s: unexpected answer, listing again", self.name)
+            self.loop.count_error()
             self._version = ""
             return False
         return True
@@ -165,11 +164,12 @@ class Reflector:
                 continue_token=token,
             )
             self._last_heard = self._clock()
+            self.loop.beat()
             objects.extend(self._usable(page.items))
             token = page.continue_token
-            if not token or self._stopping.is_set():
+            if not token or self.loop.stopping:
                 break
-        if self._stopping.is_set():
+        if self.loop.stopping:
             return
         self.relists += 1
         changes = self.store.replace(objects)
@@ -179,7 +179,7 @@ class Reflector:
         self.has_synced.set()
 
     def _watch(self) -> None:
-        if self._stopping.is_set():
+        if self.loop.stopping:
             return
         manager = self._api.watch(
             self._resource,
@@ -194,7 +194,7 @@ class Reflector:
                 self._open_watch = manager
             try:
                 # stop() either saw the open watch and closed it, or set the flag before this look at it.
-                if not self._stopping.is_set():
+                if not self.loop.stopping:
                     self._follow(events)
             finally:
                 with self._open_lock:
@@ -202,9 +202,10 @@ class Reflector:
 
     def _follow(self, events: Iterator[WatchEvent]) -> None:
         for event in events:
-            if self._stopping.is_set():
+            if self.loop.stopping:
                 return
             self._last_heard = self._clock()
+            self.loop.beat()
             self._apply(event)
 
     def _apply(self, event: WatchEvent) -> None:
@@ -246,6 +247,7 @@ class Reflector:
         except Exception:
             # The callback is another component's code; its fault must not stop this cache.
             logger.exception("%s: a change callback failed", self.name)
+            self.loop.count_error()
 
 
 def _version_of(obj: Any) -> str:

@@ -18,10 +18,13 @@ from typing import Generic, TypeVar
 from dra_driver.kube.backoff import TokenBucket
 from dra_driver.kube.interface import ApiError
 from dra_driver.observability.logs import operation
+from dra_driver.observability.loops import Loop
 
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
+
+_LIMIT_SECONDS = 300.0  # for one key: some requests, each with its own time limit
 
 
 class WorkQueue(Generic[K]):
@@ -173,45 +176,44 @@ class Workers(Generic[K]):
     def __init__(self, queue: WorkQueue[K], handler: Callable[[K], float | None], *, count: int, name: str) -> None:
         self._queue = queue
         self._handler = handler
-        self._count = count
-        self._name = name
-        self._threads: list[threading.Thread] = []
+        self.loops = tuple(self._loop(f"{name}-{number}") for number in range(count))
 
     def start(self) -> None:
-        self._threads = [
-            threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True)
-            for number in range(self._count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        for loop in self.loops:
+            loop.start()
 
     def stop(self, timeout: float = 10.0) -> None:
         """1. shut the queue down; 2. let the threads finish what is ready; 3. give up after ``timeout`` seconds."""
         self._queue.shut_down()
         give_up = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, give_up - time.monotonic()))
-            if thread.is_alive():
-                logger.warning("%s still works after %.0f s of stopping", thread.name, timeout)
-        self._threads = []
+        for loop in self.loops:
+            if not loop.join(max(0.0, give_up - time.monotonic())):
+                logger.warning("%s still works after %.0f s of stopping", loop.name, timeout)
 
-    def _run(self) -> None:
-        while True:
+    def _loop(self, name: str) -> Loop:
+        loop = Loop(name, lambda: self._round(loop), limit=_LIMIT_SECONDS, doing="work on a key")
+        return loop
+
+    def _round(self, loop: Loop) -> float:
+        with loop.idle():
             key = self._queue.get()
-            if key is None:
-                return
-            try:
-                with operation():
-                    again = self._handler(key)
-                self._queue.forget(key)
-                if again is not None:
-                    self._queue.add_after(key, again)
-            except ApiError as error:
-                logger.warning("work on %s failed, trying again: %s", key, error, extra={"queue": self._queue.name})
-                self._queue.add_rate_limited(key)
-            except Exception:
-                # Thread boundary: whatever one key does, it is tried again and the others go on.
-                logger.exception("work on %s failed", key, extra={"queue": self._queue.name})
-                self._queue.add_rate_limited(key)
-            finally:
-                self._queue.done(key)
+        if key is None:
+            loop.request_stop()
+            return 0.0
+        try:
+            with operation():
+                again = self._handler(key)
+            self._queue.forget(key)
+            if again is not None:
+                self._queue.add_after(key, again)
+        except ApiError as error:
+            logger.warning("work on %s failed, trying again: %s", key, error, extra={"queue": self._queue.name})
+            self._queue.add_rate_limited(key)
+        except Exception:
+            # Whatever one key does, it is tried again and the others go on.
+            logger.exception("work on %s failed", key, extra={"queue": self._queue.name})
+            loop.count_error()
+            self._queue.add_rate_limited(key)
+        finally:
+            self._queue.done(key)
+        return 0.0

@@ -12,7 +12,6 @@ import heapq
 import logging
 import queue
 import secrets
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from enum import StrEnum
 
 from dra_driver.kube.backoff import TokenBucket
 from dra_driver.kube.interface import EVENTS, AlreadyExists, ApiError, KubeApi, NotFound, Obj
+from dra_driver.observability.loops import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ _REASON_LIMIT = 128
 _REMEMBERED = 4096
 _OBJECT_BURST = 25
 _OBJECT_RATE = 1 / 300
+_LIMIT_SECONDS = 60.0  # for one Event: a request with its own time limit
 
 
 class EventKind(StrEnum):
@@ -100,37 +101,25 @@ class EventRecorder:
         self._interval = interval
         self._clock = clock
         self._wall_clock = wall_clock
-        self._incoming: queue.Queue[tuple[_Key, str] | None] = queue.Queue(capacity)
+        self._incoming: queue.Queue[tuple[_Key, str]] = queue.Queue(capacity)
         self._series: OrderedDict[_Key, _Series] = OrderedDict()
         self._budgets: OrderedDict[ObjectRef, TokenBucket] = OrderedDict()
         self._due: list[tuple[float, int, _Key]] = []
         self._sequence = 0
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.loop = Loop("events", self._round, limit=_LIMIT_SECONDS, doing="writing Events", finish=True)
         self.dropped = 0
 
     def start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="events", daemon=True)
-            self._thread.start()
+        self.loop.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Write what waits, including counts held back, then end the thread; give up after ``timeout`` seconds."""
-        if self._thread is None:
-            return
-        self._stopping.set()
-        try:
-            self._incoming.put_nowait(None)
-        except queue.Full:
-            logger.debug("the event queue is full at stop; its thread looks at the stop flag after each event")
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self.loop.stop(timeout):
             logger.warning("events were not all written within %.0f s of stopping", timeout)
-        self._thread = None
 
     def event(self, regarding: ObjectRef, kind: str, reason: str, message: str) -> None:
         """Record one Event; ``kind`` is Normal or Warning. Returns at once and never raises."""
-        if self._stopping.is_set():
+        if self.loop.stopping:
             return
         key = _Key(regarding, str(kind), reason[:_REASON_LIMIT], clip(message))
         try:
@@ -138,25 +127,26 @@ class EventRecorder:
         except queue.Full:
             self.dropped += 1
             logger.warning("event dropped, the queue is full", extra={"reason": reason, "object": regarding.name})
+        self.loop.wake()
 
     # -- the events thread ------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while True:
-            stopping = self._stopping.is_set() and self._incoming.empty()
-            try:
-                item = None if stopping else self._incoming.get(timeout=self._until_due())
-            except queue.Empty:
-                item = None
-            try:
-                if item is not None:
-                    self._record(*item)
-                self._write_due(everything=stopping)
-            except Exception:
-                # Thread boundary: one event that cannot be handled must not end all later ones.
-                logger.exception("an event could not be recorded")
-            if stopping:
-                return
+    def _round(self) -> float | None:
+        """One event that came in, and what is due; the last round of all writes what is not due yet as well."""
+        last = self.loop.stopping and self._incoming.empty()
+        try:
+            item = self._incoming.get_nowait()
+        except queue.Empty:
+            item = None
+        try:
+            if item is not None:
+                self._record(*item)
+            self._write_due(everything=last)
+        except Exception:
+            # One event that cannot be handled must not hold up all later ones.
+            logger.exception("an event could not be recorded")
+            self.loop.count_error()
+        return 0.0 if item is not None else self._until_due()
 
     def _until_due(self) -> float | None:
         if not self._due:
@@ -190,6 +180,7 @@ class EventRecorder:
                 continue
             series.scheduled = False
             if series.unwritten:
+                self.loop.beat()
                 self._update(key, series)
 
     def _create(self, key: _Key, series: _Series) -> None:

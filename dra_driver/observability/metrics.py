@@ -65,6 +65,46 @@ class ReflectorCollector(Collector):
         yield from (relists, failures, age, objects)
 
 
+class LoopStatistics(Protocol):
+    """What the loop collector reads (``dra_driver.observability.loops.Loop`` has it)."""
+
+    name: str
+
+    @property
+    def started(self) -> bool: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def last_round(self) -> float: ...
+    def overdue(self) -> float: ...
+
+
+class LoopCollector(Collector):
+    """``gpu_dra_loop_*``, one series per loop that was started."""
+
+    def __init__(self, loops: Iterable[LoopStatistics]) -> None:
+        self._loops = tuple(loops)
+
+    def collect(self) -> Iterator[Metric]:
+        last = GaugeMetricFamily(
+            "gpu_dra_loop_last_round_timestamp_seconds", "When a loop's last round ended; 0 before.", labels=["loop"]
+        )
+        overdue = GaugeMetricFamily(
+            "gpu_dra_loop_overdue_seconds",
+            "How long a loop stands still beyond its limit; 0 for one that works, or rightly waits.",
+            labels=["loop"],
+        )
+        errors = CounterMetricFamily(
+            "gpu_dra_loop_errors", "Exceptions in a loop's rounds and in whom it told.", labels=["loop"]
+        )
+        for loop in self._loops:
+            if loop.started:
+                last.add_metric([loop.name], loop.last_round)
+                overdue.add_metric([loop.name], loop.overdue())
+                errors.add_metric([loop.name], loop.errors)
+        yield from (last, overdue, errors)
+
+
 class QueueStatistics(Protocol):
     """What the queue collector reads (``dra_driver.kube.workqueue.WorkQueue`` has it)."""
 

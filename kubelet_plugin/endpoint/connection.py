@@ -21,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dra_driver.observability.listeners import Listeners
+
 logger = logging.getLogger(__name__)
 
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -58,11 +60,11 @@ class KubeletConnection:
         self._ignored_pid = ignored_pid
         self._lock = threading.Lock()
         self._state = RegistrationState()
-        self._listeners: list[Callable[[], None]] = []
+        self._changed: Listeners[[]] = Listeners("the kubelet's registration changed")
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called, on a gRPC thread, after each notification. It must not block."""
-        self._listeners.append(listener)
+        self._changed.add(listener)
 
     @property
     def state(self) -> RegistrationState:
@@ -72,14 +74,14 @@ class KubeletConnection:
         """The kubelet registered this plugin (again, after each of its restarts)."""
         with self._lock:
             self._state = RegistrationState(self._state.registrations + 1, registered=True)
-        self._tell()
+        self._changed.tell()
 
     def refused(self, reason: str) -> None:
         """The kubelet will not have this plugin. It asks again with growing pauses as long as the socket is there."""
         with self._lock:
             state = self._state
             self._state = RegistrationState(state.registrations, False, state.refusals + 1, reason)
-        self._tell()
+        self._changed.tell()
 
     def alive(self) -> bool:
         """True while the kubelet can reach us: registered, and connected as far as that can be seen."""
@@ -87,10 +89,6 @@ class KubeletConnection:
             return False
         connections = open_connections(self._dra_socket, ignored_pid=self._ignored_pid)
         return connections is None or connections > 0
-
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            listener()
 
 
 def _is_connection(descriptor: int, path: str, ignored_pid: int | None) -> bool:

@@ -19,6 +19,7 @@ from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet import dra_v1beta1_pb2 as v1beta1
 from api.kubelet.services import DRA_V1, DRA_V1BETA1
 from dra_driver.errors import DriverError, PrepareTimeout
+from dra_driver.observability.listeners import Listeners
 from dra_driver.observability.logs import operation
 from kubelet_plugin.claims.model import (
     ClaimPreparer,
@@ -42,7 +43,7 @@ Failures = Sequence[tuple[ClaimRef, DriverError]]
 
 
 class CallObserver(Protocol):
-    """Who counts calls and tells people about failed claims. Must not block and must not raise."""
+    """Who counts calls and tells people about failed claims. Must not block. One that raises is logged."""
 
     def started(self, operation: Operation) -> None:
         """A call came in; exactly one ``finished`` follows."""
@@ -91,7 +92,11 @@ class DraService:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._preparer = preparer
-        self._observers = tuple(observers)
+        self._started: Listeners[[Operation]] = Listeners("a call began")
+        self._finished: Listeners[[Operation, float, Failures]] = Listeners("a call ended")
+        for observer in observers:
+            self._started.add(observer.started)
+            self._finished.add(observer.finished)
         self._calls = calls or CallsUnderWay()
         self._clock = clock
 
@@ -164,8 +169,7 @@ class DraService:
         time_for_work = _work_time(context.time_remaining())
         with operation() as identifier, self._calls.call(time_for_work):
             started = self._clock()
-            for observer in self._observers:
-                observer.started(name)
+            self._started.tell(name)
             logger.debug("%s begins", name)
             answers = self._answers(name, claims, time_for_work, work)
             seconds = self._clock() - started
@@ -187,8 +191,7 @@ class DraService:
                 failure,
                 extra={"claim": str(claim), "reason": failure.reason},
             )
-        for observer in self._observers:
-            observer.finished(name, seconds, failures)
+        self._finished.tell(name, seconds, failures)
         logger.info(
             "%s ends",
             name,

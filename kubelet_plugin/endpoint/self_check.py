@@ -24,7 +24,6 @@ from kubelet_plugin.endpoint.servers import DRA_THREADS
 from kubelet_plugin.endpoint.sockets import SocketPaths
 from kubelet_plugin.hardware.watch import HardwareWatch
 
-_SCAN_LIMIT_SECONDS = 60.0
 # Each check makes a connection of its own; by default grpc would share one that may outlive a broken listener.
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 
@@ -121,12 +120,9 @@ def registration_check(connection: KubeletConnection) -> str | None:
 
 
 def hardware_check(hardware: HardwareWatch) -> str | None:
-    """Readiness: the hardware answers, and containers can be given it.
+    """Readiness: containers can be given the hardware that there is; a reading that hangs is a loop that stands still.
 
     A node without a usable GPU is served nevertheless, with an empty pool; one whose GPUs are kept back is not ready.
     """
-    seconds = hardware.hanging_for()
-    if seconds > _SCAN_LIMIT_SECONDS:
-        return f"a hardware reading hangs since {seconds:.0f} s"
     obstacle = hardware.state.obstacle
     return f"no GPU is offered: {obstacle}" if obstacle else None

@@ -8,13 +8,14 @@ change, since a reset ends a registration.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.nvml import GpuEvent
+from dra_driver.kube.backoff import Backoff
+from dra_driver.observability.loops import Loop
 from kubelet_plugin.hardware.watch import HardwareState
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ _WAIT_SECONDS = 0.25  # so long a stop may take
 # all GPUs while it is prepared would slow it down.
 _SETTLE_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
+_LIMIT_SECONDS = 60.0  # to register at all GPUs; a wait shows every quarter of a second that it goes on
 
 
 class EventSource(Protocol):
@@ -61,29 +63,27 @@ class HardwareEvents:
         self._retry = retry
         self._clock = clock
         self._problem = ""  # the last one logged
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.loop = Loop(
+            "hardware-events",
+            self._round,
+            limit=_LIMIT_SECONDS,
+            doing="waiting for hardware events",
+            retry=Backoff(retry, retry, jitter=0.0),
+        )
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="hardware-events", daemon=True)
-        self._thread.start()
+        self.loop.start()
 
     def stop(self, timeout: float = 2.0) -> None:
         """End the thread; a wait that hangs in the driver is left behind."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                logger.warning("waiting for hardware events still hangs at stop")
-            self._thread = None
+        if not self.loop.stop(timeout):
+            logger.warning("waiting for hardware events still hangs at stop")
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            registered = _registered(self._watch.state)
-            if registered is None:
-                self._stopping.wait(_WAIT_SECONDS)
-            elif not self._listened(registered):
-                self._stopping.wait(self._retry)
+    def _round(self) -> float:
+        registered = _registered(self._watch.state)
+        if registered is None:
+            return _WAIT_SECONDS
+        return 0.0 if self._listened(registered) else self._retry
 
     def _listened(self, registered: tuple[object, ...]) -> bool:
         """Register, listen, close; False when that is to be tried again later."""
@@ -98,10 +98,6 @@ class HardwareEvents:
                 logger.info("no hardware events for now, changes are found by reading: %s", error)
             self._problem = str(error)
             return False
-        except Exception:
-            # Thread boundary: an answer that the binding should not give must not end the thread.
-            logger.exception("waiting for hardware events broke")
-            return False
         self._problem = ""
         return True
 
@@ -110,12 +106,13 @@ class HardwareEvents:
         logger.debug("waiting for hardware events", extra={"gpus": reporting})
         asked = 0.0  # when a reading was asked for last
         due: float | None = None  # when the next one is to be
-        while not self._stopping.is_set() and _registered(self._watch.state) == registered:
+        while not self.loop.stopping and _registered(self._watch.state) == registered:
+            self.loop.beat()
             if due is not None and self._clock() >= due:
                 self._watch.request_scan()
                 asked, due = self._clock(), None
             if not reporting:
-                self._stopping.wait(_WAIT_SECONDS)
+                self.loop.sleep(_WAIT_SECONDS)
                 continue
             seconds = _WAIT_SECONDS if due is None else min(_WAIT_SECONDS, max(0.0, due - self._clock()))
             try:

@@ -19,6 +19,7 @@ from dra_driver.cdi.mig_capabilities import capability_major, read_mig_capabilit
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
+from dra_driver.hardware.kernel_module import module_version
 from dra_driver.hardware.nvml import NvmlHardware, Reading, loaded_library
 from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.hardware.obstacles import Edits, LookForObstacles, obstacles_of
@@ -65,11 +66,15 @@ def driver_root(spec: DriverSpec) -> Root:
 
 def build_hardware(spec: DriverSpec) -> Hardware:
     """Not started: NVML is loaded at its start."""
-    visible = driver_root(spec).visible
+    root = driver_root(spec)
+    visible, host_root = root.visible, spec.hardware.host_root
     nvml = NvmlHardware(
         # On the host itself the dynamic linker knows best where the library is.
         driver_root=None if visible == Path("/") else visible,
-        topology=Sysfs(spec.hardware.host_root),
+        topology=Sysfs(host_root),
+        # The host's root shows what is mounted there now, our own mount of the driver root what was when we started.
+        fresh_root=Root(host_root, "/").visible_path(root.host),
+        module_version=lambda: module_version(host_root),
     )
     state_file = spec.hardware.simulated_state
     return nvml if state_file is None else SimulatedHardware(state_file, nvml)

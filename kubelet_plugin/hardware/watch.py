@@ -19,13 +19,16 @@ from typing import Protocol
 
 from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine
-from dra_driver.hardware.nvml import GpuProblem, Reading
+from dra_driver.hardware.nvml import DriverReplaced, GpuProblem, Reading
 from dra_driver.kube.backoff import Backoff
+from dra_driver.observability.listeners import Listeners
+from dra_driver.observability.loops import Loop
 from kubelet_plugin.hardware.obstacles import LookForObstacles, Obstacle, without_obstacles
 
 logger = logging.getLogger(__name__)
 
 FAILURES_BEFORE_WITHDRAWAL = 3
+HANGING_SECONDS = 60.0  # a reading that takes longer hangs
 _RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
 
@@ -90,17 +93,23 @@ class HardwareWatch:
         self._backoff = Backoff(retry, max(retry, min(_LONGEST_RETRY_SECONDS, interval or _LONGEST_RETRY_SECONDS)))
         self._clock = clock
         self._wall_clock = wall_clock
-        self._listeners: list[Callable[[], None]] = []
-        self._readers: list[Callable[[], None]] = []
+        self.loop = Loop(
+            "hardware-watch",
+            self._round,
+            limit=HANGING_SECONDS,
+            doing="a reading of the hardware",
+            clock=clock,
+            wall_clock=wall_clock,
+        )
+        self._changed: Listeners[[]] = Listeners("the hardware changed", self.loop.count_error)
+        self._was_read: Listeners[[]] = Listeners("the hardware was read", self.loop.count_error)
+        self._replaced: Listeners[[str]] = Listeners("the driver was replaced", self.loop.count_error)
         self._soon: float | None = None
         self._state = HardwareState()
         self._failures = 0
         self._reading_since: float | None = None
         self._read_at = 0.0
         self._first = threading.Event()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def state(self) -> HardwareState:
@@ -121,15 +130,19 @@ class HardwareWatch:
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called on the watch's thread when the state changed. It must not block."""
-        self._listeners.append(listener)
+        self._changed.add(listener)
 
     def on_reading(self, listener: Callable[[], None]) -> None:
         """As :meth:`on_change`, but after each reading, also one that says what the one before it said."""
-        self._readers.append(listener)
+        self._was_read.add(listener)
+
+    def on_driver_replaced(self, listener: Callable[[str], None]) -> None:
+        """``listener`` gets a sentence, on the watch's thread, when only a new process can read the hardware."""
+        self._replaced.add(listener)
 
     def request_scan(self) -> None:
         """Read again now. Returns at once."""
-        self._wake.set()
+        self.loop.wake()
 
     def request_scan_within(self, seconds: float) -> None:
         """Wait no longer than this for the next reading. For listeners, on the watch's thread."""
@@ -145,20 +158,15 @@ class HardwareWatch:
         return 0.0 if since is None else self._clock() - since
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="hardware-watch", daemon=True)
-        self._thread.start()
+        self.loop.start()
 
     def stop(self, timeout: float = 2.0) -> None:
         """1. End the thread; a reading that hangs is left behind. 2. Shut the hardware library down."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is None:
-            return
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self.loop.stop(timeout):
             logger.warning("a hardware reading still hangs at stop", extra={"seconds": round(self.hanging_for(), 1)})
             return
-        self._thread = None
+        if not self.loop.started:
+            return
         try:
             self._hardware.stop()
         except HardwareError as error:
@@ -175,10 +183,8 @@ class HardwareWatch:
         if state != self._state:
             self._log_change(state)
             self._state = state
-            for listener in self._listeners:
-                listener()
-        for listener in self._readers:
-            listener()
+            self._changed.tell()
+        self._was_read.tell()
         self._first.set()
 
     def _read(self) -> HardwareState:
@@ -186,11 +192,15 @@ class HardwareWatch:
             self._hardware.start()
             reading = self._hardware.read()
             obstacles = self._obstacles(reading.machine)
+        except DriverReplaced as error:
+            self._replaced.tell(str(error))
+            return self._failed(str(error))
         except HardwareError as error:
             return self._failed(str(error))
         except Exception as error:
             # Thread boundary: an answer that NVML or the binding should not give must not end the watch.
             logger.exception("the hardware reading broke")
+            self.loop.count_error()
             return self._failed(f"the hardware reading broke: {error!r}; see the plugin's log")
         self._failures = 0
         return HardwareState(True, reading.machine, "", reading.problems, obstacles=obstacles)
@@ -219,14 +229,12 @@ class HardwareWatch:
             what = f"GPU {obstacle.uuid} is not" if obstacle.uuid else "no GPU of this node is"
             logger.error("%s offered, since no container could be given it: %s", what, obstacle.message)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            self._soon = None
-            self.scan()
-            if self._state.problem or self._state.obstacles:
-                pause: float | None = self._backoff.next_delay()
-            else:
-                self._backoff.reset()
-                pause = self._interval or None
-            self._wake.wait(pause if self._soon is None else min(self._soon, pause or self._soon))
+    def _round(self) -> float | None:
+        self._soon = None
+        self.scan()
+        if self._state.problem or self._state.obstacles:
+            pause: float | None = self._backoff.next_delay()
+        else:
+            self._backoff.reset()
+            pause = self._interval or None
+        return pause if self._soon is None else min(self._soon, pause or self._soon)

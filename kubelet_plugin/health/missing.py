@@ -14,6 +14,7 @@ from typing import Protocol
 
 from dra_driver.errors import StateError
 from dra_driver.hardware.model import Machine
+from dra_driver.observability.listeners import Listeners
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice
 from kubelet_plugin.hardware.watch import HardwareState
 
@@ -55,7 +56,7 @@ class MissingDevices:
         self._boot_id = boot_id
         self._absent: frozenset[_Absence] = frozenset()
         self._missing: frozenset[_Absence] = frozenset()
-        self._listeners: list[Callable[[], None]] = []
+        self._changed: Listeners[[]] = Listeners("missing devices changed")
         watch.on_reading(self._read)
 
     @property
@@ -64,7 +65,7 @@ class MissingDevices:
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called on the watch's thread when :attr:`devices` changed. It must not block."""
-        self._listeners.append(listener)
+        self._changed.add(listener)
 
     def _read(self) -> None:
         state = self._watch.state
@@ -82,8 +83,7 @@ class MissingDevices:
         if absent - missing:
             self._watch.request_scan_within(_LOOK_AGAIN_SECONDS)
         if missing != before:
-            for listener in self._listeners:
-                listener()
+            self._changed.tell()
 
     def _absences(self, machine: Machine, entries: Iterable[ClaimEntry]) -> Iterator[_Absence]:
         """Only of prepared claims: before and after, a device may be missing for a good reason."""

@@ -20,7 +20,7 @@ from api.kubelet import health_v1_pb2, health_v1alpha1_pb2
 from api.kubelet.services import HEALTH_V1, HEALTH_V1ALPHA1
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import StateError
-from kubelet_plugin.hardware.watch import HardwareState
+from kubelet_plugin.hardware.watch import HANGING_SECONDS, HardwareState
 from kubelet_plugin.health.states import DeviceHealth, DeviceUuids, Health, device_health, remember
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ SUPPORTED_VERSIONS = (HEALTH_V1.advertised, HEALTH_V1ALPHA1.advertised)
 MAX_STREAMS = 4  # the kubelet has one; a second while it restarts, the rest for people who look
 
 _REPEAT_SECONDS = 10.0
-_HANGING_SECONDS = 60.0
 _MAX_MESSAGE = 1024  # the kubelet cuts there, in the middle of a character if need be
 
 Serve = Callable[[Any, grpc.ServicerContext], Iterator[Any]]
@@ -119,7 +118,7 @@ class HealthService:
         with self._changed:
             self._known = remember(self._known, hardware.machine, self._mig, self._pool_name)
             known = self._known
-        hanging = self._hardware.hanging_for() > _HANGING_SECONDS
+        hanging = self._hardware.hanging_for() > HANGING_SECONDS
         return device_health(hardware, known, held, self._missing(), hanging=hanging)
 
     def _watch(self, context: grpc.ServicerContext) -> Iterator[tuple[DeviceHealth, ...]]:

@@ -30,6 +30,7 @@ from dra_driver.kube.interface import (
     Obj,
 )
 from dra_driver.kube.reflector import Reflector
+from dra_driver.observability.loops import Loop
 from kubelet_plugin.endpoint.connection import RegistrationState
 from kubelet_plugin.hardware.watch import HardwareState
 from kubelet_plugin.inventory.status import (
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 _GRACE_SECONDS = 10.0  # for the kubelet to register us before the status says that it did not
 _ANSWER_POLL_SECONDS = 0.5
 _FIRST_READING_SECONDS = 5.0
+_LIMIT_SECONDS = 120.0  # a look at the object is three requests, each with its own time limit
 _FIRST_LAYOUTS_SECONDS = 30.0  # seven GPU instances with their compute instances take a second each
 
 
@@ -123,49 +125,34 @@ class InventoryWriter:
         self._claimed_registrations = 0
         self._owned_once = False
         self._started_at = 0.0
-        self._backoff = Backoff(0.5, 30.0)
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.loop = Loop(
+            "inventory",
+            self._step,
+            limit=_LIMIT_SECONDS,
+            doing="writing the NodeInventory",
+            retry=Backoff(0.5, 30.0),
+            expected=(ApiError,),
+        )
         self.written = threading.Event()  # set once the status on the server was ours and complete
         self.writes = 0
         self.reflector = Reflector(
             api, NODE_INVENTORIES, self._object_changed, field_selector=f"metadata.name={node_name}"
         )
-        hardware.on_change(self._wake.set)
-        connection.on_change(self._wake.set)
+        hardware.on_change(self.loop.wake)
+        connection.on_change(self.loop.wake)
         if layouts is not None:
-            layouts.on_change(self._wake.set)
+            layouts.on_change(self.loop.wake)
 
     def start(self) -> None:
         self._started_at = self._clock()
-        self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
-        self._thread.start()
+        self.loop.start()
         self.reflector.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """1. End the writing. 2. End the watch. The object stays: a successor goes on with it."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            self._thread = None
+        if not self.loop.stop(timeout):
+            logger.warning("the NodeInventory is still being written %.0f s after stop", timeout)
         self.reflector.stop()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            try:
-                pause = self._step()
-                self._backoff.reset()
-            except ApiError as error:
-                pause = self._backoff.next_delay()
-                logger.warning("NodeInventory cannot be written, trying again: %s", error, extra={"code": error.code})
-            except Exception:
-                # Thread boundary: without this thread the node would never come back after a wipe.
-                pause = self._backoff.next_delay()
-                logger.exception("writing the NodeInventory broke, trying again")
-            self._wake.wait(pause)
 
     def _step(self) -> float | None:
         """Brings the object up to date; returns seconds until it must be looked at without an event, None for never."""
@@ -306,7 +293,7 @@ class InventoryWriter:
             self._forget()
         else:
             self._remember(new)
-        self._wake.set()
+        self.loop.wake()
 
     def _remember(self, obj: Obj) -> Obj:
         """Keep the newer of what is known and ``obj``: the watch may deliver what is older than our own write."""

@@ -135,6 +135,14 @@ class PrepareEngine:
             self._postponed.start()
         return recovered
 
+    def put_right(self) -> bool:
+        """Do what is not done of claims that nobody works on; False when some cannot be yet. Raises ``StateError``.
+
+        What a claim needs may change while it is prepared: its CDI file names files of the driver.
+        """
+        done = self._recovery.claims(self._checkpoint.entries(), self._start_lock_seconds)
+        return not done.postponed and not done.failed
+
     def _recover_later(self, uids: Sequence[str]) -> None:
         while uids and not self._stopping.wait(self._postponed_pause):
             try:

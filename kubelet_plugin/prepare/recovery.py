@@ -42,6 +42,7 @@ class Recovered:
     orphans: tuple[str, ...] = ()  # CDI files of claims that nobody knows
     outlived: tuple[str, ...] = ()  # claims prepared in an earlier boot, undone and forgotten
     postponed: tuple[str, ...] = ()  # claims whose GPU somebody else was working on all the time
+    failed: tuple[str, ...] = ()  # claims that cannot be put right yet, as the log says
 
 
 class Recovery:
@@ -108,7 +109,7 @@ class Recovery:
             return "postponed"
         except DriverError as error:
             logger.warning("claim %s was left %s and cannot be put right yet: %s", entry.ref, entry.state, error)
-            return None
+            return "failed"
         logger.info("claim %s was left %s; undone", entry.ref, entry.state)
         return undone
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 
 from dra_driver.errors import DriverError
 from dra_driver.kube.interface import RESOURCE_CLAIMS, ApiError, KubeApi, NotFound
 from dra_driver.observability.events import EventRecorder, ObjectRef
+from dra_driver.observability.loops import Loop
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.endpoint.dra_service import Failures
 from kubelet_plugin.telling.failures import Operation, failure_event
@@ -21,6 +21,7 @@ from kubelet_plugin.telling.failures import Operation, failure_event
 logger = logging.getLogger(__name__)
 
 _WAITING = 200
+_LIMIT_SECONDS = 60.0  # for one failure: a request with its own time limit
 
 _Item = tuple[Operation, ClaimRef, DriverError]
 
@@ -31,24 +32,22 @@ class FailureEvents:
     def __init__(self, api: KubeApi, recorder: EventRecorder) -> None:
         self._api = api
         self._recorder = recorder
-        self._queue: queue.Queue[_Item | None] = queue.Queue(_WAITING)
-        self._thread: threading.Thread | None = None
+        self._queue: queue.Queue[_Item] = queue.Queue(_WAITING)
+        self.loop = Loop(
+            "failure-events",
+            self._round,
+            limit=_LIMIT_SECONDS,
+            doing="telling about a failed claim",
+            finish=True,
+        )
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="failure-events", daemon=True)
-        self._thread.start()
+        self.loop.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Handle what waits, then end the thread; give up after ``timeout`` seconds."""
-        if self._thread is None:
-            return
-        try:
-            self._queue.put(None, timeout=timeout)
-        except queue.Full:
+        if not self.loop.stop(timeout):
             logger.warning("failure events are left behind: the API server does not answer")
-            return
-        self._thread.join(timeout)
-        self._thread = None
 
     def started(self, operation: Operation) -> None:
         """Nothing to tell yet."""
@@ -63,14 +62,20 @@ class FailureEvents:
             self._queue.put_nowait((operation, claim, error))
         except queue.Full:
             logger.warning("no event about a failed claim, too many wait", extra={"claim": str(claim)})
+        self.loop.wake()
 
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            try:
-                self._record(*item)
-            except Exception:
-                # Thread boundary: one claim of an odd form must not end the events of all others.
-                logger.exception("an event about a failed claim could not be made", extra={"claim": str(item[1])})
+    def _round(self) -> float | None:
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        try:
+            self._record(*item)
+        except Exception:
+            # One claim of an odd form must not hold up the events of all others.
+            logger.exception("an event about a failed claim could not be made", extra={"claim": str(item[1])})
+            self.loop.count_error()
+        return 0.0
 
     def _record(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:
         event = failure_event(operation, claim, error)

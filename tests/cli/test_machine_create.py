@@ -115,3 +115,48 @@ def test_it_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# -- driver -----------------------------------------------------------------------------------------------------------
+
+
+def replace(folder: Path, libraries: str, module: str) -> Result:
+    options = ["--folder", str(folder), "--libraries", libraries, "--module", module]
+    return runner.invoke(app, ["driver", *options])
+
+
+def test_a_nodes_driver_is_replaced_and_stays_so_when_the_node_is_made_again(tmp_path: Path) -> None:
+    create(tmp_path)
+    result = replace(tmp_path, "590.44.01", "590.44.01")
+    assert result.exit_code == 0
+    assert "driver libraries: 590.44.01; kernel module: 590.44.01; " in result.output
+    create(tmp_path)
+    host = tmp_path / "host"
+    libraries = sorted(path.name for path in host.rglob("libnvidia-ml.so.*"))
+    assert libraries == ["libnvidia-ml.so.1", "libnvidia-ml.so.590.44.01"]
+    assert (host / "sys/module/nvidia/version").read_text() == "590.44.01\n"
+    smi = subprocess.run([host / "usr/bin/nvidia-smi", "--version"], capture_output=True, text=True, check=True)
+    assert "DRIVER version      : 590.44.01" in smi.stdout
+
+
+def test_a_driver_may_be_taken_away_in_parts(tmp_path: Path) -> None:
+    create(tmp_path)
+    assert "driver libraries: none; kernel module: none loaded; " in replace(tmp_path, "none", "none").output
+    host = tmp_path / "host"
+    assert not list(host.rglob("libnvidia-ml.so.*"))
+    assert not (host / "proc/driver/nvidia/version").exists()
+    assert not (host / "sys/module/nvidia/version").exists()
+    smi = subprocess.run([host / "usr/bin/nvidia-smi"], capture_output=True, text=True, check=False)
+    assert smi.returncode == 9
+    assert replace(tmp_path, "590.44.01", "590.44.01").exit_code == 0
+    assert (host / "proc/driver/nvidia/version").exists()
+
+
+def test_what_is_no_version_is_refused(tmp_path: Path) -> None:
+    create(tmp_path)
+    result = replace(tmp_path, "newest", "590.44.01")
+    assert result.exit_code == 1
+    assert "gpu-dra machine driver: a driver version looks like 580.105.08" in result.output
+    missing = replace(tmp_path / "nowhere", "590.44.01", "590.44.01")
+    assert missing.exit_code == 1
+    assert "Traceback" not in missing.output

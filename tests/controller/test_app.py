@@ -24,6 +24,7 @@ from controller.main import main, make_options, run
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import LEASES, RESOURCE_SLICES, KubeApi, Obj, Unavailable
+from dra_driver.observability.loops import Loop
 from dra_driver.simulation.store import EmbeddedApi
 from tests.controller.world import DRIVER, World, big_machine
 
@@ -132,6 +133,35 @@ def test_health_endpoint_says_when_caches_are_filled(world: World, a100: Machine
     assert 'gpu_dra_controller_slice_writes_total{verb="create"} 1.0' in text
     assert 'gpu_dra_reflector_objects{resource="nodes"} 1.0' in text
     assert get(started.http_port, "/metrics")[0] == 404
+    for loop in ("events", "reflector-nodes", "publisher-0"):
+        assert f'gpu_dra_loop_errors_total{{loop="{loop}"}} 0.0' in text
+        assert f'gpu_dra_loop_overdue_seconds{{loop="{loop}"}} 0.0' in text
+
+
+def test_readiness_names_a_loop_that_stands_still(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = world.start_controller(http_endpoint="127.0.0.1:0")
+    world.wait(lambda: get(started.http_port, "/readyz")[0] == 200)
+
+    def still(loop: Loop) -> str | None:
+        return f"{loop.name} stands still" if loop.name in ("events", "reflector-nodes", "publisher-3") else None
+
+    monkeypatch.setattr(Loop, "standing_still", still)
+    said = "loops: events stands still; reflector-nodes stands still; publisher-3 stands still\n"
+    assert get(started.http_port, "/readyz") == (503, said)
+    assert get(started.http_port, "/healthz")[0] == 200
+
+
+def test_a_controller_whose_work_breaks_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_controller: Controller) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(Controller, "_queue_all", breaks)
+    for election in (None, ELECTION):
+        lost = threading.Event()
+        candidate = Controller(world.api, ControllerOptions(DRIVER, election=election), on_lost=lost.set)
+        candidate.start()
+        assert lost.wait(5)
+        candidate.stop()
 
 
 def test_stop_before_anything_was_listed_is_prompt_and_leaves_no_thread(world: World) -> None:

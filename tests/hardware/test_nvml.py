@@ -152,7 +152,7 @@ def test_a_code_that_we_do_not_know_is_still_said(make_node: NodeMaker) -> None:
     ("code", "hint"),
     [
         (Return.DRIVER_NOT_LOADED, "kernel module"),
-        (Return.LIB_RM_VERSION_MISMATCH, "reboot"),
+        (Return.LIB_RM_VERSION_MISMATCH, "a process that has the old library must start again"),
         (Return.NO_PERMISSION, "privileged"),
         (Return.UNKNOWN, ""),
     ],

@@ -248,6 +248,29 @@ def test_other_holder_ends_leading_long_before_the_renew_deadline(server: LeaseS
     assert server.spec()["holderIdentity"] == "two"
 
 
+def test_a_leader_whose_work_breaks_gives_the_lease_to_another(server: LeaseServer, one: Candidate) -> None:
+    def breaks(_stop: threading.Event) -> None:
+        raise KeyError("surprise")
+
+    one.elector._on_started = breaks
+    one.elector.start()
+    assert one.stopped.wait(5), "it may not renew the lease of work that is not done"
+    assert not one.elector.is_leader()
+    one.elector.stop()
+    assert server.spec()["holderIdentity"] == ""
+
+
+def test_a_callback_that_breaks_at_the_end_of_leading_ends_no_thread(server: LeaseServer, one: Candidate) -> None:
+    def breaks() -> None:
+        raise KeyError("surprise")
+
+    one.elector._on_stopped = breaks
+    one.elector.start()
+    assert one.started.wait(5)
+    one.elector.stop()
+    assert server.spec()["holderIdentity"] == "", "released all the same"
+
+
 def test_lease_is_not_released_while_the_leader_still_works(server: LeaseServer) -> None:
     one = Candidate(server, stop_seconds=0.05)
     one.work_ends.clear()

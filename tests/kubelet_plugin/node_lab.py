@@ -81,8 +81,14 @@ class NodeLab:
         self._stack.close()
 
     def plugin(self, *extra: str, pod_uid: str = "pod-1", **environ: str) -> PluginProcess:
-        """Started with the flags that the chart gives; ``extra`` ones win."""
-        arguments = [
+        """Started with :meth:`arguments`."""
+        plugin = PluginProcess(self.arguments(*extra, pod_uid=pod_uid), self.root / f"{pod_uid}.log", environ)
+        self._stack.callback(_end, plugin)
+        return plugin
+
+    def arguments(self, *extra: str, pod_uid: str = "pod-1") -> list[str]:
+        """The flags that the chart gives; ``extra`` ones win."""
+        return [
             f"--node-name={NODE}",
             f"--pod-uid={pod_uid}",
             f"--kubelet-plugins-directory-path={self.kubelet.plugins_dir}",
@@ -96,9 +102,6 @@ class NodeLab:
             "--rescan-interval=200ms",
             *extra,
         ]
-        plugin = PluginProcess(arguments, self.root / f"{pod_uid}.log", environ)
-        self._stack.callback(_end, plugin)
-        return plugin
 
     def inventory(self) -> Obj:
         """The node's NodeInventory; empty before it exists."""

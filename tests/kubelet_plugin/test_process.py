@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 from dra_driver.kube.interface import NODE_INVENTORIES, PODS, RESOURCE_CLAIMS, Obj, Resource
 from dra_driver.simulation.hardware import create_state, faults
+from dra_driver.simulation.hardware.driver import replace_driver
 from dra_driver.simulation.hardware.host_root import LIBRARY_FOLDER, build
 from dra_driver.simulation.hardware.toolkit import Toolkit
 from dra_driver.simulation.kubelet import KubeletOptions
@@ -93,6 +95,10 @@ def test_from_registration_to_a_container_and_back(lab: NodeLab) -> None:
     metrics = get(address, "/metrics")[1]
     assert f'nvidia_dra_requests_total{{driver="{DRIVER}",operation="prepare"}} 1.0' in metrics
     assert f'nvidia_dra_prepared_devices{{device_type="gpu",driver="{DRIVER}",node="{NODE}"}} 1.0' in metrics
+    loops = ("events", "failure-events", "hardware-watch", "hardware-events", "inventory", "reflector-nodeinventories")
+    for loop in loops:
+        assert f'gpu_dra_loop_errors_total{{loop="{loop}"}} 0.0' in metrics
+        assert f'gpu_dra_loop_overdue_seconds{{loop="{loop}"}} 0.0' in metrics
 
     delete_pod(lab, "p")
     assert cdi_files(lab) == []
@@ -331,7 +337,81 @@ def test_a_signal_shows_what_every_thread_does(lab: NodeLab) -> None:
     plugin = lab.plugin()
     lab.wait_ready()
     plugin.process.send_signal(signal.SIGUSR2)
-    eventually(lambda: "hardware/watch.py" in plugin.output())
+    eventually(lambda: "observability/loops.py" in plugin.output())
+    assert "kubelet_plugin/main.py" in plugin.output()
+    assert plugin.running
+
+
+def library_mounts(lab: NodeLab) -> set[str]:
+    """Driver versions of the libraries that the CDI files mount."""
+    said = "".join(path.read_text() for path in lab.cluster.cdi_dir.iterdir())
+    return set(re.findall(r"libcuda\.so\.(\d+\.\d+\.\d+)", said))
+
+
+def test_a_replaced_driver_ends_the_process_and_the_next_one_serves_it(lab: NodeLab) -> None:
+    old, new = "580.105.08", "590.44.01"
+    plugin = lab.plugin()
+    lab.wait_ready()
+    run_pod(lab, "p")
+    assert library_mounts(lab) == {old}
+
+    # As a package does it: the module is unloaded, the files go, the module comes, the files come.
+    replace_driver(lab.state, libraries=None, module=None)
+    eventually(lambda: "DRIVER_NOT_LOADED" in lab.condition("HardwareReady")["message"], timeout=20)
+    replace_driver(lab.state, libraries=None, module=new)
+    eventually(lambda: "library of this process is gone" in lab.condition("HardwareReady")["message"], timeout=20)
+    eventually(lambda: "machine" not in lab.status(), timeout=20)
+    assert plugin.running, "there is nothing yet that a new process would find"
+    assert lab.cluster.phase("p") == "Running"
+
+    replace_driver(lab.state, libraries=new, module=new)
+    assert plugin.process.wait(20) == 1
+    sentence = (
+        f"stopping: the NVIDIA driver was replaced: this process has the library of {old}, the kernel module is {new}"
+    )
+    assert sentence in plugin.output()
+    assert "Traceback" not in plugin.output()
+    event = lab.events("DriverReplaced")[0]
+    assert (event["type"], event["involvedObject"]["kind"]) == ("Normal", "Node")
+
+    again = lab.plugin()
+    eventually(lambda: lab.condition("HardwareReady").get("status") == "True", timeout=20)
+    eventually(lambda: lab.status().get("machine", {}).get("driverVersion") == new, timeout=20)
+    assert lab.cluster.phase("p") == "Running"
+    assert lab.kubelet.wait_for_plugin(DRIVER, timeout=20)
+    eventually(lambda: library_mounts(lab) == {new}, timeout=20)  # containers of it that start again find their files
+    delete_pod(lab, "p")
+    run_pod(lab, "q")
+    assert library_mounts(lab) == {new}
+    assert again.running
+
+
+def test_prepared_claims_follow_a_driver_that_comes_after_the_plugin(lab: NodeLab) -> None:
+    new = "590.44.01"
+    plugin = lab.plugin()
+    lab.wait_ready()
+    run_pod(lab, "p")
+    plugin.kill()
+    replace_driver(lab.state, libraries=None, module=None)
+    again = lab.plugin()
+    eventually(lambda: lab.condition("HardwareReady").get("status") == "False", timeout=20)
+    assert lab.kubelet.wait_for_plugin(DRIVER, timeout=20)
+    replace_driver(lab.state, libraries=new, module=new)
+    eventually(lambda: library_mounts(lab) == {new}, timeout=20)
+    assert lab.cluster.phase("p") == "Running"
+    assert again.running
+
+
+def test_a_plugin_that_starts_between_the_parts_of_an_update_waits_and_does_not_end_in_a_circle(lab: NodeLab) -> None:
+    old, new = "580.105.08", "590.44.01"
+    replace_driver(lab.state, libraries=new, module=old)
+    plugin = lab.plugin()
+    lab.wait_ready()
+    message = lab.condition("HardwareReady")["message"]
+    assert f"libnvidia-ml.so.{new} is {new}, the kernel module {old}" in message
+    assert "reload the nvidia kernel modules once nothing uses them, or reboot the node" in message
+    replace_driver(lab.state, libraries=new, module=new)
+    eventually(lambda: lab.condition("HardwareReady")["status"] == "True", timeout=20)
     assert plugin.running
 
 

@@ -2,16 +2,19 @@
 
 ``binding`` is the one module of the project that imports pynvml; ``library`` finds the driver's library under a driver
 root, ``gpu`` and ``mig`` read one GPU, ``reader`` puts it together and owns NVML's life; ``mig_control`` changes MIG,
-``events`` waits for what GPUs report.
+``events`` waits for what GPUs report,
+``replaced`` tells when the driver is another than the one that was loaded.
 """
 
 from dra_driver.hardware.nvml.board import Board
 from dra_driver.hardware.nvml.errors import (
+    DriverReplaced,
     GpuBusy,
     InstanceInUse,
     MigModePending,
     NvmlCallError,
     PlacementOccupied,
+    VersionMismatch,
 )
 from dra_driver.hardware.nvml.events import GpuEvent, GpuEvents
 from dra_driver.hardware.nvml.gpu import PciTopology
@@ -21,6 +24,7 @@ from dra_driver.hardware.nvml.reader import GpuProblem, NvmlHardware, Reading
 
 __all__ = [
     "Board",
+    "DriverReplaced",
     "GpuBusy",
     "GpuEvent",
     "GpuEvents",
@@ -33,5 +37,6 @@ __all__ = [
     "PciTopology",
     "PlacementOccupied",
     "Reading",
+    "VersionMismatch",
     "loaded_library",
 ]

@@ -8,9 +8,12 @@ from dra_driver.hardware.nvml.codes import GONE, Return, code_name
 # Codes after which no call can work until a person or the node does something, and what that is.
 _UNAVAILABLE = {
     Return.UNINITIALIZED: "call NvmlHardware.start() first",
-    Return.DRIVER_NOT_LOADED: "load the NVIDIA kernel module on this node: lsmod | grep nvidia",
+    Return.DRIVER_NOT_LOADED: "wait for the driver's installation to end, or load its kernel module: modprobe nvidia",
     Return.LIBRARY_NOT_FOUND: "install the NVIDIA driver on this node, or point the driver root at it",
-    Return.LIB_RM_VERSION_MISMATCH: "driver library and kernel module differ in version; reboot the node",
+    Return.LIB_RM_VERSION_MISMATCH: (
+        "driver library and kernel module differ in version: end the driver's update (reload the nvidia kernel "
+        "modules, or reboot); a process that has the old library must start again"
+    ),
 }
 _HINTS = {
     Return.NO_PERMISSION: "run as root, in a privileged container",
@@ -33,6 +36,14 @@ class NvmlCallError(HardwareError):
     @property
     def gpu_is_gone(self) -> bool:
         return self.code in GONE
+
+
+class VersionMismatch(HardwareUnavailable):
+    """The library that this process has loaded and the kernel module are not of one driver."""
+
+
+class DriverReplaced(HardwareUnavailable):
+    """As :class:`VersionMismatch`, and the library that belongs to the module is there for a new process."""
 
 
 class PlacementOccupied(HardwareError):
@@ -63,7 +74,8 @@ def call_failed(function: str, device: str, code: int) -> HardwareError:
     """The error to raise for a failed call: HardwareUnavailable when NVML as a whole cannot be used."""
     known = _known(code)
     if known in _UNAVAILABLE:
-        return HardwareUnavailable(f"{function} failed: {code_name(code)}", hint=_UNAVAILABLE[known])
+        kind = VersionMismatch if known is Return.LIB_RM_VERSION_MISMATCH else HardwareUnavailable
+        return kind(f"{function} failed: {code_name(code)}", hint=_UNAVAILABLE[known])
     return NvmlCallError(function, device, code)
 
 

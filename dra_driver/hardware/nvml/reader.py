@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dra_driver.errors import HardwareError, HardwareUnavailable
+from dra_driver.hardware.kernel_module import module_version as module_version_of
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.hardware.nvml.binding import INIT_FLAG_NO_GPUS, call, query
 from dra_driver.hardware.nvml.board import Board, read_board
-from dra_driver.hardware.nvml.errors import NvmlCallError
+from dra_driver.hardware.nvml.errors import DriverReplaced, NvmlCallError
 from dra_driver.hardware.nvml.gpu import PciTopology, read_gpu
-from dra_driver.hardware.nvml.library import load_driver_library
+from dra_driver.hardware.nvml.library import find_library, load_driver_library, loaded_library
+from dra_driver.hardware.nvml.replaced import LibraryFile, explain, library_file
 from dra_driver.hardware.sysfs import Sysfs
 
 logger = logging.getLogger(__name__)
@@ -48,11 +51,24 @@ class NvmlHardware:
 
     ``driver_root``: folder that holds the driver's libraries; None for the process's own ("by soname").
     ``topology``: PCIe root and NUMA node of a bus id; the node's own sysfs by default.
+    ``fresh_root``: where a container that starts now would find the driver root, if that is elsewhere: a driver that
+    was mounted anew is not seen through a mount of the old one.
+    ``module_version``: the kernel module's, None while none is loaded.
     """
 
-    def __init__(self, *, driver_root: Path | None = None, topology: PciTopology | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        driver_root: Path | None = None,
+        topology: PciTopology | None = None,
+        fresh_root: Path | None = None,
+        module_version: Callable[[], str | None] | None = None,
+    ) -> None:
         self._driver_root = driver_root
         self._topology = topology or Sysfs(Path("/"))
+        self._fresh_root = fresh_root
+        self._module_version = module_version or (lambda: module_version_of(Path("/")))
+        self._loaded: LibraryFile | None = None
         self._lock = threading.Lock()
         self._started = False
         self._seen: dict[int, Gpu] = {}  # by NVML index: names a GPU that stopped answering
@@ -60,18 +76,23 @@ class NvmlHardware:
     def start(self) -> None:
         """Load the library and initialise NVML. A second start does nothing; a failed one may be tried again.
 
-        HardwareUnavailable says which paths were looked for and what to do.
+        HardwareUnavailable says which paths were looked for and what to do; DriverReplaced that another process could.
         """
         with self._lock:
             if self._started:
                 return
             load_driver_library(self._driver_root)
+            if self._loaded is None:
+                self._loaded = library_file(loaded_library() or find_library(self._driver_root or Path("/")))
             try:
                 call("nvmlInitWithFlags", INIT_FLAG_NO_GPUS)
-            except HardwareUnavailable:
-                raise
             except HardwareError as error:
-                raise HardwareUnavailable(f"NVML does not start: {error.message}", hint=error.hint) from error
+                said = self._explained(error)
+                if said is error and isinstance(error, HardwareUnavailable):
+                    raise
+                if isinstance(said, HardwareUnavailable):
+                    raise said from error
+                raise HardwareUnavailable(f"NVML does not start: {said.message}", hint=said.hint) from error
             self._started = True
 
     def stop(self) -> None:
@@ -91,6 +112,21 @@ class NvmlHardware:
 
     def read(self) -> Reading:
         """Read everything anew. HardwareError when not even the list of GPUs can be had."""
+        try:
+            reading = self._read()
+        except HardwareError as error:
+            said = self._explained(error)
+            if said is error:
+                raise
+            raise said from error
+        if reading.problems and not reading.machine.gpus:
+            # Perhaps every GPU is lost because its kernel module was taken away under this process.
+            said = self._explained(HardwareUnavailable(reading.problems[0].message))
+            if isinstance(said, DriverReplaced):
+                raise said
+        return reading
+
+    def _read(self) -> Reading:
         gpus: list[Gpu] = []
         problems: list[GpuProblem] = []
         driver_version = str(call("nvmlSystemGetDriverVersion"))
@@ -112,6 +148,11 @@ class NvmlHardware:
     def read_board(self, gpu: Gpu) -> Board:
         """What only a machine description wants to know about a GPU that was read before."""
         return read_board(call("nvmlDeviceGetHandleByUUID", gpu.uuid, device=gpu.uuid), gpu.uuid)
+
+    def _explained(self, error: HardwareError) -> HardwareError:
+        roots = (self._driver_root or Path("/"), self._fresh_root)
+        there = (library_file(find_library(root)) for root in roots if root is not None)
+        return explain(error, self._loaded, [file for file in there if file is not None], self._module_version())
 
     def _problem(self, index: int, error: HardwareError) -> GpuProblem:
         seen = self._seen.get(index)

@@ -2,7 +2,8 @@
 
 ``create_state`` writes the state of a recorded (or captured) machine; ``install`` puts the simulated library in the
 place of libnvidia-ml for this process, so that pynvml and our adapter run for real on it. ``faults`` plays what goes
-wrong, ``host_root`` builds the node's file tree, ``smi`` is its nvidia-smi, ``node_folder`` makes a node's files.
+wrong, ``driver`` replaces the driver under running processes, ``host_root`` builds the node's file tree, ``smi`` is its
+nvidia-smi, ``node_folder`` makes a node's files.
 
 Who owns what: ``description`` the machine files, ``state`` what can change, ``state_file`` the file that processes
 share, ``library`` the C interface with ``system``, ``device``, ``telemetry``, ``mig`` and ``events`` as its functions,

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from api.base import ApiModel
 from dra_driver.errors import ConfigError
 
+DRIVER_VERSION = r"^[0-9]+(\.[0-9]+){1,2}$"
 _BUS_ID = r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$"
 # A value is written on one line when it fits in this many characters; objects may be long, so that tables line up.
 _OBJECT_LINE = 280
@@ -130,7 +131,7 @@ class GpuDescription(_Strict):
 class HardwareDescription(_Strict):
     """What NVML and sysfs say. ``gpus`` are ordered by PCI bus id, which is NVML's index."""
 
-    driver_version: str = Field(pattern=r"^[0-9]+(\.[0-9]+){1,2}$")
+    driver_version: str = Field(pattern=DRIVER_VERSION)
     cuda_driver_version: Count
     products: tuple[ProductDescription, ...] = ()
     gpus: tuple[GpuDescription, ...] = ()

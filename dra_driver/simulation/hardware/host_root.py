@@ -107,8 +107,8 @@ def _build_devices(tree: Tree, state: SimulatedState) -> None:
 
 
 def _build_libraries(tree: Tree, state: SimulatedState) -> None:
-    version = state.machine.hardware.driver_version
-    for name, soname in _LIBRARIES.items():
+    version = state.library_version
+    for name, soname in _LIBRARIES.items() if version else ():
         library = f"{name}.so.{version}"
         tree.file(f"{LIBRARY_FOLDER}/{library}", f"simulated {library}\n")
         if soname:
@@ -140,14 +140,15 @@ def _build_sysfs(tree: Tree, state: SimulatedState) -> None:
 
 
 def _build_proc(tree: Tree, state: SimulatedState) -> None:
-    version = state.machine.hardware.driver_version
     tree.file(
         "proc/devices",
         "Character devices:\n"
         f"{FRONTEND_MAJOR} nvidia-frontend\n{CAPS_MAJOR} nvidia-caps\n{UVM_MAJOR} nvidia-uvm\n\n"
         "Block devices:\n",
     )
-    tree.file("proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}\n")
+    if version := state.module_version:
+        tree.file("sys/module/nvidia/version", f"{version}\n")
+        tree.file("proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}\n")
     for index, gpu in enumerate(state.machine.hardware.gpus):
         tree.file(
             f"proc/driver/nvidia/gpus/{gpu.pci_bus_id}/information",
@@ -160,5 +161,7 @@ def _build_proc(tree: Tree, state: SimulatedState) -> None:
         tree.file(name, content, mode=capabilities.CAPABILITY_MODE)
     tree.file(capabilities.MINORS, capabilities.mig_minors(), mode=capabilities.CAPABILITY_MODE)
     tree.file("proc/sys/kernel/random/boot_id", f"{state.boot_id}\n")
+    for folder in ("sys/module/nvidia", "proc/driver/nvidia"):
+        tree.prune(folder, lambda name: name == "version")
     tree.prune("proc/driver/nvidia/gpus")
     tree.prune(capabilities.FOLDER)

@@ -4,7 +4,8 @@ It stands in the place of ``pynvml.nvmlLib``, so pynvml's own wrappers and our a
 is not there is an AttributeError, which pynvml reports as "function not found", as with an older driver; so what is not
 simulated fails that way and never silently. Calls before initialisation, wrong handles and short buffers are refused
 with NVML's codes. State and faults come from the state file; what a process holds is its handles, its event sets and
-its init count.
+its init count. The library is of the driver version that the node's files had when it was initialised first, as a
+mapped library is: a driver that is installed later is for processes that start later.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class SimulatedLibrary:
         self._events = events.EventSets()
         self._lock = threading.Lock()
         self._initialised = 0
+        self._version: str | None = None  # of the driver that this library came with; None before it was loaded
         # These work without initialisation.
         self._lifecycle: dict[str, Callable[..., Any]] = {
             "nvmlInitWithFlags": lambda flags: self._init("nvmlInitWithFlags", flags),
@@ -84,11 +86,23 @@ class SimulatedLibrary:
         code = take_error(self._file, state, name, None)
         if code is not None:
             return code
+        if self._version is None:
+            self._version = state.library_version
+        if (answer := self._of_module(state)) is not Return.SUCCESS:
+            return int(answer)
         if not state.gpus and not number(flags) & _NO_GPUS_IS_FINE:
             return int(Return.NOT_FOUND)
         with self._lock:
             self._initialised += 1
         return int(Return.SUCCESS)
+
+    def _of_module(self, state: SimulatedState) -> Return:
+        """What the kernel module answers to this library. The real one cannot be exchanged while a process uses it."""
+        if self._version is None:
+            return Return.LIBRARY_NOT_FOUND
+        if state.module_version is None:
+            return Return.DRIVER_NOT_LOADED
+        return Return.SUCCESS if state.module_version == self._version else Return.LIB_RM_VERSION_MISMATCH
 
     def _shutdown(self) -> int:
         with self._lock:
@@ -100,13 +114,15 @@ class SimulatedLibrary:
         return int(Return.SUCCESS)
 
     def _guarded(self, name: str, function: Function, arguments: tuple[Any, ...]) -> int:
-        """A call in NVML's order: initialised? latency, handle, injected error, lost GPU, then the function itself."""
+        """A call in NVML's order: initialised? latency, module, handle, injected error, lost GPU, then the function."""
         with self._lock:
             if self._initialised == 0:
                 return int(Return.UNINITIALIZED)
         state = self._file.read()
         if self._wait(state, name, self._gpu_of(function, arguments)):
             state = self._file.read()  # what changed while the call was slow counts
+        if (answer := self._of_module(state)) is not Return.SUCCESS:
+            return int(answer)
         try:
             call = self._prepare(state, function, arguments)
             code = take_error(self._file, state, name, call.index if isinstance(call, DeviceCall) else None)

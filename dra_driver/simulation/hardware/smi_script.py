@@ -85,7 +85,7 @@ def smi_script(state: SimulatedState, state_file: Path, *, python: Path | None =
         state=shlex.quote(str(state_file.absolute())),
         dev=shlex.quote(str(dev)),
         table=_table(state),
-        driver=hardware.driver_version,
+        driver=state.module_version or hardware.driver_version,
         cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
     )
 

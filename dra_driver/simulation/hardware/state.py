@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from api.base import ApiModel
 from dra_driver.simulation.hardware.description import (
+    DRIVER_VERSION,
     GpuDescription,
     MachineDescription,
     ProductDescription,
@@ -147,6 +148,13 @@ class Faults(_State):
         return self.latency.get(function, self.latency.get("*", 0.0))
 
 
+class DriverState(_State):
+    """The driver's versions once they are others than the machine's: of the files, of the loaded module; None: none."""
+
+    library: str | None = Field(default=None, pattern=DRIVER_VERSION)
+    module: str | None = Field(default=None, pattern=DRIVER_VERSION)
+
+
 class SimulatedState(_State):
     """The whole file. ``privileged`` False makes calls that need root answer "no permission".
 
@@ -158,8 +166,19 @@ class SimulatedState(_State):
     boot_id: str
     privileged: bool = True
     host_tree: str | None = None
+    driver: DriverState | None = None
     gpus: tuple[GpuState, ...]
     faults: Faults = Faults()
+
+    @property
+    def library_version(self) -> str | None:
+        """Of the driver's files in the node's tree; None while there are none."""
+        return self.driver.library if self.driver else self.machine.hardware.driver_version
+
+    @property
+    def module_version(self) -> str | None:
+        """Of the loaded kernel module; None while none is loaded."""
+        return self.driver.module if self.driver else self.machine.hardware.driver_version
 
     def description(self, index: int) -> GpuDescription:
         return self.machine.hardware.gpus[index]

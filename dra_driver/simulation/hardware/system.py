@@ -32,12 +32,17 @@ def error_string(code: Any) -> bytes:
 
 
 def _driver_version(call: Call, buffer: Any, length: Any) -> None:
-    write_text(buffer, length, call.state.machine.hardware.driver_version)
+    write_text(buffer, length, _version(call))
 
 
 def _nvml_version(call: Call, buffer: Any, length: Any) -> None:
-    hardware = call.state.machine.hardware
-    write_text(buffer, length, f"{hardware.cuda_driver_version // 1000}.{hardware.driver_version}")
+    cuda = call.state.machine.hardware.cuda_driver_version
+    write_text(buffer, length, f"{cuda // 1000}.{_version(call)}")
+
+
+def _version(call: Call) -> str:
+    """The kernel module's, which is the library's too: no call gets here with another one."""
+    return call.state.module_version or ""
 
 
 def _cuda_driver_version(call: Call, version: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 from api.mig_policy import MigMode
 from dra_driver.errors import StateError
 from dra_driver.hardware.model import Gpu, Machine
+from dra_driver.observability.listeners import Listeners
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import describe
@@ -52,7 +53,7 @@ class JudgedHardware:
         self._entries = entries
         self._policy = policy
         self._refused = refused
-        self._listeners: list[Callable[[], None]] = []
+        self._changed: Listeners[[]] = Listeners("the judged hardware changed")
         self._suspects: frozenset[Sighting] | None = None  # None: nothing was judged yet
         self._foreign: frozenset[Sighting] = frozenset()
         self._state = HardwareState()
@@ -65,7 +66,7 @@ class JudgedHardware:
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called on the watch's thread when something here changed. It must not block."""
-        self._listeners.append(listener)
+        self._changed.add(listener)
 
     def _read(self) -> None:
         raw, before = self._watch.state, self._state
@@ -83,8 +84,7 @@ class JudgedHardware:
             self._watch.request_scan_within(until)
         self._state = state
         if self._state != before:
-            for listener in self._listeners:
-                listener()
+            self._changed.tell()
 
     def _judge(self, machine: Machine) -> None:
         try:

@@ -8,7 +8,6 @@ pauses, and is told as a condition of the NodeInventory and an Event on the Node
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -19,6 +18,8 @@ from dra_driver.devices.naming import gpu_name
 from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.backoff import Backoff
+from dra_driver.observability.listeners import Listeners
+from dra_driver.observability.loops import Loop
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.endpoint.dra_service import Failures
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_MESSAGE = 1024
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 60.0
+_LIMIT_SECONDS = 120.0  # for one GPU: seven GPU instances with their compute instances take a second each
 
 
 class Claims(Protocol):
@@ -78,16 +80,22 @@ class LayoutApplier:
         self._hardware = hardware
         self._mig = mig
         self._claims = claims
-        self._listener = listener
-        self._backoff = Backoff(retry, max(retry, _LONGEST_RETRY_SECONDS))
         self._outcomes: dict[str, LayoutOutcome] | None = None  # by GPU UUID; None before the first pass
         self._reading_due = False
-        self._listeners: list[Callable[[], None]] = []
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._backoff = Backoff(retry, max(retry, _LONGEST_RETRY_SECONDS))
+        self.loop = Loop(
+            "mig-layouts",
+            self._round,
+            limit=_LIMIT_SECONDS,
+            doing="applying MIG layouts",
+            retry=Backoff(retry, max(retry, _LONGEST_RETRY_SECONDS)),
+            expected=(DriverError,),  # no hardware to read, no checkpoint
+        )
+        self._changed: Listeners[[]] = Listeners("MIG layouts changed", self.loop.count_error)
+        self._told: Listeners[[LayoutOutcome]] = Listeners("a MIG layout's outcome", self.loop.count_error)
+        self._told.add(listener.layout_outcome)
         if self.wanted:
-            hardware.on_change(self._wake.set)
+            hardware.on_change(self.loop.wake)
             hardware.on_reading(self._was_read)
 
     @property
@@ -110,20 +118,16 @@ class LayoutApplier:
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called when the condition or ``pending`` may have changed. It must not block."""
-        self._listeners.append(listener)
+        self._changed.add(listener)
 
     def start(self) -> None:
         if self.wanted:
-            self._thread = threading.Thread(target=self._run, name="mig-layouts", daemon=True)
-            self._thread.start()
+            self.loop.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread; a GPU that is being changed is left to the next process after ``timeout`` seconds."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            self._thread = None
+        if not self.loop.stop(timeout):
+            logger.warning("a MIG layout is still being applied %.0f s after stop", timeout)
 
     # -- CallObserver: a claim that ended may be what a GPU waited for ------------------------------------------------
 
@@ -132,25 +136,15 @@ class LayoutApplier:
 
     def finished(self, operation: Operation, seconds: float, failures: Failures) -> None:
         if operation is Operation.UNPREPARE:
-            self._wake.set()
+            self.loop.wake()
 
     # -- the work -----------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            try:
-                settled = self.run_once()
-            except DriverError as error:  # no hardware to read, no checkpoint
-                logger.warning("MIG layouts cannot be looked at, trying again: %s", error)
-                settled = False
-            except Exception:
-                # Thread boundary: a GPU of an odd form must not leave the others without their layout.
-                logger.exception("applying MIG layouts broke, trying again")
-                settled = False
-            if settled:
-                self._backoff.reset()
-            self._wake.wait(None if settled else self._backoff.next_delay())
+    def _round(self) -> float | None:
+        if not self.run_once():
+            return self._backoff.next_delay()
+        self._backoff.reset()
+        return None
 
     def run_once(self) -> bool:
         """One pass over all GPUs with a layout, on the calling thread. False when something is left to try again.
@@ -160,13 +154,14 @@ class LayoutApplier:
         before = self._outcomes or {}
         outcomes: dict[str, LayoutOutcome] = {}
         for asked in asked_layouts(self._hardware.machine(), self._policy, self._settings):
-            if self._stopping.is_set():
+            if self.loop.stopping:
                 return False
+            self.loop.beat()
             outcomes[asked.gpu.uuid] = self._one(asked, before.get(asked.gpu.uuid))
         told = {uuid: (each.state, each.message) for uuid, each in before.items()}
         for uuid, outcome in outcomes.items():
             if outcome.changed or told.get(uuid) != (outcome.state, outcome.message):
-                self._listener.layout_outcome(outcome)
+                self._told.tell(outcome)
         changed = any(outcome.changed for outcome in outcomes.values())
         first = self._outcomes is None
         self._reading_due = first and changed
@@ -174,17 +169,13 @@ class LayoutApplier:
         if changed:
             self._hardware.request_scan()
         if first or told != {uuid: (each.state, each.message) for uuid, each in outcomes.items()}:
-            self._tell()
+            self._changed.tell()
         return all(outcome.state.settled for outcome in outcomes.values())
 
     def _was_read(self) -> None:
         if self._reading_due:
             self._reading_due = False
-            self._tell()
-
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            listener()
+            self._changed.tell()
 
     def _one(self, asked: GpuLayout, before: LayoutOutcome | None) -> LayoutOutcome:
         with self._claims.try_gpu(asked.gpu.uuid) as held:

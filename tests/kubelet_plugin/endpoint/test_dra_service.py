@@ -12,7 +12,8 @@ from api.kubelet import dra_v1beta1_pb2 as v1beta1
 from dra_driver.errors import ClaimNotFound, ConfigError, StateError
 from dra_driver.observability.logs import OperationFilter
 from kubelet_plugin.claims.model import ClaimRef, PrepareOutcome, UnprepareOutcome
-from kubelet_plugin.endpoint.dra_service import DraService
+from kubelet_plugin.endpoint.dra_service import DraService, Failures
+from kubelet_plugin.telling.failures import Operation
 from tests.kubelet_plugin.fakes import CDI_KIND, NODE, RecordingObserver, ScriptedPreparer
 
 
@@ -78,6 +79,22 @@ def test_an_error_concerns_its_claim_only_and_says_what_to_do() -> None:
     assert answer.claims["b"].error == ""
     assert [(operation, claim.uid) for operation, claim, _ in observer.failures] == [("prepare", "a")]
     assert "spec.sharing" in service.unprepare_v1(unprepare_request("a"), Context()).claims["a"].error
+
+
+def test_an_observer_that_raises_costs_neither_the_call_nor_the_other_observers() -> None:
+    class Broken:
+        def started(self, operation: Operation) -> None:
+            raise KeyError("surprise")
+
+        def finished(self, operation: Operation, seconds: float, failures: Failures) -> None:
+            raise KeyError("surprise")
+
+    preparer, observer = ScriptedPreparer(), RecordingObserver()
+    preparer.errors["name-a"] = ConfigError("spec.sharing: unknown field", hint="remove it")
+    answer = DraService(preparer, [Broken(), observer]).prepare_v1(request("a", "b"), Context())
+    assert answer.claims["b"].error == ""
+    assert observer.calls == ["prepare"]
+    assert [claim.uid for _, claim, _ in observer.failures] == ["a"]
 
 
 class SilentPreparer(ScriptedPreparer):

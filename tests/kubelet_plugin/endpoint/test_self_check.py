@@ -15,13 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet.services import DRA_V1
-from dra_driver.hardware.model import Machine
-from dra_driver.hardware.nvml import Reading
 from dra_driver.observability.endpoint import HttpEndpoint
 from kubelet_plugin.endpoint.connection import KubeletConnection
-from kubelet_plugin.endpoint.self_check import CheckTimes, SocketCheck, hardware_check, registration_check
+from kubelet_plugin.endpoint.self_check import CheckTimes, SocketCheck, registration_check
 from kubelet_plugin.endpoint.servers import DRA_THREADS
-from kubelet_plugin.hardware.watch import HardwareWatch
 from tests.kubelet_plugin.fakes import DRIVER, InProcessPlugin, ScriptedPreparer, eventually
 
 
@@ -181,31 +178,3 @@ def test_readiness_is_the_kubelets_word() -> None:
     assert registration_check(connection) == "the kubelet refused this plugin: no common version"
     connection.accepted()
     assert registration_check(connection) is None
-
-
-class HangingHardware:
-    def __init__(self) -> None:
-        self.release = threading.Event()
-
-    def start(self) -> None:
-        self.release.wait(10)
-
-    def stop(self) -> None:
-        """Nothing to unload."""
-
-    def read(self) -> Reading:
-        return Reading(Machine("580", 13000))
-
-
-def test_a_hanging_reading_makes_unready_after_a_minute() -> None:
-    now = [0.0]
-    hardware = HangingHardware()
-    watch = HardwareWatch(hardware, 0, clock=lambda: now[0])
-    watch.start()
-    eventually(lambda: watch._reading_since is not None)
-    assert hardware_check(watch) is None
-    now[0] = 61.0
-    assert hardware_check(watch) == "a hardware reading hangs since 61 s"
-    hardware.release.set()
-    eventually(lambda: hardware_check(watch) is None)
-    watch.stop()

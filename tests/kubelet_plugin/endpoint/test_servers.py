@@ -71,6 +71,19 @@ def test_notifications_are_counted_and_refusals_remembered(plugin: InProcessPlug
     assert len(heard) == 4
 
 
+def test_a_listener_that_raises_keeps_the_others_told_and_the_kubelet_answered(plugin: InProcessPlugin) -> None:
+    told: list[int] = []
+
+    def breaks() -> None:
+        raise KeyError("surprise")
+
+    plugin.connection.on_change(breaks)
+    plugin.connection.on_change(lambda: told.append(1))
+    plugin.connection.accepted()
+    plugin.connection.refused("no")
+    assert told == [1, 1]
+
+
 def test_alive_needs_both_a_registration_and_an_open_connection(plugin: InProcessPlugin) -> None:
     assert not plugin.connection.alive()
     channel = grpc.insecure_channel(f"unix:{plugin.paths.dra}")

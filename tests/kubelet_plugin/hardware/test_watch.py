@@ -10,7 +10,8 @@ import pytest
 
 from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine
-from dra_driver.hardware.nvml import Reading
+from dra_driver.hardware.nvml import DriverReplaced, Reading, VersionMismatch
+from dra_driver.observability.loops import standing_still
 from kubelet_plugin.hardware.watch import FAILURES_BEFORE_WITHDRAWAL, HardwareWatch
 from tests.kubelet_plugin.fakes import eventually
 
@@ -128,6 +129,56 @@ def test_a_hanging_reading_blocks_nobody_and_is_seen(watch: HardwareWatch, hardw
     watch.stop(timeout=0.05)
     assert hardware.stops == 0  # the library is in use
     hardware.hang.set()
+
+
+def test_a_replaced_driver_is_told_and_what_may_end_by_itself_is_not(watch: HardwareWatch, hardware: Hardware) -> None:
+    told: list[str] = []
+    watch.on_driver_replaced(told.append)
+    watch.scan()
+    hardware.read_error = HardwareUnavailable("nvmlDeviceGetCount failed: NVML_ERROR_DRIVER_NOT_LOADED")
+    watch.scan()
+    hardware.read_error = VersionMismatch("nvmlInitWithFlags failed: NVML_ERROR_LIB_RM_VERSION_MISMATCH")
+    watch.scan()
+    assert told == []
+    hardware.read_error = DriverReplaced("the NVIDIA driver was replaced", hint="the process ends")
+    watch.scan()
+    assert told == ["the NVIDIA driver was replaced (the process ends)"]
+
+
+def test_a_reading_that_hangs_for_a_minute_stands_still(hardware: Hardware) -> None:
+    now = [0.0]
+    watch = HardwareWatch(hardware, 0, clock=lambda: now[0])
+    hardware.hang.clear()
+    watch.start()
+    eventually(lambda: hardware.reads == 1)
+    assert standing_still([watch.loop]) is None
+    now[0] = 61.0
+    assert standing_still([watch.loop]) == ("hardware-watch stands still: a reading of the hardware takes 61 s already")
+    hardware.hang.set()
+    eventually(lambda: standing_still([watch.loop]) is None)
+    watch.stop()
+
+
+def test_a_listener_that_raises_ends_neither_the_watch_nor_what_others_are_told(
+    watch: HardwareWatch, hardware: Hardware, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes: list[int] = []
+    readings: list[int] = []
+
+    def breaks() -> None:
+        raise KeyError("surprise")
+
+    watch.on_change(breaks)
+    watch.on_change(lambda: changes.append(1))
+    watch.on_reading(breaks)
+    watch.on_reading(lambda: readings.append(1))
+    watch.start()
+    assert watch.wait_for_first_reading(5)
+    watch.request_scan()
+    eventually(lambda: readings == [1, 1])
+    assert changes == [1]
+    assert watch.loop.errors == 3
+    assert "the hardware changed: a listener failed" in caplog.text
 
 
 def test_listeners_to_readings_hear_also_of_those_that_change_nothing(watch: HardwareWatch) -> None:

@@ -54,7 +54,7 @@ def test_a_missing_driver_does_not_stop_the_start(node: TestNode) -> None:
     node.cdi.remove("u1")
     (node.root / "usr").rename(node.root / "gone")
     engine = node.engine(start=False)
-    assert engine.start() == Recovered()
+    assert engine.start() == Recovered(failed=("u1",))
     assert "u1" in engine.entries()
     (node.root / "gone").rename(node.root / "usr")
     assert isinstance(engine.prepare([ref("u1")], timeout=10)["u1"], tuple)
@@ -124,11 +124,24 @@ def test_a_stop_ends_the_waiting_for_another_plugin(node: TestNode) -> None:
     assert "u1" in engine.entries(), "for the next start"
 
 
+def test_what_could_not_be_put_right_at_the_start_can_be_later(node: TestNode) -> None:
+    prepared(node).stop()
+    content = node.cdi.path("u1").read_bytes()
+    node.cdi.remove("u1")
+    (node.root / "usr").rename(node.root / "gone")
+    engine = node.engine(start=False)
+    engine.start()
+    assert not engine.put_right()
+    (node.root / "gone").rename(node.root / "usr")
+    assert engine.put_right()
+    assert node.cdi.path("u1").read_bytes() == content
+
+
 def test_a_step_that_cannot_be_undone_stays_recorded(node: TestNode) -> None:
     strange = replace(entry("u1"), state=ClaimState.PREPARE_STARTED, steps=(StepRecord("FromTheFuture"),))
     node.checkpoint().update(put=[strange])
     engine = node.engine(start=False)
-    assert engine.start() == Recovered()
+    assert engine.start() == Recovered(failed=("u1",))
     assert engine.entries()["u1"] == strange
     assert "FromTheFuture" in str(engine.unprepare([ref("u1")], timeout=10)["u1"])
 
