@@ -8,7 +8,6 @@ not even that where room is needed: the connection that has been waiting the lon
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 import selectors
 import socket
@@ -20,10 +19,9 @@ from functools import partial
 from http import HTTPStatus
 from queue import SimpleQueue
 
+from dra_driver.http.connection import Connection, HttpLimits, State
 from dra_driver.http.messages import (
-    Head,
     HttpAnswer,
-    HttpRequest,
     HttpStream,
     Refuse,
     Refused,
@@ -33,45 +31,13 @@ from dra_driver.http.messages import (
     refuse_plainly,
     take_head,
 )
+from dra_driver.http.workers import Serve, Workers
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 64 << 10
 _DRAIN_SECONDS = 2.0
 _FULL_SECONDS = 0.05
-
-Serve = Callable[[HttpRequest], HttpAnswer | HttpStream]
-
-
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """``streams``: as many have a thread of their own besides; more are refused with 429."""
-
-    threads: int
-    connections: int
-    request_seconds: float  # from the first byte, or the connection, to the last byte of the answer
-    body_bytes: int = 0
-    streams: int = 0
-
-
-class _State(enum.Enum):
-    READING = enum.auto()  # a request is coming, or the first one is awaited
-    WORKING = enum.auto()  # a thread has it
-    WRITING = enum.auto()
-    STREAMING = enum.auto()
-    IDLE = enum.auto()  # between two requests
-
-
-class _Connection:
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.state = _State.READING
-        self.received = bytearray()
-        self.head: Head | None = None
-        self.outgoing = memoryview(b"")
-        self.keep = False
-        self.stream: HttpStream | None = None
-        self.closed = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +54,16 @@ class HttpServer:
         """``serve`` is called on several threads. ``refuse`` makes the answers to what never gets there."""
         self._name = name
         self._listening = listening
-        self._serve = serve
         self._limits = limits
         self._refuse = refuse
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         # Both in the order of time: all deadlines are equally far away when they are set.
-        self._deadlines: dict[_Connection, float] = {}
-        self._idle: dict[_Connection, None] = {}
-        self._requests: SimpleQueue[tuple[_Connection, HttpRequest] | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[_Connection, HttpAnswer | HttpStream | _StreamEnded]] = SimpleQueue()
-        self._workers: list[threading.Thread] = []
-        self._working = 0
+        self._deadlines: dict[Connection, float] = {}
+        self._idle: dict[Connection, None] = {}
+        self._done: SimpleQueue[tuple[Connection, HttpAnswer | HttpStream | _StreamEnded]] = SimpleQueue()
+        self._workers = Workers(name, limits.threads, serve, refuse, self._report)
         self._streams = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -141,13 +104,12 @@ class HttpServer:
                 self._wind_down()
         for connection in list(self._connections):
             self._drop(connection)
-        for _ in self._workers:
-            self._requests.put(None)
+        self._workers.stop()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
 
-    def _step(self, connection: _Connection, action: Callable[[_Connection], None]) -> None:
+    def _step(self, connection: Connection, action: Callable[[Connection], None]) -> None:
         try:
             action(connection)
         except BlockingIOError:
@@ -180,25 +142,25 @@ class HttpServer:
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(sock)
+        connection = Connection(sock)
         self._connections.add(connection)
         self._set_deadline(connection)
         self._selector.register(sock, selectors.EVENT_READ, connection)
 
     def _make_room(self) -> bool:
         """Close the connection that waits the longest for its client. False when all have work."""
-        waiting = (each for each in self._deadlines if each.state is _State.READING)
+        waiting = (each for each in self._deadlines if each.state is State.READING)
         longest = next(iter(self._idle), None) or next(waiting, None)
         if longest is None:
             return False
         self._drop(longest)
         return True
 
-    def _ready(self, connection: _Connection) -> None:
-        if connection.state is _State.WRITING:
+    def _ready(self, connection: Connection) -> None:
+        if connection.state is State.WRITING:
             self._write(connection)
             return
-        if connection.state is _State.STREAMING:
+        if connection.state is State.STREAMING:
             # Bytes are no better than an end: what is sent behind a request for a stream is not served.
             connection.keep = False
             self._selector.unregister(connection.sock)
@@ -209,14 +171,14 @@ class HttpServer:
         if not received:
             self._drop(connection)
             return
-        if connection.state is _State.IDLE:
-            connection.state = _State.READING
+        if connection.state is State.IDLE:
+            connection.state = State.READING
             self._idle.pop(connection, None)
             self._set_deadline(connection)
         connection.received += received
         self._advance(connection)
 
-    def _advance(self, connection: _Connection) -> None:
+    def _advance(self, connection: Connection) -> None:
         """Hand a request on when it is there as a whole."""
         if connection.head is None:
             head = take_head(connection.received, self._limits.body_bytes, self._refuse)
@@ -233,16 +195,11 @@ class HttpServer:
             return
         request = replace(head.request, body=bytes(connection.received[: head.body_bytes]))
         del connection.received[: head.body_bytes]
-        connection.state = _State.WORKING
+        connection.state = State.WORKING
         self._selector.unregister(connection.sock)
-        self._working += 1
-        if self._working > len(self._workers) < self._limits.threads:
-            worker = threading.Thread(target=self._work, name=f"{self._name}-{len(self._workers)}", daemon=True)
-            self._workers.append(worker)
-            worker.start()
-        self._requests.put((connection, request))
+        self._workers.submit(connection, request)
 
-    def _take(self, what: HttpAnswer | HttpStream | _StreamEnded, connection: _Connection) -> None:
+    def _take(self, what: HttpAnswer | HttpStream | _StreamEnded, connection: Connection) -> None:
         """What a thread has done for a connection."""
         if isinstance(what, _StreamEnded):
             self._streams -= 1
@@ -250,12 +207,14 @@ class HttpServer:
                 return
             connection.stream = None
             connection.sock.setblocking(False)
-            if what.in_order and connection.keep and not self._stopping.is_set():
-                self._wait_for_next(connection)
-            else:
+            if not what.in_order:
                 self._drop(connection)
+                return
+            # From here, so that a request that follows at once does not pass for one that hung up.
+            self._set_deadline(connection)
+            self._send(connection, encode_chunk(b""), keep=connection.keep and not self._stopping.is_set())
             return
-        self._working -= 1
+        self._workers.finished()
         if isinstance(what, HttpStream):
             refusal = self._begin_stream(connection, what)
             if refusal is None:
@@ -267,7 +226,7 @@ class HttpServer:
         only_head = connection.head.request.method == "HEAD"
         self._send(connection, encode(what, keep=keep, only_head=only_head), keep=keep)
 
-    def _begin_stream(self, connection: _Connection, stream: HttpStream) -> HttpAnswer | None:
+    def _begin_stream(self, connection: Connection, stream: HttpStream) -> HttpAnswer | None:
         """None, or why there is no stream."""
         if connection.closed or connection.head is None or self._stopping.is_set():
             stream.close()
@@ -277,22 +236,22 @@ class HttpServer:
             return self._refuse(HTTPStatus.TOO_MANY_REQUESTS, f"{self._streams} streams are open, try again later")
         self._streams += 1
         self._deadlines.pop(connection, None)
-        connection.state, connection.stream, connection.keep = _State.STREAMING, stream, connection.head.keep
+        connection.state, connection.stream, connection.keep = State.STREAMING, stream, connection.head.keep
         self._selector.register(connection.sock, selectors.EVENT_READ, connection)
         threading.Thread(
             target=self._stream, args=(connection, stream), name=f"{self._name}-stream", daemon=True
         ).start()
         return None
 
-    def _send(self, connection: _Connection, data: bytes, *, keep: bool) -> None:
+    def _send(self, connection: Connection, data: bytes, *, keep: bool) -> None:
         connection.outgoing, connection.keep = memoryview(data), keep
-        if connection.state is not _State.WORKING:
+        with contextlib.suppress(KeyError):  # a thread had it
             self._selector.unregister(connection.sock)
-        connection.state = _State.WRITING
+        connection.state = State.WRITING
         self._selector.register(connection.sock, selectors.EVENT_WRITE, connection)
         self._write(connection)
 
-    def _write(self, connection: _Connection) -> None:
+    def _write(self, connection: Connection) -> None:
         sent = connection.sock.send(connection.outgoing)
         connection.outgoing = connection.outgoing[sent:]
         if connection.outgoing:
@@ -305,20 +264,20 @@ class HttpServer:
                 connection.sock.shutdown(socket.SHUT_WR)
             self._drop(connection)
 
-    def _wait_for_next(self, connection: _Connection) -> None:
+    def _wait_for_next(self, connection: Connection) -> None:
         with contextlib.suppress(KeyError):  # it is registered for something else, or not at all
             self._selector.unregister(connection.sock)
         self._selector.register(connection.sock, selectors.EVENT_READ, connection)
         connection.head = None
         if connection.received:  # sent ahead
-            connection.state = _State.READING
+            connection.state = State.READING
             self._set_deadline(connection)
             self._advance(connection)
         else:
-            connection.state = _State.IDLE
+            connection.state = State.IDLE
             self._idle[connection] = None
 
-    def _set_deadline(self, connection: _Connection) -> None:
+    def _set_deadline(self, connection: Connection) -> None:
         self._deadlines.pop(connection, None)
         self._deadlines[connection] = time.monotonic() + self._limits.request_seconds
 
@@ -335,12 +294,12 @@ class HttpServer:
         self._selector.unregister(self._listening)
         self._listening.close()
         for connection in list(self._connections):
-            if connection.state in (_State.IDLE, _State.READING):
+            if connection.state in (State.IDLE, State.READING):
                 self._drop(connection)
             elif connection.stream is not None:
                 connection.stream.close()
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         if connection.closed:
             return
         connection.closed = True
@@ -353,22 +312,9 @@ class HttpServer:
             connection.stream.close()
         connection.sock.close()
 
-    # -- the threads that work ----------------------------------------------------------------------------------------
+    # -- other threads -----------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while (item := self._requests.get()) is not None:
-            connection, request = item
-            answer: HttpAnswer | HttpStream
-            try:
-                answer = self._serve(request)
-            except Exception:
-                # Thread boundary: the client gets an answer, the thread goes on.
-                logger.exception("%s: %s %s broke", self._name, request.method, request.target)
-                answer = self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the request broke; the log says how")
-            self._done.put((connection, answer))
-            self._wake()
-
-    def _stream(self, connection: _Connection, stream: HttpStream) -> None:
+    def _stream(self, connection: Connection, stream: HttpStream) -> None:
         in_order = False
         try:
             # For each piece: a client that takes none for so long is gone.
@@ -376,7 +322,6 @@ class HttpServer:
             connection.sock.sendall(encode_stream_head(stream))
             for chunk in stream.chunks:
                 connection.sock.sendall(encode_chunk(chunk))
-            connection.sock.sendall(encode_chunk(b""))
             in_order = True
         except OSError:
             logger.debug("%s: the client of a stream has gone", self._name)
@@ -385,8 +330,11 @@ class HttpServer:
             logger.exception("%s: a stream broke", self._name)
         finally:
             stream.close()
-            self._done.put((connection, _StreamEnded(in_order)))
-            self._wake()
+            self._report(connection, _StreamEnded(in_order))
+
+    def _report(self, connection: Connection, what: HttpAnswer | HttpStream | _StreamEnded) -> None:
+        self._done.put((connection, what))
+        self._wake()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it has stopped, or is awake already

@@ -15,8 +15,9 @@ from typing import cast
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
+from dra_driver.http.connection import HttpLimits
 from dra_driver.http.messages import HttpAnswer, HttpRequest
-from dra_driver.http.server import HttpLimits, HttpServer
+from dra_driver.http.server import HttpServer
 from dra_driver.observability.checks import Check, Checks, Guarded, Hangs
 
 logger = logging.getLogger(__name__)

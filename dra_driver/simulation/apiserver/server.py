@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from dra_driver.files import write_atomically
+from dra_driver.http.connection import HttpLimits
 from dra_driver.http.messages import PLAIN_TEXT, HttpAnswer, HttpRequest, HttpStream
-from dra_driver.http.server import HttpLimits, HttpServer
+from dra_driver.http.server import HttpServer
 from dra_driver.kube.interface import ApiError, EventType
 from dra_driver.kube.statuses import status_from_error
 from dra_driver.simulation.apiserver.rest import Answer, Request, Rest, error_answer
