@@ -129,7 +129,7 @@ class HttpServer:
     def _accept(self) -> None:
         try:
             sock, _ = self._listening.accept()
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
             logger.warning("%s: a connection cannot be accepted: %s", self._name, error)
@@ -141,7 +141,8 @@ class HttpServer:
             return
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # some systems refuse it once the client has gone
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(sock)
         self._connections.add(connection)
         self._set_deadline(connection)
@@ -234,13 +235,13 @@ class HttpServer:
         if self._streams >= self._limits.streams:
             stream.close()
             return self._refuse(HTTPStatus.TOO_MANY_REQUESTS, f"{self._streams} streams are open, try again later")
-        self._streams += 1
         self._deadlines.pop(connection, None)
         connection.state, connection.stream, connection.keep = State.STREAMING, stream, connection.head.keep
         self._selector.register(connection.sock, selectors.EVENT_READ, connection)
         threading.Thread(
             target=self._stream, args=(connection, stream), name=f"{self._name}-stream", daemon=True
         ).start()
+        self._streams += 1  # not for a thread that could not be started
         return None
 
     def _send(self, connection: Connection, data: bytes, *, keep: bool) -> None:

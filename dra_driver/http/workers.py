@@ -31,11 +31,18 @@ class Workers:
         self._requests: SimpleQueue[tuple[Connection, HttpRequest] | None] = SimpleQueue()
 
     def submit(self, connection: Connection, request: HttpRequest) -> None:
-        self._under_way += 1
-        if self._under_way > len(self._threads) < self._most:
+        """Raises RuntimeError when there is no thread and none can be started."""
+        if self._under_way >= len(self._threads) < self._most:
             thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            try:
+                thread.start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                logger.warning("%s: no thread can be started beside the %d there are", self._name, len(self._threads))
+            else:
+                self._threads.append(thread)
+        self._under_way += 1
         self._requests.put((connection, request))
 
     def finished(self) -> None:

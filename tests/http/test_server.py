@@ -318,3 +318,27 @@ def test_stopping_lets_requests_under_way_and_streams_end(site: Site) -> None:
         assert read_all(stream).endswith(b"4\r\nlast\r\n0\r\n\r\n")
         assert read_all(working).endswith(b"GET /slow ")
     eventually(lambda: not names())
+
+
+def test_where_no_more_threads_can_be_started_those_that_there_are_do_the_work(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in ("test-http-1", "test-http-stream"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with serving(site) as port, ExitStack() as stack:
+        for _ in range(2 * LIMITS.streams):
+            assert exchange(port, b"GET /stream HTTP/1.1\r\n\r\n") == b""
+        assert all(stream.is_set() for stream in site.streams)
+        clients = [stack.enter_context(connected(port)) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+        eventually(lambda: "beside the 1 there are" in caplog.text)
+        site.release.set()
+        assert all(read_all(client).endswith(b"GET /slow ") for client in clients)
+    assert site.most == 1
