@@ -120,9 +120,14 @@ def _schema(model: type[BaseModel]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m api.generate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m api.generate",
+        description="Writes what follows from the models: CRDs, JSON schemas, the manual's tables, parts of the chart.",
+    )
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a file is not current")
     options = parser.parse_args(arguments)
+    if sys.flags.optimize >= 2:
+        parser.error("the descriptions of CRDs and schemas are docstrings: run Python without -OO and PYTHONOPTIMIZE")
     stale = []
     for path, text in generated().items():
         target = ROOT / path

@@ -144,7 +144,9 @@ def check_rollout(workload: Obj) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m e2e.install", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.install", description="Installs the driver with its Helm chart."
+    )
     parser.add_argument("action", choices=["install", "uninstall"])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the chart")
     given = parser.parse_args(arguments)

@@ -28,7 +28,9 @@ _DOWN = {"local": "make cluster-down", "kind": "make kind-down"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m e2e.try_it", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.try_it", description="A cluster that stays up, with the driver and one pod that has a GPU."
+    )
     parser.add_argument("cluster", choices=sorted(_DOWN))
     parser.add_argument("--kubernetes", default=programs.NEWEST_KUBERNETES, metavar="MINOR")
     parser.add_argument("--machine", metavar="NAME", help="what nodes simulate: gpu-dra machine list")

@@ -47,7 +47,9 @@ def generate(out: Path = ROOT) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m api.kubelet.generate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m api.kubelet.generate", description="Generates the modules beside the .proto files."
+    )
     parser.add_argument("--out", type=Path, default=ROOT, help="root folder to write under (default: the repository)")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

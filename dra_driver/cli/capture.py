@@ -16,7 +16,10 @@ from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.simulation.hardware.capture import describe
 from dra_driver.simulation.hardware.description import MachineDescription, format_machine
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command(help="Write this node's GPUs as a machine file. UUIDs and serial numbers are left out.")
 def capture(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output without.")
@@ -27,7 +30,6 @@ def capture(
     ] = None,
     host_root: Annotated[Path, typer.Option(help="Where the node's / is, for sysfs.")] = Path("/"),
 ) -> None:
-    """Write this node's GPUs as a machine file. UUIDs and serial numbers are left out."""
     hardware = NvmlHardware(driver_root=driver_root, topology=Sysfs(host_root))
     try:
         hardware.start()

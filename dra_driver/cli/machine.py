@@ -33,19 +33,17 @@ Row = Sequence[str]
 _NONE = "none"
 
 
-@app.command("list")
+@app.command("list", help="List the recorded machines.")
 def list_machines() -> None:
-    """List the recorded machines."""
     headings = ("NAME", "GPUS", "PRODUCT", "MEMORY", "MIG PROFILES", "WHAT IT IS")
     _print_table(headings, [_summary(load_machine(name)) for name in recorded_machines()])
 
 
-@app.command("show")
+@app.command("show", help="Show one machine: its GPUs, its MIG profiles, and where the numbers come from.")
 def show_machine(
     machine: Annotated[str, typer.Argument(metavar="NAME", help="A recorded machine, or the path of a machine file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine file.")] = False,
 ) -> None:
-    """Show one machine: its GPUs, its MIG profiles, and where the numbers come from."""
     try:
         description = load_machine(machine)
     except MachineFileError as error:
@@ -82,7 +80,12 @@ def show_machine(
     _print_notes("Not from a listing", (f"{', '.join(each.paths)}: {each.reason}" for each in description.interpolated))
 
 
-@app.command("create")
+@app.command(
+    "create",
+    help="Make a simulated node: its state file and its file tree.\n\n"
+    "May be repeated while the node is in use: a state of the same machine and seed is kept with its faults, and files "
+    "that are right are not touched.",
+)
 def create_machine(
     machine: Annotated[
         str, typer.Option(metavar="NAME", help="A recorded machine, or the path of a machine file.", show_default=False)
@@ -91,11 +94,6 @@ def create_machine(
     folder: Annotated[Path, typer.Option(help="Gets gpus.json and the tree host/.", show_default=False)],
     replace: Annotated[bool, typer.Option("--replace", help="Replace another machine that is there.")] = False,
 ) -> None:
-    """Make a simulated node: its state file and its file tree.
-
-    May be repeated while the node is in use: a state of the same machine and seed is kept with its faults, and files
-    that are right are not touched.
-    """
     try:
         made = make_node(folder, load_machine(machine), seed, replace=replace)
     except (DriverError, OSError) as error:

@@ -1,5 +1,8 @@
 """The command gpu-dra. Declares the commands; what they do is imported when one of them is called, so that help and
-errors in the arguments come at once."""
+errors in the arguments come at once.
+
+Texts of help are arguments, not docstrings: the image runs without those (PYTHONOPTIMIZE=2).
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(
+    help="Run manifests on a simulated cluster: real controller, real plugins, simulated GPUs and containers.\n\n"
+    "Exits with 0 only if every pod reached the state that its manifest expects and everything was cleaned up."
+)
 def demo(
     machine: Annotated[
         str, typer.Option(help="A recorded machine (gpu-dra machine list), or a machine file.")
@@ -75,16 +81,14 @@ def demo(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that pods may take.")] = 60.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log to standard error too.")] = False,
 ) -> None:
-    """Run manifests on a simulated cluster: real controller, real plugins, simulated GPUs and containers.
-
-    Exits with 0 only if every pod reached the state that its manifest expects and everything was cleaned up.
-    """
     from dra_driver.cli.demo import DemoOptions, run
 
     raise typer.Exit(run(DemoOptions(machine, nodes, tuple(file or ()), keep, folder, timeout, verbose)))
 
 
-@app.command()
+@app.command(
+    help="Show slices, claims, pods, nodes, inventories or events, of a cluster or of the demo that was left up."
+)
 def get(
     kind: Annotated[Kind, typer.Argument(help="What to show.", show_default=False)],
     name: Annotated[str | None, typer.Argument(help="Only the object of this name.")] = None,
@@ -94,35 +98,35 @@ def get(
         Path | None, typer.Option(help="The cluster to ask.", show_default="the demo left up with --keep")
     ] = None,
 ) -> None:
-    """Show slices, claims, pods, nodes, inventories or events, of a cluster or of the demo that was left up."""
     from dra_driver.cli.get import run
 
     raise typer.Exit(run(kind.value, name, namespace, output.value, kubeconfig))
 
 
-@app.command(context_settings=_PASS_ON)
+@app.command(
+    context_settings=_PASS_ON,
+    help="List and show the machines that can be simulated; make the files of a simulated node.",
+)
 def machine(context: typer.Context) -> None:
-    """List and show the machines that can be simulated; make the files of a simulated node."""
     from dra_driver.cli.machine import app as machine_app
 
     machine_app(args=context.args, prog_name="gpu-dra machine")
 
 
-@app.command(context_settings=_PASS_ON)
+@app.command(
+    context_settings=_PASS_ON,
+    help="Draw what lies where on partitioned GPUs; say where more would go, and what is in the way.",
+)
 def mig(context: typer.Context) -> None:
-    """Draw what lies where on partitioned GPUs; say where more would go, and what is in the way."""
     from dra_driver.cli.mig.commands import app as mig_app
 
     mig_app(args=context.args, prog_name="gpu-dra mig")
 
 
-@app.command(context_settings=_PASS_ON)
+@app.command(context_settings=_PASS_ON, help="Write this node's hardware down as a machine file.")
 def capture(context: typer.Context) -> None:
-    """Write this node's hardware down as a machine file."""
-    from dra_driver.cli.capture import capture as run
+    from dra_driver.cli.capture import app as capture_app
 
-    capture_app = typer.Typer(add_completion=False)
-    capture_app.command()(run)
     capture_app(args=context.args, prog_name="gpu-dra capture")
 
 

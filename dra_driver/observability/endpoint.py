@@ -1,26 +1,30 @@
 """The HTTP endpoint of a daemon: ``/metrics``, ``/healthz`` (alive: else restart me) and ``/readyz`` (may get work).
 
-A check is a function that returns what is wrong, or None. Liveness should only name what a restart mends.
+Liveness should only name what a restart mends. Neither clients nor checks that hang can take the endpoint's threads:
+the first have none (``dra_driver.http``), the others have one of their own each (``checks``).
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
+
+from dra_driver.http.connection import HttpLimits
+from dra_driver.http.messages import HttpAnswer, HttpRequest
+from dra_driver.http.server import HttpServer
+from dra_driver.observability.checks import Check, Checks, Guarded, Hangs
 
 logger = logging.getLogger(__name__)
 
-Check = Callable[[], str | None]
-
-_REQUEST_TIMEOUT_SECONDS = 5
+# A probe waits for 12 s (the chart), Prometheus by default for 10. Our longest check takes 3 s, on an idle machine.
+LIMITS = HttpLimits(threads=4, connections=256, request_seconds=10.0)
+_PATIENCE_SECONDS = 8.0
 
 
 class HttpEndpoint:
@@ -34,48 +38,46 @@ class HttpEndpoint:
         *,
         liveness: Mapping[str, Check] | None = None,
         metrics_path: str = "/metrics",
+        limits: HttpLimits = LIMITS,
+        patience: float = _PATIENCE_SECONDS,
     ) -> None:
         """``checks`` are those of /readyz, ``liveness`` those of /healthz; an empty ``metrics_path`` serves no metrics.
 
-        Raises ValueError for a malformed address.
+        ``patience``: seconds after which a check hangs. Raises ValueError for a malformed address.
         """
         host, separator, port = address.rpartition(":")
         if not separator or not port.isdigit() or int(port) > 65535:
             raise ValueError(f"address {address!r} is not host:port or :port")
         self._host = host.strip("[]")
         self._port = int(port)
-        self._registry = registry
-        self._ready = dict(checks or {})
-        self._live = dict(liveness or {})
+        self._bound = 0
+        self._metrics: Guarded[list[Metric]] = Guarded("metrics", lambda: list(registry.collect()), patience)
+        self._ready = Checks(checks or {}, patience)
+        self._live = Checks(liveness or {}, patience)
         self._metrics_path = metrics_path
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
+        self._limits = limits
+        self._server: HttpServer | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on; the free one that was found when port 0 was asked for."""
-        return int(self._server.server_address[1]) if self._server else self._port
+        return self._bound if self._server else self._port
 
     def start(self) -> None:
         """Listen and serve. Raises OSError naming the address when it is taken."""
         if self._server is not None:
             return
-        self._server = _Server(self._listen(), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="http-endpoint", daemon=True
-        )
-        self._thread.start()
+        listening = self._listen()
+        self._bound = int(listening.getsockname()[1])
+        self._server = HttpServer("http-endpoint", listening, self._serve, self._limits)
+        self._server.start()
         logger.info("serving metrics and health on port %d", self.port)
 
     def stop(self) -> None:
-        """Stop accepting, then close the socket. Requests in progress end within their own timeout."""
-        if self._server is None or self._thread is None:
-            return
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._server = None
-        self._thread = None
+        """Stop accepting, then close the socket. Requests in progress get a moment to end."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
     def _listen(self) -> socket.socket:
         try:
@@ -95,68 +97,41 @@ class HttpEndpoint:
                 f"cannot listen on {self._host or '*'}:{self._port} for metrics and health: {error.strerror}",
             ) from error
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        registry, ready, live, metrics_path = self._registry, self._ready, self._live, self._metrics_path
+    def _serve(self, request: HttpRequest) -> HttpAnswer:
+        if request.method not in ("GET", "HEAD"):
+            return HttpAnswer(HTTPStatus.NOT_IMPLEMENTED, b"this is read only: use GET\n")
+        match request.target.partition("?")[0]:
+            case path if path == self._metrics_path:
+                return self._metrics_answer(request.headers.get("Accept", ""))
+            case "/healthz":
+                return _checks_answer(self._live)
+            case "/readyz":
+                return _checks_answer(self._ready)
+            case _:
+                return HttpAnswer(HTTPStatus.NOT_FOUND, b"only metrics, /healthz and /readyz are here\n")
 
-        class Handler(BaseHTTPRequestHandler):
-            timeout = _REQUEST_TIMEOUT_SECONDS
-
-            def do_GET(self) -> None:
-                match self.path.partition("?")[0]:
-                    case path if path == metrics_path:
-                        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-                        self._answer(HTTPStatus.OK, encode(registry), content_type)
-                    case "/healthz":
-                        self._answer_checks(live)
-                    case "/readyz":
-                        self._answer_checks(ready)
-                    case _:
-                        self._answer(HTTPStatus.NOT_FOUND, b"only metrics, /healthz and /readyz are here\n")
-
-            def _answer_checks(self, checks: Mapping[str, Check]) -> None:
-                problems = run_checks(checks)
-                if problems:
-                    text = "".join(f"{name}: {problem}\n" for name, problem in problems.items())
-                    self._answer(HTTPStatus.SERVICE_UNAVAILABLE, text.encode())
-                else:
-                    self._answer(HTTPStatus.OK, b"ok\n")
-
-            def _answer(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-                logger.debug(format, *args)
-
-        return Handler
-
-
-def run_checks(checks: Mapping[str, Check]) -> dict[str, str]:
-    """The names of the checks that found something, and what. A check that raises counts as one that found that."""
-    problems: dict[str, str] = {}
-    for name, check in checks.items():
+    def _metrics_answer(self, accept: str) -> HttpAnswer:
+        encode, content_type = choose_encoder(accept)
         try:
-            problem = check()
-        except Exception as error:  # noqa: BLE001 - a broken check must answer 503, not drop the connection
-            problem = f"check failed: {error!r}"
-        if problem:
-            problems[name] = problem
-    return problems
+            families = self._metrics.answer(self._metrics.begin())
+        except Hangs as hanging:
+            return HttpAnswer(HTTPStatus.SERVICE_UNAVAILABLE, f"the collection of metrics {hanging}\n".encode())
+        return HttpAnswer(HTTPStatus.OK, encode(cast(CollectorRegistry, _Collected(families or ()))), content_type)
 
 
-class _Server(ThreadingHTTPServer):
-    """An HTTP server on a socket that already listens (so that IPv4, IPv6 and both look the same)."""
+def _checks_answer(checks: Checks) -> HttpAnswer:
+    problems = checks.problems()
+    if not problems:
+        return HttpAnswer(HTTPStatus.OK, b"ok\n")
+    text = "".join(f"{name}: {problem}\n" for name, problem in problems.items())
+    return HttpAnswer(HTTPStatus.SERVICE_UNAVAILABLE, text.encode())
 
-    daemon_threads = True
 
-    def __init__(self, listening: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(listening.getsockname()[:2], handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listening
-        self.server_address = listening.getsockname()[:2]
+class _Collected:
+    """Metrics that were collected before, as an encoder reads them: it asks a registry for nothing else."""
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        logger.debug("a request to the metrics endpoint broke off: %r", sys.exception())
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families

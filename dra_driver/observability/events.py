@@ -21,10 +21,10 @@ from enum import StrEnum
 from dra_driver.kube.backoff import TokenBucket
 from dra_driver.kube.interface import EVENTS, AlreadyExists, ApiError, KubeApi, NotFound, Obj
 from dra_driver.observability.loops import Loop
+from dra_driver.text import shortened
 
 logger = logging.getLogger(__name__)
 
-MESSAGE_LIMIT = 1024  # apimachinery: core validation of Event.message
 _REASON_LIMIT = 128
 _REMEMBERED = 4096
 _OBJECT_BURST = 25
@@ -121,7 +121,7 @@ class EventRecorder:
         """Record one Event; ``kind`` is Normal or Warning. Returns at once and never raises."""
         if self.loop.stopping:
             return
-        key = _Key(regarding, str(kind), reason[:_REASON_LIMIT], clip(message))
+        key = _Key(regarding, str(kind), reason[:_REASON_LIMIT], shortened(message))
         try:
             self._incoming.put_nowait((key, self._now()))
         except queue.Full:
@@ -257,15 +257,6 @@ class EventRecorder:
 
     def _now(self) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._wall_clock()))
-
-
-def clip(message: str) -> str:
-    """``message`` cut to what an Event may hold, with a mark where it was cut."""
-    return message if len(message.encode()) <= MESSAGE_LIMIT else _clip_bytes(message, MESSAGE_LIMIT - 4) + " ..."
-
-
-def _clip_bytes(text: str, limit: int) -> str:
-    return text.encode()[:limit].decode(errors="ignore")
 
 
 def _namespace(regarding: ObjectRef) -> str:

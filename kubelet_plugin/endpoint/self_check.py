@@ -30,7 +30,7 @@ _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 
 @dataclass(frozen=True, slots=True)
 class CheckTimes:
-    """Seconds. Together the two calls must fit into the timeout of the pod's probes (5 s)."""
+    """Seconds. Together the two calls must fit into the patience of the HTTP endpoint (8 s) and of a probe (12 s)."""
 
     registration: float = 1.0  # the kubelet gives GetInfo no more
     service: float = 2.0

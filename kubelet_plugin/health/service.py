@@ -20,6 +20,7 @@ from api.kubelet import health_v1_pb2, health_v1alpha1_pb2
 from api.kubelet.services import HEALTH_V1, HEALTH_V1ALPHA1
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import StateError
+from dra_driver.text import shortened
 from kubelet_plugin.hardware.watch import HANGING_SECONDS, HardwareState
 from kubelet_plugin.health.states import DeviceHealth, DeviceUuids, Health, device_health, remember
 
@@ -30,7 +31,6 @@ SUPPORTED_VERSIONS = (HEALTH_V1.advertised, HEALTH_V1ALPHA1.advertised)
 MAX_STREAMS = 4  # the kubelet has one; a second while it restarts, the rest for people who look
 
 _REPEAT_SECONDS = 10.0
-_MAX_MESSAGE = 1024  # the kubelet cuts there, in the middle of a character if need be
 
 Serve = Callable[[Any, grpc.ServicerContext], Iterator[Any]]
 
@@ -189,7 +189,7 @@ def _message(messages: Any, pool_name: str, read_at: float, devices: tuple[Devic
                 device=messages.DeviceIdentifier(pool_name=pool_name, device_name=each.device),
                 health=values[each.health],
                 last_updated_time=int(read_at),
-                message=each.message[:_MAX_MESSAGE].encode()[:_MAX_MESSAGE].decode(errors="ignore"),
+                message=shortened(each.message),
             )
             for each in devices
         ]

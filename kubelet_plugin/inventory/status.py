@@ -11,13 +11,13 @@ from typing import Any
 
 from api.node_inventory import MIG_LAYOUT_APPLIED, Condition, NodeInventoryStatus, Registration
 from dra_driver.hardware.inventory import machine_to_status
+from dra_driver.text import shortened
 from kubelet_plugin.endpoint.connection import RegistrationState
 from kubelet_plugin.hardware.watch import HardwareState
 
 HARDWARE_READY = "HardwareReady"
 KUBELET_REGISTERED = "KubeletRegistered"
 
-_MAX_MESSAGE = 1024
 _UNSET = object()
 
 
@@ -116,8 +116,4 @@ def merge_patch(present: dict[str, Any], wanted: dict[str, Any]) -> dict[str, An
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Condition:
-    return Condition.model_validate({"type": kind, "status": status, "reason": reason, "message": _clip(message)})
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 3] + "..."
+    return Condition.model_validate({"type": kind, "status": status, "reason": reason, "message": shortened(message)})

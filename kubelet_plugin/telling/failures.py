@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dra_driver.errors import DriverError
+from dra_driver.text import shortened
 from kubelet_plugin.claims.model import ClaimRef
 
-# core/v1 Event: longer messages are refused by the API server.
-EVENT_MESSAGE_LIMIT = 1024
 # The kubelet copies the reply into an Event, with a text of its own before it.
-REPLY_LIMIT = 900
+REPLY_BYTES = 900
 
 
 class Operation(StrEnum):
@@ -35,7 +34,7 @@ class FailureEvent:
 def reply_text(operation: Operation, claim: ClaimRef, error: DriverError) -> str:
     """The per-claim ``error`` of NodePrepareResources and NodeUnprepareResources."""
     retry = "" if error.retryable else " [trying again does not help]"
-    return _cut(f"{operation} claim {claim}: {error.reason}: {error}", REPLY_LIMIT - len(retry)) + retry
+    return shortened(f"{operation} claim {claim}: {error.reason}: {error}", REPLY_BYTES - len(retry)) + retry
 
 
 def failure_event(operation: Operation, claim: ClaimRef, error: DriverError) -> FailureEvent:
@@ -43,14 +42,10 @@ def failure_event(operation: Operation, claim: ClaimRef, error: DriverError) -> 
     return FailureEvent(
         "Warning",
         error.reason,
-        _cut(f"cannot {operation} {claim.namespace}/{claim.name}: {error}", EVENT_MESSAGE_LIMIT),
+        shortened(f"cannot {operation} {claim.namespace}/{claim.name}: {error}"),
     )
 
 
 def metric_label(error: DriverError | None) -> str:
     """The value of the ``reason`` label: a closed set of words, empty for success."""
     return error.reason if error else ""
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.bench import mig
 from tests.bench.node import BenchNode, Place, place, serving
 from tests.bench.report import Row, table
+from tests.run_guard import start_guard
 
 GPUS = range(8)
 PACE = 0.3
@@ -108,6 +109,7 @@ def idle(node: BenchNode, seconds: float = 20) -> Row:
 
 
 def main() -> None:
+    _guard = start_guard()
     with tempfile.TemporaryDirectory(prefix="gpu-dra-bench-") as folder, place(Path(folder)) as where:
         rows = [starts(where)]
         with serving(where) as node:

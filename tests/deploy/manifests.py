@@ -50,7 +50,7 @@ def manifest(name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.deploy.manifests", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.deploy.manifests", description="Renders deploy/manifests.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a file is not current")
     check = parser.parse_args(arguments).check
     stale = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local import certificates, cgroups
 from e2e.clusters.local.components import Components
-from e2e.clusters.local.init import Supervisor, answer
+from e2e.clusters.local.init import Supervisor, answer, serve_one
 from e2e.clusters.local.settings import ClusterSettings
 from e2e.clusters.processes import Process
 
@@ -160,3 +161,25 @@ def test_a_changed_pin_is_built_again(settings: ClusterSettings, monkeypatch: py
     assert programs.find(module) is None
     (module.target / ".stamp").write_text(programs._stamp(module))
     assert programs.find(module) == module.target
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"do"', b"no JSON\n", b"[]\n"])
+def test_a_machine_outlives_whoever_talks_nonsense_to_it(
+    tmp_path: Path, sent: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = Supervisor(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        caller.settimeout(10)
+        caller.connect(str(tmp_path / "s"))
+        caller.sendall(sent)
+        serve_one(listener, supervisor, 0.1)
+        assert caller.recv(1000) == b""
+        assert "init: a request was not answered: " in capsys.readouterr().err
+        with socket.socket(socket.AF_UNIX) as other:
+            other.settimeout(10)
+            other.connect(str(tmp_path / "s"))
+            other.sendall(b'{"do": "status"}\n')
+            serve_one(listener, supervisor)
+            assert json.loads(other.recv(1000)) == {"running": {}}

@@ -114,6 +114,7 @@ class InProcessPlugin:
         pod_uid: str = "",
         versions: tuple[str, ...] = SUPPORTED_VERSIONS,
         call_grace: float = 10.0,
+        message_seconds: float = 5.0,
     ) -> None:
         self.paths = socket_paths(DRIVER, root / "plugins", root / "plugins_registry", pod_uid)
         self.preparer = preparer
@@ -122,7 +123,9 @@ class InProcessPlugin:
         registration = RegistrationService(DRIVER, self.paths.dra, versions, self.connection)
         self.calls = CallsUnderWay(grace=call_grace)
         dra = DraService(preparer, [self.observer], calls=self.calls)
-        self.servers = PluginServers(DRIVER, self.paths, dra.handlers(), registration.handler())
+        self.servers = PluginServers(
+            DRIVER, self.paths, dra.handlers(), registration.handler(), message_seconds=message_seconds
+        )
 
     def start(self) -> None:
         self.servers.start()

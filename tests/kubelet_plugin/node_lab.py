@@ -17,6 +17,7 @@ from dra_driver.simulation.hardware import create_state
 from dra_driver.simulation.hardware.host_root import build
 from dra_driver.simulation.kubelet import KubeletOptions
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, Cluster, eventually
+from tests.run_guard import mark
 
 MACHINE = "a100-sxm4-40gb"
 
@@ -134,4 +135,5 @@ def _end(plugin: PluginProcess) -> None:
 
 def _clean_environment() -> dict[str, str]:
     """Ours without what would configure the plugin."""
-    return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
+    return {**kept, **mark()}

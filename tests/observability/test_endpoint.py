@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import re
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
 
 from dra_driver.kube.interface import NODES
 from dra_driver.kube.workqueue import WorkQueue
-from dra_driver.observability.endpoint import HttpEndpoint, run_checks
+from dra_driver.observability.checks import Checks
+from dra_driver.observability.endpoint import LIMITS, HttpEndpoint
 from dra_driver.observability.metrics import QueueCollector, ReflectorCollector, new_registry
 
 
@@ -71,7 +78,102 @@ def test_check_that_raises_is_a_problem() -> None:
     def broken() -> str | None:
         raise RuntimeError("oops")
 
-    assert run_checks({"x": broken, "y": lambda: None}) == {"x": "check failed: RuntimeError('oops')"}
+    checks = Checks({"x": broken, "y": lambda: None}, patience=5)
+    assert checks.problems() == {"x": "check failed: RuntimeError('oops')"}
+
+
+class Hanging:
+    """A check, or a collector of metrics, that hangs until it is released."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.calls = 0
+
+    def __call__(self) -> str | None:
+        self.calls += 1
+        self.release.wait(30)
+        return None
+
+    def collect(self) -> list[Metric]:
+        self()
+        return []
+
+
+def test_a_check_that_hangs_is_told_and_keeps_nobody_else_from_an_answer() -> None:
+    hanging = Hanging()
+    sick = Switch()
+    sick.problem = "fever"
+    endpoint = HttpEndpoint("127.0.0.1:0", new_registry("test"), {"stuck": hanging, "sick": sick}, patience=0.2)
+    endpoint.start()
+    try:
+        before = threading.active_count()
+        for _ in range(3 * LIMITS.threads):
+            status, text = get(endpoint, "/readyz")
+            assert status == 503
+            assert re.fullmatch(r"stuck: the check has been hanging for \d+ s\nsick: fever\n", text)
+            assert get(endpoint, "/healthz") == (200, "ok\n")
+        assert hanging.calls == 1, "it is not called again before it has come back"
+        assert threading.active_count() <= before + 1 + LIMITS.threads
+        hanging.release.set()
+        eventually(lambda: get(endpoint, "/readyz") == (503, "sick: fever\n"))
+    finally:
+        hanging.release.set()
+        endpoint.stop()
+
+
+def test_a_collection_of_metrics_that_hangs_keeps_nobody_from_an_answer() -> None:
+    registry, hanging = CollectorRegistry(), Hanging()
+    registry.register(cast(Any, hanging))
+    endpoint = HttpEndpoint("127.0.0.1:0", registry, patience=0.2)
+    endpoint.start()
+    try:
+        for _ in range(2 * LIMITS.threads):
+            status, text = get(endpoint, "/metrics")
+            assert (status, text.partition(" has been")[0]) == (503, "the collection of metrics")
+        assert get(endpoint, "/healthz") == (200, "ok\n")
+        assert hanging.calls == 1
+        hanging.release.set()
+        eventually(lambda: get(endpoint, "/metrics")[0] == 200)
+    finally:
+        hanging.release.set()
+        endpoint.stop()
+
+
+def test_clients_that_dawdle_keep_nobody_from_an_answer() -> None:
+    limits = replace(LIMITS, connections=16, request_seconds=1.0)
+    endpoint = HttpEndpoint("127.0.0.1:0", new_registry("test"), limits=limits)
+    endpoint.start()
+    try:
+        with ExitStack() as stack:
+            before = threading.active_count()
+            for _ in range(3 * limits.connections):
+                idle = stack.enter_context(socket.create_connection(("127.0.0.1", endpoint.port), timeout=5))
+                idle.sendall(b"GET /healthz HT")
+                assert get(endpoint, "/healthz") == (200, "ok\n")
+            assert get(endpoint, "/metrics")[0] == 200
+            assert threading.active_count() <= before + limits.threads + 1
+            eventually(lambda: has_ended(idle))  # a byte now and then does not help
+    finally:
+        endpoint.stop()
+
+
+def has_ended(connection: socket.socket) -> bool:
+    """After one byte more."""
+    try:
+        connection.send(b"x")
+        connection.settimeout(0.05)
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_client_that_goes_away_does_no_harm(endpoint: HttpEndpoint) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from dra_driver.kube.interface import KubeApi, NotFound, Obj, Unavailable
-from dra_driver.observability.events import EventRecorder, ObjectRef, clip
+from dra_driver.observability.events import EventRecorder, ObjectRef
 
 NODE = ObjectRef("v1", "Node", "n1", uid="u1")
 POD = ObjectRef("v1", "Pod", "p", uid="u2", namespace="team")
@@ -160,11 +160,12 @@ def test_flood_of_different_messages_about_one_object_is_limited(server: EventSe
     assert reasons.count("Quiet") == 1
 
 
-def test_long_messages_are_clipped_by_bytes() -> None:
-    assert clip("short") == "short"
-    clipped = clip("ü" * 2000)
-    assert len(clipped.encode()) <= 1024
-    assert clipped.endswith(" ...")
+def test_a_long_message_is_cut_to_what_the_server_takes(server: EventServer, recorder: EventRecorder) -> None:
+    recorder.event(NODE, "Normal", "Long", "ü" * 2000)
+    server.wait(lambda: len(server.events) == 1)
+    [event] = server.all()
+    assert len(event["message"].encode()) <= 1024
+    assert event["message"].endswith("ü…")
 
 
 def test_event_before_start_is_written_at_start_and_after_stop_is_ignored(server: EventServer) -> None:

@@ -48,14 +48,13 @@ _Driver = Annotated[str, typer.Option("--driver-name", help="Name of the driver 
 _DRIVER = str(DriverSpec.model_fields["driver_name"].default)
 
 
-@app.command()
+@app.command(help="Draw each GPU's memory slices: whose they are, what was made by hand, what is free.")
 def status(
     node: _Node = None,
     output: _Output = Output.TEXT,
     kubeconfig: _Kubeconfig = None,
     driver_name: _Driver = _DRIVER,
 ) -> None:
-    """Draw each GPU's memory slices: whose they are, what was made by hand, what is free."""
     view = _read("status", kubeconfig, driver_name, node)
     maps = map_cluster(view)
     if output is Output.JSON:
@@ -65,7 +64,10 @@ def status(
     _print(console, report.status_lines(view, maps, console.width))
 
 
-@app.command()
+@app.command(
+    help="Say where MIG devices would go now, what is in the way, and which claim to move.\n\n"
+    "Exits with 0 when everything fits, 1 when it does not, 2 when that cannot be said."
+)
 def plan(
     want: Annotated[str, typer.Option("--want", help="Profiles and counts: 3g.40gb=2,1g.10gb=3.", show_default=False)],
     node: _Node = None,
@@ -73,10 +75,6 @@ def plan(
     kubeconfig: _Kubeconfig = None,
     driver_name: _Driver = _DRIVER,
 ) -> None:
-    """Say where MIG devices would go now, what is in the way, and which claim to move.
-
-    Exits with 0 when everything fits, 1 when it does not, 2 when that cannot be said.
-    """
     try:
         wanted = parse_want(want)
     except DriverError as error:

@@ -18,7 +18,7 @@ _MINORS = ", ".join(programs.kubernetes_minors())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m e2e.clusters.local", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m e2e.clusters.local", description="A local cluster with gpu-dra.")
     parser.add_argument("--name", default=_NAME, help=f"name of the cluster ({_NAME})")
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="bring it up; it stays until `down`")

@@ -24,6 +24,8 @@ from e2e.clusters.local import cgroups
 from e2e.clusters.local.mounts import prepare_mounts
 
 _TICK_SECONDS = 0.02
+_REQUEST_SECONDS = 5.0
+_REQUEST_BYTES = 1 << 20
 
 
 @dataclass
@@ -121,21 +123,38 @@ def serve(listener: socket.socket, supervisor: Supervisor) -> None:
                         pass
                 supervisor.reap()
             else:
-                _serve_one(listener, supervisor)
+                serve_one(listener, supervisor)
 
 
-def _serve_one(listener: socket.socket, supervisor: Supervisor) -> None:
+def serve_one(listener: socket.socket, supervisor: Supervisor, seconds: float = _REQUEST_SECONDS) -> None:
+    """One request, if its line comes within ``seconds``. Whatever a caller does, this process goes on: it is all that
+    keeps the machine alive."""
     try:
         connection, _ = listener.accept()
     except BlockingIOError:
         return
     with connection:
-        connection.setblocking(True)
-        connection.settimeout(5)
-        with connection.makefile("rw") as stream:
-            line = stream.readline()
+        try:
+            line = _read_line(connection, time.monotonic() + seconds)
             if line:
-                stream.write(json.dumps(answer(supervisor, json.loads(line))) + "\n")
+                connection.settimeout(seconds)
+                connection.sendall(json.dumps(answer(supervisor, json.loads(line))).encode() + b"\n")
+        except (OSError, ValueError, TypeError) as error:
+            print(f"init: a request was not answered: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def _read_line(connection: socket.socket, until: float) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _REQUEST_BYTES:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it did not come to its end in time")
+        connection.settimeout(left)
+        block = connection.recv(4096)
+        if not block:
+            break
+        line += block
+    return line
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from dra_driver.hardware.model import Machine
 from dra_driver.kube.backoff import Backoff
 from dra_driver.observability.listeners import Listeners
 from dra_driver.observability.loops import Loop
+from dra_driver.text import shortened
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.endpoint.dra_service import Failures
@@ -29,7 +30,6 @@ from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
 
-_MAX_MESSAGE = 1024
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 60.0
 _LIMIT_SECONDS = 120.0  # for one GPU: seven GPU instances with their compute instances take a second each
 
@@ -194,6 +194,6 @@ def _condition(outcomes: Sequence[LayoutOutcome]) -> Condition:
             "type": MIG_LAYOUT_APPLIED,
             "status": "False" if open_ones else "True",
             "reason": str(open_ones[0].state if open_ones else LayoutState.APPLIED),
-            "message": said if len(said) <= _MAX_MESSAGE else said[: _MAX_MESSAGE - 3] + "...",
+            "message": shortened(said),
         }
     )

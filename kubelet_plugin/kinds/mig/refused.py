@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dra_driver.hardware.model import RefusedPlacement
+from dra_driver.text import shortened
 from kubelet_plugin.kinds.mig.place import MigPlace
 
 _REMEMBERED_SECONDS = 300.0
-_MOST_TOLD = 1024  # characters, of a message in the NodeInventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ class RefusedPlacements:
         """A placement that is refused again keeps its first message: what else is on the GPU changes all the time."""
         with self._lock:
             known = self._refusals.get(_key(place))
-            told = message if len(message) <= _MOST_TOLD else f"{message[: _MOST_TOLD - 1]}…"
-            what = known.what if known else RefusedPlacement(place.profile_id, place.placement, told)
+            what = known.what if known else RefusedPlacement(place.profile_id, place.placement, shortened(message))
             self._refusals[_key(place)] = _Refusal(what, self._clock())
         self._listener()
 

@@ -21,7 +21,9 @@ LIFETIMES = (2.0, 1.0, 1 / 6, 1 / 30)  # hours
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.packing", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.packing", description="How well claims for parts of GPUs are packed."
+    )
     parser.add_argument("--machine", action="append", choices=MACHINES, help="default: all of them")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()

@@ -75,7 +75,9 @@ def climb(judge: Judge, start: Order, kinds: Sequence[int], random: Random, budg
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.packing.search", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.packing.search", description="Is there a better fixed order of devices than ours?"
+    )
     parser.add_argument("machine", nargs="?", default="a100-sxm4-40gb")
     parser.add_argument("--orders", type=int, default=400, help="how many to try")
     arguments = parser.parse_args()

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -124,6 +126,43 @@ def test_get_info_is_answered_while_every_prepare_hangs(root: Path) -> None:
             assert all(f"c{number}" in call.result().claims for number, call in enumerate(calls))
     finally:
         plugin.stop(grace=0)
+
+
+def test_callers_that_say_nothing_keep_nobody_out_for_long(root: Path) -> None:
+    """A call begins with its headers; a thread waits for the message from then on."""
+    plugin = InProcessPlugin(root, ScriptedPreparer(), message_seconds=0.3)
+    plugin.start()
+    silent = threading.Event()
+
+    def nothing() -> Iterator[Any]:
+        silent.wait(30)
+        yield from ()
+
+    try:
+        with ExitStack() as stack:
+            stack.callback(silent.set)
+            calls: list[Any] = []
+            for path, method, count in (
+                (plugin.paths.registration, REGISTRATION.get_info.path, 2),
+                (plugin.paths.dra, DRA_V1.prepare.path, DRA_THREADS),
+            ):
+                channel = stack.enter_context(grpc.insecure_channel(f"unix:{path}"))
+                calls += [channel.stream_unary(method).future(nothing()) for _ in range(count)]
+            for call in calls:
+                assert isinstance(call.exception(timeout=20), grpc.RpcError)
+                assert call.code() is grpc.StatusCode.CANCELLED
+            assert ask(plugin.paths.registration).name == DRIVER
+            other = stack.enter_context(grpc.insecure_channel(f"unix:{plugin.paths.dra}"))
+            assert DRA_V1.client(other).prepare(claim_request(), timeout=5).claims["a"].devices
+    finally:
+        plugin.stop(grace=0)
+
+
+def test_a_call_that_ends_without_a_message_is_told_so(plugin: InProcessPlugin) -> None:
+    with grpc.insecure_channel(f"unix:{plugin.paths.registration}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(REGISTRATION.get_info.path)(iter(()), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_stop_removes_the_sockets_and_lets_calls_finish(root: Path) -> None:

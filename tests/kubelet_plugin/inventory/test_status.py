@@ -67,14 +67,14 @@ def test_nothing_changed_is_an_empty_patch(value: dict[str, Any]) -> None:
             "GpuUnreadable",
             "GPU 3: GPU is lost",
         ),
-        (HardwareState(True, EMPTY, "x" * 3000), "False", "HardwareUnavailable", "..."),
+        (HardwareState(True, EMPTY, "ü" * 3000), "False", "HardwareUnavailable", "…"),
     ],
 )
 def test_the_hardware_condition_says_what_is_wrong(state: HardwareState, status: str, reason: str, text: str) -> None:
     condition = hardware_condition(state)
     assert (condition.status, condition.reason) == (status, reason)
     assert text in condition.message
-    assert len(condition.message) <= 1024
+    assert len(condition.message.encode()) <= 1024
 
 
 def test_the_registration_condition_says_what_the_kubelet_said() -> None:

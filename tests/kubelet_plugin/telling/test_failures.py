@@ -5,8 +5,7 @@ from __future__ import annotations
 from dra_driver.errors import ConfigError, DeviceInUse
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.telling.failures import (
-    EVENT_MESSAGE_LIMIT,
-    REPLY_LIMIT,
+    REPLY_BYTES,
     Operation,
     failure_event,
     metric_label,
@@ -34,8 +33,8 @@ def test_event_and_label() -> None:
 
 
 def test_long_texts_are_cut_but_keep_the_advice() -> None:
-    error = ConfigError("x" * 5000)
+    error = ConfigError("ü" * 5000)
     reply = reply_text(Operation.PREPARE, REF, error)
-    assert len(reply) == REPLY_LIMIT
+    assert REPLY_BYTES - 1 <= len(reply.encode()) <= REPLY_BYTES
     assert reply.endswith("… [trying again does not help]")
-    assert len(failure_event(Operation.PREPARE, REF, error).message) == EVENT_MESSAGE_LIMIT
+    assert len(failure_event(Operation.PREPARE, REF, error).message.encode()) <= 1024

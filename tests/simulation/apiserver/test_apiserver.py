@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from dra_driver.kube.connect import connect
-from dra_driver.kube.interface import CONFIG_MAPS, NODES, PODS, EventType, Unavailable
-from dra_driver.simulation.apiserver.server import ApiServer
+from dra_driver.kube.interface import CONFIG_MAPS, NODES, PODS, ApiError, EventType, Unavailable
+from dra_driver.simulation.apiserver.server import LIMITS, ApiServer
 from dra_driver.simulation.store import EmbeddedApi
 from tests.contract.objects import config_map, pod
 
@@ -201,6 +203,34 @@ class TestLife:
         ):
             wait_until(lambda: api.open_watches == 2)
         wait_until(lambda: api.open_watches == 0)
+
+    def test_a_request_that_does_not_come_to_its_end_is_cut(self, api: EmbeddedApi) -> None:
+        server = ApiServer(api, limits=replace(LIMITS, request_seconds=0.3))
+        server.start()
+        host, port = urlsplit(server.url).netloc.split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(f"POST {CONFIG_MAP_PATH} HTTP/1.1\r\nContent-Length: 9\r\n\r\n{{".encode())
+            assert connection.recv(1) == b""
+        server.stop()
+
+    def test_watches_have_a_number_and_no_more(self, api: EmbeddedApi, tmp_path: Path) -> None:
+        server = ApiServer(api, limits=replace(LIMITS, streams=1))
+        server.start()
+        server.write_kubeconfig(tmp_path / "kubeconfig")
+        client = connect(str(tmp_path / "kubeconfig"))
+        with client.watch(CONFIG_MAPS, resource_version="1"):
+            with pytest.raises(ApiError) as caught, client.watch(NODES, resource_version="1"):
+                pass
+            assert (caught.value.code, caught.value.reason) == (429, "TooManyRequests")
+            assert client.list(NODES).items == []
+
+        def another() -> bool:
+            with contextlib.suppress(ApiError), client.watch(NODES, resource_version="1"):
+                return True
+            return False
+
+        wait_until(another)
+        server.stop()
 
     def test_no_thread_is_left(self, api: EmbeddedApi, tmp_path: Path) -> None:
         before = set(threading.enumerate())  # of servers that other tests share

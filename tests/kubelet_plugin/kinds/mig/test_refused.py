@@ -43,4 +43,4 @@ def test_forgotten_when_it_works_after_all_or_after_a_while() -> None:
 def test_a_message_fits_into_the_inventory() -> None:
     refused = RefusedPlacements()
     refused.remember(place(0), "x" * 5000)
-    assert len(refused.by_gpu()["GPU-0"][0].message) == 1024
+    assert len(refused.by_gpu()["GPU-0"][0].message.encode()) == 1024

@@ -1,0 +1,1 @@
+"""The HTTP servers of this project: what all of them have in common, and no more."""
