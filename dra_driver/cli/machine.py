@@ -102,7 +102,11 @@ def create_machine(
     typer.echo(made.sentence())
 
 
-@app.command("driver")
+@app.command(
+    "driver",
+    help="Put another driver version on a simulated node, also while it is in use.\n\n"
+    "Give both the same version for an update that is done, different ones for what lies in between.",
+)
 def replace_machine_driver(
     folder: Annotated[Path, typer.Option(help="The node's folder, made by create.", show_default=False)],
     libraries: Annotated[
@@ -112,10 +116,6 @@ def replace_machine_driver(
         str, typer.Option(metavar="VERSION", help="Of the loaded kernel module; none unloads it.", show_default=False)
     ],
 ) -> None:
-    """Put another driver version on a simulated node, also while it is in use.
-
-    Give both the same version for an update that is done, different ones for what lies in between.
-    """
     versions = [None if given == _NONE else given for given in (libraries, module)]
     try:
         done = replace_driver(folder / STATE_FILE, libraries=versions[0], module=versions[1])

@@ -21,10 +21,14 @@ from e2e.gpu_check.runner import Limits, Outcome, OutOfTime, Runner
 from e2e.gpu_check.side import real_side
 
 _NO_GPU = 2
+_WHAT = (
+    "What differs between an NVIDIA GPU of this machine and our simulation of it. Reads, and changes nothing. "
+    "Exit code 0: nothing is broken, 1: something is, 2: there is no GPU to look at."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m e2e.gpu_check", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m e2e.gpu_check", description=_WHAT)
     root = Path("/")
     parser.add_argument("--driver-root", type=Path, default=root, help="where the NVIDIA driver is: / or a container's")
     parser.add_argument("--host-root", type=Path, default=root, help="where the node's / is, for /sys and /proc")
