@@ -45,7 +45,7 @@ from kubelet_plugin.endpoint.self_check import SocketCheck, hardware_check, regi
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.events import HardwareEvents
-from kubelet_plugin.hardware.setup import build_edits, build_hardware, build_mig, read_boot_id
+from kubelet_plugin.hardware.setup import build_edits, build_hardware, build_mig, kubelet_state, read_boot_id
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.service import HealthService
@@ -54,10 +54,12 @@ from kubelet_plugin.inventory.publisher import InventoryPublisher
 from kubelet_plugin.inventory.status import PluginInstance
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
+from kubelet_plugin.kinds.mig.lost import with_lost_steps
 from kubelet_plugin.kinds.mig.published import PublishedHardware
 from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
 from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
@@ -103,16 +105,32 @@ class PluginApp:
         rules = Rules(node, boot_id, device_policy(spec).mig)
         mig = build_mig(spec)
         node_ref = ObjectRef("v1", "Node", node)
+        listener = EngineListener(registry, self._events, self._failure_events, node_ref)
+        cdi = CdiStore(spec.cdi.root)
+        self._take_over = TakeOver(
+            spec.kubelet.plugins_directory / driver,
+            driver,
+            boot_id,
+            cdi,
+            Neighbourhood(
+                self._hardware.machine,
+                mig.hardware.instances,
+                lambda entry, machine: with_lost_steps(entry, machine, rules),
+                kubelet_state(spec),
+            ),
+            listener,
+            hand_over=spec.kubelet.hand_over,
+        )
         self._engine = PrepareEngine(
             api=api,
             driver_name=driver,
             machine=self._hardware.machine,
-            cdi=CdiStore(spec.cdi.root),
+            cdi=cdi,
             edits=build_edits(spec),
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
             mig=mig,
             rules=rules,
-            listener=EngineListener(registry, self._events, self._failure_events, node_ref),
+            listener=listener,
         )
         published = PublishedHardware(self._hardware, self._engine.entries, rules, mig.refused)
         self._layouts = LayoutApplier(
@@ -149,7 +167,7 @@ class PluginApp:
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
-        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine. 5. MIG layouts. 6. Sockets. 7. HTTP.
+        """1. Events. 2. Hardware. 3. Inventory. 4. Taking over. 5. Prepare engine. 6. MIG layouts. 7. Sockets. 8. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -166,9 +184,11 @@ class PluginApp:
             self._publisher.start()
             stack.callback(self._publisher.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
+            taken = self._take_over.start()
+            stack.callback(self._take_over.stop)
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
-            logger.info("state of earlier processes", extra={"recovered": recovered})
+            logger.info("state of earlier processes", extra={"recovered": recovered, "taken_over": taken})
             self._layouts.start()
             stack.callback(self._layouts.stop)
             self._servers.start()
@@ -179,8 +199,8 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Engine. 5. Inventory.
-        6. Hardware. 7. Events.
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Engine. 5. Handing over.
+        6. Inventory. 7. Hardware. 8. Events.
         """
         self._stack.close()
 

@@ -23,6 +23,7 @@ from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.hardware.watch import Hardware
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.runners import MigTools
+from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,12 @@ def read_boot_id(spec: DriverSpec) -> str:
     except HardwareError as error:
         logger.info("%s; using this process's /proc", error)
         return Sysfs(Path("/")).boot_id()
+
+
+def kubelet_state(spec: DriverSpec) -> Path:
+    """The kubelet's own record of claims, on the host; it lies beside the folder of the plugins."""
+    host, inner = Root(spec.hardware.host_root, "/"), str(spec.kubelet.plugins_directory.parent / KUBELET_STATE)
+    return host.visible_path(host.resolve(inner) or inner)
 
 
 def _hooks(spec: DriverSpec, root: Root, host: Root) -> tuple[Root, ...]:

@@ -9,7 +9,7 @@ that is not ready.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Protocol
 
@@ -119,7 +119,8 @@ def plan_prepare(
     cdi = _cdi_step(ref.uid, admitted.devices, facts)
     if left is Standing.PREPARED and before is not None:
         # As recorded and not as the policy is now: what was made for the claim is the claim's until it ends.
-        return Plan(before, (*recorded_steps(before.steps), cdi), repeats=True)
+        # The name may be new: of a claim that another driver prepared, the record may have none.
+        return Plan(replace(before, ref=ref), (*recorded_steps(before.steps), cdi), repeats=True)
     wanted = _wanted(admitted)
     mig = MigPlan(making_steps(wanted)) if left is Standing.UNRECORDED else plan_mig(wanted, now, owners)
     steps: tuple[Step, ...] = (*mig.steps, cdi)
