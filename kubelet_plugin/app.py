@@ -27,15 +27,15 @@ from api.driver_config import DriverConfiguration, Identity
 from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.configured import device_policy
-from dra_driver.devices.naming import GpuName, parse_name
 from dra_driver.errors import StateError
-from dra_driver.hardware.nvml import GpuEvents
+from dra_driver.hardware.nvml import GpuEvents, MigControl
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
 from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.observability.metrics import ReflectorCollector, new_registry
 from dra_driver.version import __version__
+from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.endpoint import dra_service
 from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
 from kubelet_plugin.endpoint.connection import KubeletConnection
@@ -45,18 +45,19 @@ from kubelet_plugin.endpoint.self_check import SocketCheck, hardware_check, regi
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.events import HardwareEvents
-from kubelet_plugin.hardware.setup import build_edits, build_hardware, build_mig, kubelet_state, read_boot_id
+from kubelet_plugin.hardware.setup import build_capabilities, build_edits, build_hardware, kubelet_state, read_boot_id
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
+from kubelet_plugin.health.missing import MissingDevices
 from kubelet_plugin.health.service import HealthService
 from kubelet_plugin.health.states import DeviceUuids
 from kubelet_plugin.inventory.publisher import InventoryPublisher
 from kubelet_plugin.inventory.status import PluginInstance
+from kubelet_plugin.kinds import NodeTools, build_kinds
+from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
-from kubelet_plugin.kinds.mig.lost import with_lost_steps
-from kubelet_plugin.kinds.mig.published import PublishedHardware
-from kubelet_plugin.prepare.admission import Rules
+from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
@@ -102,22 +103,19 @@ class PluginApp:
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        rules = Rules(node, boot_id, device_policy(spec).mig)
-        mig = build_mig(spec)
+        policy = NodePolicy(node, boot_id, device_policy(spec))
+        edits, mig, refused = build_edits(spec), MigControl(), RefusedPlacements()
+        kinds = build_kinds(NodeTools(policy, edits, mig, build_capabilities(spec), refused))
         node_ref = ObjectRef("v1", "Node", node)
-        listener = EngineListener(registry, self._events, self._failure_events, node_ref)
-        cdi = CdiStore(spec.cdi.root)
+        self._kinds = kinds
+        cdi, listener = CdiStore(spec.cdi.root), EngineListener(registry, self._events, self._failure_events, node_ref)
         self._take_over = TakeOver(
             spec.kubelet.plugins_directory / driver,
             driver,
             boot_id,
             cdi,
-            Neighbourhood(
-                self._hardware.machine,
-                mig.hardware.instances,
-                lambda entry, machine: with_lost_steps(entry, machine, rules),
-                kubelet_state(spec),
-            ),
+            kinds,
+            Neighbourhood(self._hardware.machine, mig.instances, kubelet_state(spec)),
             listener,
             hand_over=spec.kubelet.hand_over,
         )
@@ -126,21 +124,22 @@ class PluginApp:
             driver_name=driver,
             machine=self._hardware.machine,
             cdi=cdi,
-            edits=build_edits(spec),
+            edits=edits,
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
-            mig=mig,
-            rules=rules,
+            kinds=kinds,
+            policy=policy,
             listener=listener,
         )
-        published = PublishedHardware(self._hardware, self._engine.entries, rules, mig.refused)
+        judged = JudgedHardware(self._hardware, self._engine.entries, policy, refused)
+        missing = MissingDevices(self._hardware, self._engine.entries, kinds, boot_id)
         self._layouts = LayoutApplier(
-            spec.mig, rules, self._hardware, mig.hardware, self._engine, LayoutEvents(self._events, node_ref)
+            spec.mig, policy, self._hardware, mig, self._engine, LayoutEvents(self._events, node_ref)
         )
         self._publisher = InventoryPublisher(
             api,
             node,
             PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
-            published,
+            judged,
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
             layouts=self._layouts,
@@ -149,8 +148,8 @@ class PluginApp:
         service = DraService(
             self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
         )
-        health = HealthService(node, self._hardware, self._held_devices, missing=lambda: published.missing)
-        published.on_change(health.look_again)
+        health = HealthService(node, self._hardware, self._held_devices, missing=lambda: missing.devices)
+        missing.on_change(health.look_again)
         registration = RegistrationService(
             driver,
             self._paths.dra,
@@ -236,15 +235,10 @@ class PluginApp:
         except StateError as error:
             logger.warning("no count of prepared devices: %s", error)
             return {}
-        return Counter(_device_type(answer.device_name) for entry in entries.values() for answer in entry.answers)
+        return Counter(
+            self._kinds.type_of(device.device_name) for entry in entries.values() for device in entry.prepared
+        )
 
     def _held_devices(self) -> DeviceUuids:
         entries = self._engine.entries().values()
-        return {held.answer.device_name: held.gpu_uuid for entry in entries for held in entry.devices}
-
-
-def _device_type(name: str) -> str:
-    try:
-        return "gpu" if isinstance(parse_name(name), GpuName) else "mig"
-    except ValueError:
-        return "unknown"
+        return {held.prepared.device_name: held.gpu_uuid for entry in entries for held in entry.devices}

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import chain
+from typing import Any
 
 from dra_driver.errors import StateError
 
@@ -86,6 +88,17 @@ class ContainerEdits:
         return not (
             self.env or self.device_nodes or self.net_devices or self.hooks or self.mounts or self.additional_gids
         )
+
+
+def join_edits(*edits: ContainerEdits) -> ContainerEdits:
+    """One after the other, field by field."""
+    if sum(not each.is_empty() for each in edits) == 1:
+        return next(each for each in edits if not each.is_empty())
+    return ContainerEdits(*(tuple(chain.from_iterable(found)) for found in zip(*map(_fields, edits), strict=True)))
+
+
+def _fields(edits: ContainerEdits) -> tuple[tuple[Any, ...], ...]:
+    return tuple(getattr(edits, field.name) for field in fields(edits))
 
 
 @dataclass(frozen=True, slots=True)

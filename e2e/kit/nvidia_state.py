@@ -13,7 +13,7 @@ from dra_driver.cdi.names import CdiNames
 from dra_driver.devices.naming import MigName, parse_name
 from e2e.clusters.interface import Cluster
 from e2e.kit.expected import DRIVER
-from e2e.kit.node_files import CDI_FOLDER, CHECKPOINT
+from e2e.kit.node_files import CDI_FOLDER
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaCheckpoint, checksum, decode
@@ -35,7 +35,7 @@ def lay_down(cluster: Cluster, node: str, entries: Iterable[ClaimEntry], instanc
     _write(cluster, node, NVIDIA_CHECKPOINT, content)
     for entry in claims:
         uid = entry.ref.uid
-        for device in entry.answers:
+        for device in entry.prepared:
             text = _RECORDED_CDI.read_text().replace(_RECORDED_DEVICE, f"{uid}-{device.device_name}")
             _write(cluster, node, f"{CDI_FOLDER}/{CdiNames().file_name(uid)}", text)
 
@@ -43,10 +43,6 @@ def lay_down(cluster: Cluster, node: str, entries: Iterable[ClaimEntry], instanc
 def read_nvidia(cluster: Cluster, node: str) -> NvidiaCheckpoint:
     """Raises ClusterError when there is none, UnknownCheckpoint when it does not verify."""
     return decode(cluster.run_on_node(node, ["cat", NVIDIA_CHECKPOINT]).encode(), DRIVER)
-
-
-def our_entries(cluster: Cluster, node: str) -> str:
-    return cluster.run_on_node(node, ["cat", CHECKPOINT])
 
 
 def checkpoint_of(entries: Iterable[ClaimEntry], instances: Mapping[str, Json]) -> str:
@@ -62,21 +58,19 @@ def checkpoint_of(entries: Iterable[ClaimEntry], instances: Mapping[str, Json]) 
 
 def _claim(entry: ClaimEntry, instances: Mapping[str, Json]) -> Json:
     (held,) = entry.devices
-    name = held.answer.device_name
+    name = held.prepared.device_name
     is_mig = isinstance(parse_name(name), MigName)
-    recorded = json.loads(
-        (_DATA / "nvidia-state" / f"checkpoint-one-{'dynamic-mig' if is_mig else 'gpu'}.json").read_text()
-    )
-    (template,) = recorded["v2"]["preparedClaims"].values()
+    recorded = _DATA / "nvidia-state" / f"checkpoint-one-{'dynamic-mig' if is_mig else 'gpu'}.json"
+    (template,) = json.loads(recorded.read_text())["v2"]["preparedClaims"].values()
     claim: Json = copy.deepcopy(template)
     (result,) = claim["status"]["allocation"]["devices"]["results"]
-    result |= {"request": held.answer.request_names[0], "pool": held.answer.pool_name, "device": name}
+    result |= {"request": held.prepared.request_names[0], "pool": held.prepared.pool_name, "device": name}
     device = claim["preparedDevices"][0]["devices"][0]["mig" if is_mig else "gpu"]
     device["device"] |= {
-        "Requests": list(held.answer.request_names),
-        "PoolName": held.answer.pool_name,
+        "Requests": list(held.prepared.request_names),
+        "PoolName": held.prepared.pool_name,
         "DeviceName": name,
-        "CDIDeviceIDs": list(held.answer.cdi_device_ids),
+        "CDIDeviceIDs": list(held.prepared.cdi_device_ids),
     }
     if is_mig:
         device["concrete"] |= instances[name]

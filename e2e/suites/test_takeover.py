@@ -1,7 +1,7 @@
 """Pods run on while the driver under them changes from NVIDIA's to this one and back, by the steps of migration.md.
 
-NVIDIA's driver does not run here: its state is laid down, from what it wrote on a real node (``tests/data``), for claims of
-running pods. On H100s (MACHINE=h100-sxm5-80gb) MIG devices change hands, too.
+NVIDIA's driver does not run here: its state is laid down for the claims of running pods, from what it wrote on a real
+node (``tests/data``). On H100s (MACHINE=h100-sxm5-80gb) MIG devices change hands, too.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ def test_pods_run_on_from_nvidias_driver_to_this_one_and_back(stage: Stage, spac
     assert set(entries) == set(uids.values())
     files = {uid: read_cdi_file(stage.cluster, node, uid) for uid in uids.values()}
     instances = len(read_mig(stage.pods, node).instances)
+    made = {device: each for entry in entries.values() for device, each in live(entry).items()}
 
     # NVIDIA's driver was here: our plugin goes, and its state takes the place of ours.
     uninstall(stage, page)
-    lay_down(stage.cluster, node, entries.values(), {k: v for each in entries.values() for k, v in live(each).items()})
+    lay_down(stage.cluster, node, entries.values(), made)
     install(stage, page)
     check_taken_over(stage, node, page, uids)
     assert {uid: read_cdi_file(stage.cluster, node, uid) for uid in uids.values()} == files, "written anew, as ours"
@@ -78,11 +79,9 @@ def test_pods_run_on_from_nvidias_driver_to_this_one_and_back(stage: Stage, spac
     assert {claim.state for claim in handed.claims} == {NvidiaState.COMPLETED}
     assert not our_entries(stage, node)
     check_untouched(space, before, staying)
-    fresh = {uid: live(entry) for uid, entry in entries.items()}
-    for claim in handed.claims:
-        for device in claim.devices:
-            if device.mig is not None:
-                assert device.mig.uuid == fresh[claim.uid][device.name]["migUUID"]
+    for device in (device for claim in handed.claims for device in claim.devices):
+        if device.mig is not None:
+            assert device.mig.uuid == made[device.name]["migUUID"], "NVIDIA's driver destroys what it does not know"
 
     # It has changed nothing, and this one comes again.
     install(stage, page)
@@ -91,7 +90,6 @@ def test_pods_run_on_from_nvidias_driver_to_this_one_and_back(stage: Stage, spac
     space.delete_pods(*staying)
     stage.wait_clean()
     assert not read_mig(stage.pods, node).instances
-    stage.install_driver()
 
 
 def start_pods(stage: Stage, space: Space, node: str) -> list[str]:
@@ -139,7 +137,7 @@ def live(entry: ClaimEntry) -> dict[str, dict[str, Any]]:
     """The instances of a claim's MIG devices, in NVIDIA's words, by device name."""
     found: dict[str, dict[str, Any]] = {}
     for held in entry.devices:
-        name = parse_name(held.answer.device_name)
+        name = parse_name(held.prepared.device_name)
         if isinstance(name, MigName):
             made = next(step.result for step in entry.steps if step.kind == COMPUTE_INSTANCE)
             found[str(name)] = {

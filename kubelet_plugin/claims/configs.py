@@ -9,27 +9,15 @@ where it fits. Beyond NVIDIA's, the name of a prioritised list covers its subreq
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
 
-from api.claim_config import ClaimConfig, GpuConfig, MigDeviceConfig, SharingStrategy, VfioDeviceConfig, decode
+from api.claim_config import ClaimConfig, decode
 from api.strict import DecodeError
-from dra_driver.devices.model import DeviceKind
 from dra_driver.errors import ConfigError, UnsupportedConfig
 from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice, ConfigSource, OpaqueConfig
 
-_DEFAULTS: Mapping[DeviceKind, ClaimConfig] = MappingProxyType(
-    {
-        DeviceKind.GPU: GpuConfig().normalize(),
-        DeviceKind.MIG: MigDeviceConfig().normalize(),
-        DeviceKind.VFIO: VfioDeviceConfig().normalize(),
-    }
-)
-_FITS: Mapping[type[ClaimConfig], DeviceKind] = MappingProxyType(
-    {GpuConfig: DeviceKind.GPU, MigDeviceConfig: DeviceKind.MIG, VfioDeviceConfig: DeviceKind.VFIO}
-)
 _REMEDY: Mapping[ConfigSource, str] = MappingProxyType(
     {
         ConfigSource.CLAIM: "correct it in the claim or its template and create the pod again",
@@ -37,36 +25,46 @@ _REMEDY: Mapping[ConfigSource, str] = MappingProxyType(
     }
 )
 
-# Strategies that the steps of a plan can carry out.
-SUPPORTED_STRATEGIES: Final[frozenset[SharingStrategy]] = frozenset()
-# Time slices of a MIG device cannot be set; NVIDIA's driver takes the request and does nothing either.
-_WITHOUT_EFFECT: Mapping[type[ClaimConfig], frozenset[SharingStrategy]] = MappingProxyType(
-    {MigDeviceConfig: frozenset((SharingStrategy.TIME_SLICING,))}
-)
+
+@dataclass(frozen=True, slots=True)
+class TakenConfig:
+    """Which configuration devices of one type take. ``device_type`` is what attribute ``type`` says of them."""
+
+    device_type: str
+    default: ClaimConfig  # normalised; what applies without any, and by its class what fits
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
-    """The normalised configuration of one device, and where it came from (empty for the built-in default)."""
+    """The normalised configuration of one device. ``source``: where it stands; None for the built-in default."""
 
     config: ClaimConfig
-    origin: str = ""
+    source: OpaqueConfig | None = None
+
+    @property
+    def origin(self) -> str:
+        return "" if self.source is None else f"{self.source.source} {_path(self.source)}"
 
 
-def resolve_configs(
-    claim: AllocatedClaim,
-    kinds: Sequence[DeviceKind],
-    supported: Collection[SharingStrategy] = SUPPORTED_STRATEGIES,
-) -> tuple[DeviceConfig, ...]:
-    """One configuration for each of ``claim.devices``, whose types are ``kinds``.
+def resolve_configs(claim: AllocatedClaim, taken: Sequence[TakenConfig]) -> tuple[DeviceConfig, ...]:
+    """One configuration for each of ``claim.devices``, which take what ``taken`` says, in the same order.
 
     Raises :class:`ConfigError` for what is wrong anywhere in the claim's configurations, also in those that apply to
-    nothing, and :class:`UnsupportedConfig` for a strategy not in ``supported``. The message names path, value, remedy.
+    nothing. The message names path, value, remedy.
     """
     ordered = sorted(claim.configs, key=lambda config: config.source is ConfigSource.CLAIM)
     decoded = [(_decode(claim, config), config) for config in ordered]
-    return tuple(
-        _pick(claim, decoded, device, kind, supported) for device, kind in zip(claim.devices, kinds, strict=True)
+    return tuple(_pick(claim, decoded, device, takes) for device, takes in zip(claim.devices, taken, strict=True))
+
+
+def unsupported(claim: AllocatedClaim, found: DeviceConfig, field: str, value: str, advice: str) -> UnsupportedConfig:
+    """The refusal of a configuration that is well-formed: ``field`` is the path within it, ``advice`` the way round."""
+    source = found.source
+    if source is None:
+        return UnsupportedConfig(f"{field}: {value} is not available on this node", hint=advice)
+    return UnsupportedConfig(
+        f"{_origin(claim, source)}: {_path(source)}.{field}: {value} is not available on this node",
+        hint=f"{advice}; {_REMEDY[source.source]}",
     )
 
 
@@ -81,37 +79,21 @@ def _pick(
     claim: AllocatedClaim,
     decoded: Sequence[tuple[ClaimConfig, OpaqueConfig]],
     device: AllocatedDevice,
-    kind: DeviceKind,
-    supported: Collection[SharingStrategy],
+    takes: TakenConfig,
 ) -> DeviceConfig:
     for config, entry in reversed(decoded):
-        fits = _FITS[type(config)] is kind
+        fits = type(config) is type(takes.default)
         named = device.request in entry.requests or device.parent_request in entry.requests
         if named and not fits:
             raise ConfigError(
                 f"{_origin(claim, entry)}: {_path(entry)}.kind: {config.kind} cannot be applied to device "
-                f"{device.device} of type {kind} (request {device.request})",
-                hint=f"use a configuration for type {kind}, or leave request {device.parent_request} out of its "
-                f"requests; {_REMEDY[entry.source]}",
+                f"{device.device} of type {takes.device_type} (request {device.request})",
+                hint=f"use a configuration for type {takes.device_type}, or leave request {device.parent_request} out "
+                f"of its requests; {_REMEDY[entry.source]}",
             )
         if fits and (named or not entry.requests):
-            _refuse_unsupported(claim, config, entry, supported)
-            return DeviceConfig(config, f"{entry.source} {_path(entry)}")
-    return DeviceConfig(_DEFAULTS[kind])
-
-
-def _refuse_unsupported(
-    claim: AllocatedClaim, config: ClaimConfig, entry: OpaqueConfig, supported: Collection[SharingStrategy]
-) -> None:
-    sharing = None if isinstance(config, VfioDeviceConfig) else config.sharing
-    accepted = {*supported, *_WITHOUT_EFFECT.get(type(config), ())}
-    if sharing is not None and sharing.strategy not in accepted:
-        raise UnsupportedConfig(
-            f"{_origin(claim, entry)}: {_path(entry)}.sharing.strategy: {sharing.strategy} is not available on this "
-            "node",
-            hint="remove sharing: pods that use one claim then share the GPU with the driver's default time slices; "
-            f"{_REMEDY[entry.source]}",
-        )
+            return DeviceConfig(config, entry)
+    return DeviceConfig(takes.default)
 
 
 def _origin(claim: AllocatedClaim, config: OpaqueConfig) -> str:

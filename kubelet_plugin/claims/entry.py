@@ -29,14 +29,14 @@ class ClaimState(StrEnum):
 class HeldDevice:
     """A device of the node in the hands of a claim."""
 
-    answer: PreparedDevice
+    prepared: PreparedDevice
     gpu_uuid: str  # the physical GPU behind it; empty when the record was lost
     admin_access: bool = False
 
     @property
     def is_exclusive(self) -> bool:
         """Whether no other claim may have it: not with admin access, not as a share."""
-        return not self.admin_access and self.answer.share_id is None
+        return not self.admin_access and self.prepared.share_id is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,18 @@ class ClaimEntry:
     steps: tuple[StepRecord, ...]
 
     @property
-    def answers(self) -> tuple[PreparedDevice, ...]:
-        return tuple(device.answer for device in self.devices)
+    def prepared(self) -> tuple[PreparedDevice, ...]:
+        return tuple(device.prepared for device in self.devices)
+
+    @property
+    def title(self) -> str:
+        """The claim in words. A lost record has no name."""
+        return f"{self.ref.namespace}/{self.ref.name}" if self.ref.name else f"with UID {self.ref.uid}"
+
+    @property
+    def holder(self) -> str:
+        """The same for whoever wants what it has: that may be a later claim of the same name."""
+        return str(self.ref) if self.ref.name else self.title
 
     @property
     def gpu_uuids(self) -> frozenset[str]:
@@ -98,14 +108,14 @@ def entry_from_json(document: Mapping[str, Any]) -> ClaimEntry:
 
 def _device_to_json(device: HeldDevice) -> Json:
     document: Json = {
-        "requests": list(device.answer.request_names),
-        "pool": device.answer.pool_name,
-        "device": device.answer.device_name,
-        "cdiDeviceIDs": list(device.answer.cdi_device_ids),
+        "requests": list(device.prepared.request_names),
+        "pool": device.prepared.pool_name,
+        "device": device.prepared.device_name,
+        "cdiDeviceIDs": list(device.prepared.cdi_device_ids),
         "gpuUUID": device.gpu_uuid,
     }
-    if device.answer.share_id is not None:
-        document["shareID"] = device.answer.share_id
+    if device.prepared.share_id is not None:
+        document["shareID"] = device.prepared.share_id
     if device.admin_access:
         document["adminAccess"] = True
     return document
@@ -114,7 +124,7 @@ def _device_to_json(device: HeldDevice) -> Json:
 def _device_from_json(document: Mapping[str, Any]) -> HeldDevice:
     share_id = document.get("shareID")
     return HeldDevice(
-        answer=PreparedDevice(
+        prepared=PreparedDevice(
             request_names=tuple(map(_text, document["requests"])),
             pool_name=_text(document["pool"]),
             device_name=_text(document["device"]),

@@ -36,17 +36,17 @@ class PreparedDevice:
     share_id: str | None = None
 
 
-PrepareAnswer = tuple[PreparedDevice, ...] | DriverError
-UnprepareAnswer = DriverError | None
+PrepareOutcome = tuple[PreparedDevice, ...] | DriverError
+UnprepareOutcome = DriverError | None
 
 
 class ClaimPreparer(Protocol):
     """What the DRA service needs of the prepare engine. Calls may come in parallel and be repeated."""
 
-    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareAnswer]:
+    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareOutcome]:
         """An answer for every UID, within ``timeout`` seconds; work that takes longer goes on, and a retry joins it."""
         ...
 
-    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareAnswer]:
+    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareOutcome]:
         """None is success; an unknown claim is a success. Needs no API read."""
         ...

@@ -23,9 +23,9 @@ from dra_driver.observability.logs import operation
 from kubelet_plugin.claims.model import (
     ClaimPreparer,
     ClaimRef,
-    PrepareAnswer,
     PreparedDevice,
-    UnprepareAnswer,
+    PrepareOutcome,
+    UnprepareOutcome,
 )
 from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
 from kubelet_plugin.telling.failures import Operation, reply_text
@@ -141,10 +141,10 @@ class DraService:
             response.claims[claim.uid].error = reply_text(Operation.UNPREPARE, claim, answer) if answer else ""
         return response
 
-    def _prepare(self, claims: Iterable[ClaimMessage], context: CallContext) -> dict[ClaimRef, PrepareAnswer]:
+    def _prepare(self, claims: Iterable[ClaimMessage], context: CallContext) -> dict[ClaimRef, PrepareOutcome]:
         return self._run(Operation.PREPARE, _refs(claims), context, self._preparer.prepare)
 
-    def _unprepare(self, claims: Iterable[ClaimMessage], context: CallContext) -> dict[ClaimRef, UnprepareAnswer]:
+    def _unprepare(self, claims: Iterable[ClaimMessage], context: CallContext) -> dict[ClaimRef, UnprepareOutcome]:
         return self._run(Operation.UNPREPARE, _refs(claims), context, self._preparer.unprepare)
 
     def _run(

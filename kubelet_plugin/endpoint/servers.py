@@ -19,10 +19,11 @@ from kubelet_plugin.endpoint.sockets import SocketPaths, make_free, remove_stale
 
 logger = logging.getLogger(__name__)
 
-# As many as the engine has for its work. A call keeps its thread for up to 45 s while its claim waits (for a GPU, for
-# the API server); with few, a handful of such claims would keep out all others. When all threads are taken, the health
-# check tells whether that is work or a standstill (self_check).
-DRA_THREADS = 32
+# A call keeps its thread while its claim waits (for a GPU, for the API server): up to 45 s as long as few wait, half a
+# second beyond that (``prepare.engine``). So there is room for a call of every pod that a node may have at once (110 by
+# default), and for more. Threads are made when they are needed. When all are taken, the health check tells whether that
+# is work or a standstill (self_check).
+DRA_THREADS = 128
 _REGISTRATION_THREADS = 2
 _SOCKET_MODE = 0o600  # the kubelet is root
 _REGISTRATION_GRACE_SECONDS = 1.0

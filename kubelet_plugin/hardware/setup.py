@@ -9,7 +9,7 @@ at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from api.driver_config import DriverSpec
@@ -18,11 +18,9 @@ from dra_driver.cdi.mig_capabilities import read_mig_capabilities
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.nvml import MigControl, NvmlHardware, Reading
+from dra_driver.hardware.nvml import NvmlHardware, Reading
 from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.hardware.watch import Hardware
-from kubelet_plugin.kinds.mig.refused import RefusedPlacements
-from kubelet_plugin.prepare.runners import MigTools
 from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
 
 logger = logging.getLogger(__name__)
@@ -84,14 +82,14 @@ def build_edits(spec: DriverSpec) -> DriverEdits:
     return DriverEdits(roots, _hooks(spec, root, host))
 
 
-def build_mig(spec: DriverSpec) -> MigTools:
-    """Works with the NVML that the hardware of :func:`build_hardware` has started."""
+def build_capabilities(spec: DriverSpec) -> Callable[[int, int, int], Sequence[DeviceNode]]:
+    """The nodes of a compute instance of a GPU instance of a GPU, by minor number and ids; see ``kinds.mig``."""
     host_root = spec.hardware.host_root
 
     def capabilities(gpu_minor: int, gpu_instance: int, compute_instance: int, /) -> Sequence[DeviceNode]:
         return read_mig_capabilities(host_root, gpu_minor, gpu_instance, compute_instance).device_nodes()
 
-    return MigTools(MigControl(), capabilities, RefusedPlacements())
+    return capabilities
 
 
 def read_boot_id(spec: DriverSpec) -> str:

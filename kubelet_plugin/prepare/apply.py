@@ -10,46 +10,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
-from dra_driver.errors import DriverError, StateError
+from dra_driver.errors import DriverError
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, StepRecord
-from kubelet_plugin.prepare.plan import Plan, Step
+from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.prepare.kind import NothingDone, StepRunner
+from kubelet_plugin.prepare.kinds import unknown_step
+from kubelet_plugin.prepare.plan import Plan, PlannedStep
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 Journal = Callable[[ClaimEntry], None]
-
-
-class NothingDone(Exception):
-    """A step failed and says that it changed nothing, so it must not be undone: what is there is somebody else's."""
-
-    def __init__(self, error: DriverError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class StepRunner(Protocol):
-    """Does and undoes the steps of one kind. Each method may be called again after a crash in the middle of it.
-
-    ``done``: the records, with results, of the steps of the same claim that came before.
-    """
-
-    undo_needs_intent: bool  # whether a half-done undo must be finished at the next start, not at the next unprepare
-    survives_reboot: bool  # whether what was done in an earlier boot may still be there, to be undone
-
-    def observe(self, step: Any, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
-        """What doing the step brought about, seen on the node itself; None when it is not done."""
-        ...
-
-    def do(self, step: Any, done: Sequence[StepRecord]) -> Mapping[str, str]:
-        """What was brought about, for the journal. Raises ``DriverError``, or :class:`NothingDone`."""
-        ...
-
-    def undo(self, claim_uid: str, record: StepRecord) -> None:
-        """Nothing to undo is success. Raises ``DriverError``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,40 +45,45 @@ class Applier:
         Of a plan that repeats only what is found not done is done, and nothing is rolled back: its claim was prepared
         before, and containers may use it.
         """
-        records = list(plan.entry.steps)
-        for position, step in enumerate(plan.steps):
-            progress(step.does())
+        done: list[StepRecord] = []
+        todo = list(plan.steps)
+        while todo:
+            planned = todo.pop(0)
+            progress(planned.step.does())
+            record = planned.record
             try:
-                records[position] = replace(records[position], result=self._done(step, plan, records[:position]))
-                if step.has_result and not plan.repeats:
-                    journal(_started(plan.entry, records))
+                record = replace(record, result=self._done(planned, plan, done))
+                if planned.step.has_result and not plan.repeats:
+                    journal(_started(plan.entry, [*done, record, *(later.record for later in todo)]))
             except Exception as error:  # noqa: BLE001 - whatever went wrong, a half-prepared claim must not stay
-                failure = _as_driver_error(error, plan)
+                failure = _as_driver_error(error, plan.ref)
                 if plan.repeats:
                     return Failure(failure, plan.entry)
-                touched = position if isinstance(error, NothingDone) else position + 1
-                return self._roll_back(_started(plan.entry, records[:touched]), failure, progress)
-        return replace(plan.entry, steps=tuple(records))
+                touched = done if isinstance(error, NothingDone) else [*done, record]
+                return self._roll_back(_started(plan.entry, touched), failure, progress)
+            done.append(record)
+        return replace(plan.entry, steps=tuple(done))
 
-    def _done(self, step: Step, plan: Plan, done: Sequence[StepRecord]) -> Mapping[str, str]:
-        runner = self._runner(step.kind)
-        observed = runner.observe(step, done) if plan.repeats else None
-        return runner.do(step, done) if observed is None else observed
+    def _done(self, planned: PlannedStep, plan: Plan, done: Sequence[StepRecord]) -> Mapping[str, str]:
+        runner = self._runner(planned.record)
+        observed = runner.observe(planned.step, done) if plan.repeats else None
+        return runner.do(planned.step, done) if observed is None else observed
 
     def undo(self, entry: ClaimEntry, progress: Progress) -> None:
         """Undo all steps of ``entry``, the last first, done or not. Raises ``DriverError`` at the first that cannot.
 
-        What a reboot has undone is left alone: whatever looks like it was made by somebody else since.
+        What a reboot has undone is left alone: whatever looks like it was made by somebody else since. Where one step
+        is of an unknown kind, none is undone: what the others made may be part of what it made.
         """
-        for record in reversed(entry.steps):
-            runner = self._runner(record.kind)
+        runners = [(record, self._runner(record)) for record in reversed(entry.steps)]
+        for record, runner in runners:
             if entry.boot_id == self._boot_id or runner.survives_reboot:
                 progress(f"undo {record.kind}")
                 runner.undo(entry.ref.uid, record)
 
     def undo_needs_intent(self, entry: ClaimEntry) -> bool:
-        """Whether the record has to say that undoing has begun, before it begins."""
-        return any(self._runner(record.kind).undo_needs_intent for record in entry.steps)
+        """Whether the record has to say that undoing has begun, before it begins. Raises as :meth:`undo`."""
+        return any([self._runner(record).undo_needs_intent for record in entry.steps])  # noqa: C419 - all are known
 
     def _roll_back(self, entry: ClaimEntry, failure: DriverError, progress: Progress) -> Failure:
         """``entry`` has the steps that may have been done."""
@@ -119,26 +96,24 @@ class Applier:
             return Failure(failure, entry)
         return Failure(failure, None)
 
-    def _runner(self, kind: str) -> StepRunner:
+    def _runner(self, record: StepRecord) -> StepRunner:
+        """Raises ``StateError``."""
         try:
-            return self._runners[kind]
+            return self._runners[record.kind]
         except KeyError:
-            raise StateError(
-                f"the checkpoint has a step of kind {kind!r}, which this version of the driver cannot undo",
-                hint="run the version that prepared the claim until it is unprepared",
-            ) from None
+            raise unknown_step(record.kind) from None
 
 
-def _started(entry: ClaimEntry, records: list[StepRecord]) -> ClaimEntry:
+def _started(entry: ClaimEntry, records: Sequence[StepRecord]) -> ClaimEntry:
     return replace(entry, state=ClaimState.PREPARE_STARTED, steps=tuple(records))
 
 
-def _as_driver_error(error: Exception, plan: Plan) -> DriverError:
+def _as_driver_error(error: Exception, ref: ClaimRef) -> DriverError:
     if isinstance(error, DriverError):
         return error
     if isinstance(error, NothingDone):
         return error.error
-    logger.error("claim %s: unexpected error in a step", plan.ref, exc_info=error)
+    logger.error("claim %s: unexpected error in a step", ref, exc_info=error)
     return DriverError(
         f"unexpected {type(error).__name__}: {error}", hint="this is a defect of the driver; its log has the details"
     )

@@ -1,38 +1,32 @@
 """The step that writes a claim's CDI file, and its runner.
 
-It is the last one: no container can be started with a device that is not ready. A MIG device's capability nodes are
-known only once its instance exists, so the step says where they come from and the file is made when it is written.
+It is the last one: no container can be started with a device that is not ready. Some of what containers get is known
+only once the steps before it are done, so the step says whose it is, and the file is made when it is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from dra_driver.cdi.spec import ContainerEdits, Device, DeviceNode, Spec
+from dra_driver.cdi.spec import ContainerEdits, Device, Spec, join_edits
 from dra_driver.cdi.store import CdiStore
 from kubelet_plugin.claims.entry import StepRecord
-from kubelet_plugin.kinds.mig.place import MigPlace
+from kubelet_plugin.prepare.kind import ClaimDevice
+from kubelet_plugin.prepare.kinds import Kinds
 
 CDI_FILE = "CDIFile"
 
-
-@dataclass(frozen=True, slots=True)
-class MigPart:
-    """The MIG device whose capability nodes a CDI device gets; ``gpu_minor`` is its GPU's."""
-
-    place: MigPlace
-    gpu_minor: int
+LateEdits = Callable[[ClaimDevice], Iterable[ContainerEdits]]
 
 
 @dataclass(frozen=True, slots=True)
 class CdiDevice:
-    """One device of the file. ``edits``: what is known beforehand, the GPU's own nodes."""
+    """One device of the file. ``edits``: what is known beforehand."""
 
     name: str
     edits: ContainerEdits
-    mig: MigPart | None = None
+    device: ClaimDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +43,7 @@ class WriteCdiFile:
     has_result = False
 
     def does(self) -> str:
-        names = ", ".join(device.name for device in self.devices)
-        made = [str(device.mig.place) for device in self.devices if device.mig]
-        return f"write CDI file {self.file_name} with {names}" + (
-            f" and the capability nodes of {', '.join(made)}" if made else ""
-        )
+        return f"write CDI file {self.file_name} with {', '.join(device.name for device in self.devices)}"
 
     def undo_does(self) -> str:
         return f"remove CDI file {self.file_name}"
@@ -64,24 +54,10 @@ class WriteCdiFile:
     def record(self) -> StepRecord:
         return StepRecord(self.kind)
 
-    def spec(self, capabilities: Callable[[MigPart], Sequence[DeviceNode]]) -> Spec:
-        """The file's content; ``capabilities`` are asked for each MIG device."""
-        return Spec(self.cdi_kind, tuple(_device(device, capabilities) for device in self.devices), self.common)
-
-
-def _device(device: CdiDevice, capabilities: Callable[[MigPart], Sequence[DeviceNode]]) -> Device:
-    if device.mig is None:
-        return Device(device.name, device.edits)
-    nodes = (*device.edits.device_nodes, *capabilities(device.mig))
-    return Device(device.name, replace(device.edits, device_nodes=nodes))
-
-
-class MigCapabilities(Protocol):
-    """The device nodes that give access to a MIG device (``mig.capabilities``). Raises ``HardwareError``."""
-
-    def nodes(self, part: MigPart, done: Sequence[StepRecord]) -> Sequence[DeviceNode]:
-        """``done``: the claim's steps so far, whose results say which instances were made."""
-        ...
+    def spec(self, late: LateEdits) -> Spec:
+        """The file's content; ``late`` is asked for each device."""
+        devices = (Device(each.name, join_edits(each.edits, *late(each.device))) for each in self.devices)
+        return Spec(self.cdi_kind, tuple(devices), self.common)
 
 
 class CdiFileRunner:
@@ -90,9 +66,9 @@ class CdiFileRunner:
     undo_needs_intent = False  # a claim without its file is whole again by writing or by removing it once more
     survives_reboot = True  # the folder is a tmpfs on most nodes only
 
-    def __init__(self, store: CdiStore, capabilities: MigCapabilities) -> None:
+    def __init__(self, store: CdiStore, kinds: Kinds) -> None:
         self._store = store
-        self._capabilities = capabilities
+        self._kinds = kinds
 
     def observe(self, step: WriteCdiFile, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
         return {} if self._store.holds(step.claim_uid, self._spec(step, done)) else None
@@ -105,4 +81,4 @@ class CdiFileRunner:
         self._store.remove(claim_uid)
 
     def _spec(self, step: WriteCdiFile, done: Sequence[StepRecord]) -> Spec:
-        return step.spec(lambda part: self._capabilities.nodes(part, done))
+        return step.spec(lambda device: self._kinds.late_edits(device, done))

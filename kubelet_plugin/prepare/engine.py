@@ -1,24 +1,22 @@
 """The prepare engine: what the DRA service calls, and what the plugin's main builds, starts and stops.
 
-Responsible for threads and waiting: each call's new work runs on a thread of its own, so that it goes on past the
-kubelet's deadline; a repeated call joins the work under way and gets its answer; one that cannot wait any longer is
-told at which step the work is. What the work is, ``work`` knows; ``recovery`` puts the node right at the start.
+Responsible for callers: each claim's work goes on past the kubelet's deadline; a repeated call joins the work under way
+and gets its outcome; one that cannot wait any longer is told at which step the work is. ``pilot`` runs the work without
+keeping a thread for what waits, ``work`` knows what the work is, ``recovery`` puts the node right at the start.
 
 Shared by an old and a new plugin process during a rolling update: all state is in ``state_folder``.
 
     <state_folder>/checkpoint.json           claims, journal of their steps
     <state_folder>/checkpoint.json.corrupt-* what was set aside
-    <state_folder>/locks                     one file for the locks checkpoint, device-<GPU UUID>, claim-<UID>
+    <state_folder>/locks                     one file for all locks (``claims.lock_names``)
 """
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -28,26 +26,29 @@ from dra_driver.errors import DriverError, PrepareTimeout, StateError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.allocated import ClaimReader
 from kubelet_plugin.claims.entry import ClaimEntry
-from kubelet_plugin.claims.model import ClaimRef, PrepareAnswer, UnprepareAnswer
-from kubelet_plugin.prepare.admission import Rules
+from kubelet_plugin.claims.lock_names import gpu_lock
+from kubelet_plugin.claims.model import ClaimRef, PrepareOutcome, UnprepareOutcome
+from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.prepare.apply import Applier
+from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.flight import Flights
+from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
-from kubelet_plugin.prepare.node import EditsProvider, Node
+from kubelet_plugin.prepare.pilot import ClaimFlight, Outcome, Pilot, stopping
 from kubelet_plugin.prepare.recovery import Recovered, Recovery, lost_records
-from kubelet_plugin.prepare.runners import MigTools, standard_runners
-from kubelet_plugin.prepare.work import Answer, ClaimFlight, ClaimWork, gpu_lock
+from kubelet_plugin.prepare.stuck import StuckWork, find_stuck
+from kubelet_plugin.prepare.work import ClaimWork, CommonEdits, Node
 from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
 
-# Each call under way has a thread, mostly waiting for the disk or a lock. More calls than that wait for a thread.
-_MAX_CALLS = 32
-_MAX_READS = 8
 _LOCK_WAITERS_LEAVE = 0.5  # seconds
 _START_LOCK_SECONDS = 5.0  # for GPUs that an old plugin works on; usually milliseconds
 _POSTPONED_PAUSE_SECONDS = 5.0
+# A call keeps a thread of its server while it waits. Beyond so many, each waits only so long: a retry joins the work.
+_PATIENT_CALLERS = 32
+_IMPATIENT_SECONDS = 0.5
 
 
 class PrepareListener(Protocol):
@@ -76,10 +77,10 @@ class PrepareEngine:
         driver_name: str,
         machine: Callable[[], Machine],
         cdi: CdiStore,
-        edits: EditsProvider,
+        edits: CommonEdits,
         state_folder: Path,
-        mig: MigTools,
-        rules: Rules,
+        kinds: Kinds,
+        policy: NodePolicy,
         listener: PrepareListener,
         start_lock_seconds: float = _START_LOCK_SECONDS,
         postponed_pause: float = _POSTPONED_PAUSE_SECONDS,
@@ -89,8 +90,7 @@ class PrepareEngine:
         ``start_lock_seconds``: how long the start waits for GPUs that another plugin works on; what is left then is
         tried again after each ``postponed_pause``.
         """
-        boot_id = rules.boot_id
-        node = Node(driver_name, rules.node, rules, api, machine, mig.hardware, cdi, edits)
+        boot_id = policy.boot_id
         self._listener = listener
         self._state_folder = state_folder
         self._locks = NamedLocks(state_folder / "locks")
@@ -98,15 +98,16 @@ class PrepareEngine:
             state_folder,
             boot_id,
             self._locks,
-            unrecorded=lambda known: lost_records(cdi, boot_id, known),
+            unrecorded=lambda known: lost_records(cdi, kinds, boot_id, known),
             on_damage=listener.checkpoint_damaged,
         )
-        applier = Applier(standard_runners(cdi, mig), boot_id)
-        self._readers = ThreadPoolExecutor(_MAX_READS, thread_name_prefix="claim-read")
-        self._calls = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="claim-work")
-        self._work = ClaimWork(node, self._checkpoint, applier, self._locks, self._readers)
-        self._recovery = Recovery(self._checkpoint, cdi, applier, self._locks, boot_id, self._work.restore)
-        self._flights: Flights[Answer] = Flights()
+        applier = Applier({**kinds.runners, CDI_FILE: CdiFileRunner(cdi, kinds)}, boot_id)
+        self._work = ClaimWork(Node(driver_name, policy, api, machine, cdi, edits, kinds), self._checkpoint, applier)
+        self._recovery = Recovery(self._checkpoint, cdi, applier, self._locks, kinds, boot_id, self._work.restore)
+        self._flights: Flights[Outcome] = Flights()
+        self._pilot = Pilot(self._locks, self._land)
+        self._callers = 0
+        self._callers_lock = threading.Lock()
         self._start_lock_seconds = start_lock_seconds
         self._postponed_pause = postponed_pause
         self._stopping = threading.Event()
@@ -159,13 +160,12 @@ class PrepareEngine:
         for flight in self._flights.under_way():
             flight.wait(max(0.0, deadline - time.monotonic()))
         self._locks.stop()
-        self._calls.shutdown(wait=False, cancel_futures=True)
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._pilot.stop()
         if self._postponed is not None:
             self._postponed.join(_LOCK_WAITERS_LEAVE)
         for flight in self._flights.under_way():
             if not flight.wait(_LOCK_WAITERS_LEAVE):
-                self._flights.land(flight, _stopping())
+                self._flights.land(flight, stopping())
 
     def entries(self) -> Mapping[str, ClaimEntry]:
         """All claims in the checkpoint, by UID. Raises ``StateError``."""
@@ -175,86 +175,57 @@ class PrepareEngine:
         """The lock of a GPU, if nobody has it; tells whether it is held now. Raises ``StateError``."""
         return self._locks.try_hold(gpu_lock(gpu_uuid))
 
-    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareAnswer]:
-        """See ``prepare.model.ClaimPreparer``."""
-        answers = self._call(Operation.PREPARE, claims, timeout)
-        return {uid: () if answer is None else answer for uid, answer in answers.items()}
+    def stuck(self, seconds: float) -> tuple[StuckWork, ...]:
+        """The work that has been at one step for more than ``seconds``."""
+        return find_stuck(self._flights.under_way(), seconds, time.monotonic())
 
-    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareAnswer]:
-        """See ``prepare.model.ClaimPreparer``."""
-        answers = self._call(Operation.UNPREPARE, claims, timeout)
-        return {uid: answer if isinstance(answer, DriverError) else None for uid, answer in answers.items()}
+    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareOutcome]:
+        """See ``claims.model.ClaimPreparer``."""
+        outcomes = self._call(Operation.PREPARE, claims, timeout)
+        return {uid: () if outcome is None else outcome for uid, outcome in outcomes.items()}
 
-    def _call(self, operation: Operation, claims: Sequence[ClaimRef], timeout: float) -> dict[str, Answer]:
-        deadline = time.monotonic() + timeout
+    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareOutcome]:
+        """See ``claims.model.ClaimPreparer``."""
+        outcomes = self._call(Operation.UNPREPARE, claims, timeout)
+        return {uid: outcome if isinstance(outcome, DriverError) else None for uid, outcome in outcomes.items()}
+
+    def _call(self, operation: Operation, claims: Sequence[ClaimRef], timeout: float) -> dict[str, Outcome]:
+        begun = time.monotonic()
         if self._stopping.is_set():
-            return {claim.uid: _stopping() for claim in claims}
+            return {claim.uid: stopping() for claim in claims}
         flights, new = self._flights.join(operation, claims)
-        at_once = [flight for flight in new if flight.after is None]
-        batches = [at_once] if at_once else []
-        batches += [[flight] for flight in new if flight.after is not None]
-        for batch in batches:
-            self._start(batch)
-        return {uid: _answer(flight, deadline) for uid, flight in flights.items()}
-
-    def _start(self, batch: Sequence[ClaimFlight]) -> None:
-        # The thread gets the caller's context, so that its log lines carry the id of the call.
-        context = contextvars.copy_context()
+        for flight in new:
+            self._pilot.fly(flight, self._work.prepare if operation is Operation.PREPARE else self._work.unprepare)
+        with self._callers_lock:
+            self._callers += 1
+            patient = self._callers <= _PATIENT_CALLERS
         try:
-            self._calls.submit(context.run, self._fly, batch)
-        except RuntimeError:  # stopped between the question and here
-            for flight in batch:
-                self._flights.land(flight, _stopping())
+            deadline = begun + (timeout if patient else min(timeout, _IMPATIENT_SECONDS))
+            return {uid: self._outcome(flight, deadline) for uid, flight in flights.items()}
+        finally:
+            with self._callers_lock:
+                self._callers -= 1
 
-    def _fly(self, flights: Sequence[ClaimFlight]) -> None:
-        """One batch, from beginning to answers; the boundary of its thread."""
-        for flight in flights:
-            before = flight.after  # which stop() may take away at any moment
-            if before is not None:
-                flight.progress(f"waiting for the {before.operation} of the same claim")
-                before.wait(None)
-        answers = self._answers(flights[0].operation, flights)
-        for flight in flights:
-            if self._flights.land(flight, answers[flight.ref.uid]):
-                self._tell(flight, answers[flight.ref.uid])
+    def _outcome(self, flight: ClaimFlight, deadline: float) -> Outcome:
+        if flight.wait(max(0.0, deadline - time.monotonic())) or not flight.give_up():
+            return flight.outcome
+        in_front = next((each for each in self._flights.under_way() if flight.waits_for in each.holds), None)
+        why = "" if in_front is None else f": {in_front.operation} of claim {in_front.ref} is at step: {in_front.step}"
+        return PrepareTimeout(
+            f"{flight.operation} of claim {flight.ref} still runs, at step: {flight.step}{why}",
+            hint="the work goes on, and the next call gets its result",
+        )
 
-    def _answers(self, operation: Operation, flights: Sequence[ClaimFlight]) -> Mapping[str, Answer]:
-        try:
-            if operation is Operation.PREPARE:
-                return self._work.prepare(flights)
-            return self._work.unprepare(flights)
-        except DriverError as error:
-            return {flight.ref.uid: error for flight in flights}
-        except Exception as error:
-            # The thread's boundary: without an answer the kubelet would wait for its deadline, each time.
-            logger.exception("unexpected error in %s", operation)
-            answer = DriverError(
-                f"unexpected {type(error).__name__}: {error}",
-                hint="this is a defect of the driver; its log has the details",
-            )
-            return {flight.ref.uid: answer for flight in flights}
-
-    def _tell(self, flight: ClaimFlight, answer: Answer) -> None:
-        """How work ended that was answered with a timeout."""
-        if not isinstance(answer, DriverError):
+    def _land(self, flight: ClaimFlight, outcome: Outcome) -> None:
+        """The work's end, on its thread. Whoever was answered with a timeout is told how it ended."""
+        if not self._flights.land(flight, outcome):
+            return
+        if not isinstance(outcome, DriverError):
             logger.info("%s of claim %s is done now", flight.operation, flight.ref)
             return
-        logger.warning("%s of claim %s failed in the end: %s", flight.operation, flight.ref, answer)
+        logger.warning("%s of claim %s failed in the end: %s", flight.operation, flight.ref, outcome)
         try:
-            self._listener.failed_late(flight.operation, flight.ref, answer)
+            self._listener.failed_late(flight.operation, flight.ref, outcome)
         except Exception:
             # Events and metrics are never a reason for the work to fail.
             logger.exception("the listener failed about claim %s", flight.ref)
-
-
-def _answer(flight: ClaimFlight, deadline: float) -> Answer:
-    if flight.wait(max(0.0, deadline - time.monotonic())) or not flight.give_up():
-        return flight.answer
-    return PrepareTimeout(
-        f"{flight.operation} of claim {flight.ref} still runs, at step: {flight.step}",
-        hint="the work goes on, and the next call gets its result",
-    )
-
-
-def _stopping() -> StateError:
-    return StateError("the plugin is stopping", hint="its successor answers the kubelet's next call")

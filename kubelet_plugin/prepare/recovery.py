@@ -15,15 +15,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dra_driver.cdi.store import CdiStore
-from dra_driver.devices.naming import parse_name
 from dra_driver.errors import DriverError
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
+from kubelet_plugin.claims.lock_names import claim_lock
 from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE
 from kubelet_plugin.prepare.checkpoint import Checkpoint
+from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
-from kubelet_plugin.prepare.work import claim_lock, gpu_lock
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Recovery:
         cdi: CdiStore,
         applier: Applier,
         locks: NamedLocks,
+        kinds: Kinds,
         boot_id: str,
         restore: Callable[[ClaimEntry], None],
     ) -> None:
@@ -59,6 +60,7 @@ class Recovery:
         self._cdi = cdi
         self._applier = applier
         self._locks = locks
+        self._kinds = kinds
         self._boot_id = boot_id
         self._restore = restore
 
@@ -93,7 +95,7 @@ class Recovery:
         if undone is None and entry.state is not ClaimState.COMPLETED:
             return None
         try:
-            with self._locks.hold(map(gpu_lock, entry.gpu_uuids), until=until):
+            with self._locks.hold(self._kinds.locks_of_entry(entry), until=until):
                 if undone is None:
                     self._restore(entry)
                     return "restored"
@@ -116,12 +118,12 @@ class Recovery:
                     path.unlink(missing_ok=True)
 
 
-def lost_records(cdi: CdiStore, boot_id: str, known: Collection[str]) -> Sequence[ClaimEntry]:
+def lost_records(cdi: CdiStore, kinds: Kinds, boot_id: str, known: Collection[str]) -> Sequence[ClaimEntry]:
     """Records for claims that have a CDI file but are not in ``known``, as far as the files tell."""
-    return [_from_cdi_file(cdi, boot_id, uid) for uid in cdi.claim_uids() if uid not in known]
+    return [_from_cdi_file(cdi, kinds, boot_id, uid) for uid in cdi.claim_uids() if uid not in known]
 
 
-def _from_cdi_file(cdi: CdiStore, boot_id: str, uid: str) -> ClaimEntry:
+def _from_cdi_file(cdi: CdiStore, kinds: Kinds, boot_id: str, uid: str) -> ClaimEntry:
     try:
         spec = cdi.read(uid)
     except DriverError as error:
@@ -133,15 +135,13 @@ def _from_cdi_file(cdi: CdiStore, boot_id: str, uid: str) -> ClaimEntry:
         ref=ClaimRef("", "", uid),
         state=ClaimState.RECORD_LOST,
         boot_id=boot_id,
-        devices=tuple(HeldDevice(_answer(cdi, uid, name), gpu_uuid="") for name in names),
+        devices=tuple(HeldDevice(_prepared(cdi, kinds, uid, name), gpu_uuid="") for name in names),
         steps=(StepRecord(CDI_FILE),),
     )
 
 
-def _answer(cdi: CdiStore, uid: str, name: str) -> PreparedDevice:
+def _prepared(cdi: CdiStore, kinds: Kinds, uid: str, name: str) -> PreparedDevice:
     device, share_id = name, None
-    try:
-        parse_name(name)
-    except ValueError:
+    if kinds.of(name) is None:
         device, share_id = name[: -_SHARE_ID_LENGTH - 1], name[-_SHARE_ID_LENGTH:]
     return PreparedDevice((), "", device, (cdi.names.device_id(uid, device, share_id),), share_id)

@@ -36,7 +36,7 @@ _Spot = tuple[int, int, int]  # minor of the GPU, profile id, placement start
 class Here:
     """The node as it is now. ``machine``: None while the hardware does not answer.
 
-    ``mend`` gives a lost record the steps that its devices' names stand for (``kinds.mig.lost``).
+    ``mend`` gives a lost record the steps that its devices' names stand for (``prepare.kinds.Kinds.mended``).
     """
 
     cdi_id: Callable[[str, str, str | None], str]  # claim UID, device, share id
@@ -63,7 +63,7 @@ def adopt(found: NvidiaCheckpoint, here: Here) -> Adopted:
     if found.boot_id and found.boot_id != here.boot_id:
         return Adopted()
     finished = {device.name for claim in found.claims for device in claim.devices}
-    finished |= {answer.device_name for entry in _whole_records(here) for answer in entry.answers}
+    finished |= {device.device_name for entry in _whole_records(here) for device in entry.prepared}
     made_by_hand = _gpus_with_instances_of_nobody(found, here)
     entries, left_undone = [], []
     for claim in found.claims:
@@ -133,7 +133,7 @@ def _begun(claim: NvidiaClaim, finished: set[str], made_by_hand: frozenset[str],
     made = [
         held
         for held in devices
-        if held.answer.device_name not in finished and held.gpu_uuid not in made_by_hand and not held.admin_access
+        if held.prepared.device_name not in finished and held.gpu_uuid not in made_by_hand and not held.admin_access
     ]
     return _with_steps(entry, made, here)
 
@@ -185,7 +185,7 @@ def _gpus_with_instances_of_nobody(found: NvidiaCheckpoint, here: Here) -> froze
     claims; so there it did not, and what its claims have was made by an administrator, as those instances were."""
     names = {result.device for claim in found.claims for result in claim.results}
     names |= {device.name for claim in found.claims for device in claim.devices}
-    names |= {answer.device_name for entry in here.entries.values() for answer in entry.answers}
+    names |= {device.device_name for entry in here.entries.values() for device in entry.prepared}
     spots = {spot for name in names if (spot := _spot(name)) is not None}
     return frozenset(
         gpu.uuid
@@ -223,7 +223,7 @@ def _gpu(device: str, machine: Machine | None) -> Gpu | None:
 
 
 def _is_mig(held: HeldDevice) -> bool:
-    return _spot(held.answer.device_name) is not None
+    return _spot(held.prepared.device_name) is not None
 
 
 def _spot(device: str) -> _Spot | None:

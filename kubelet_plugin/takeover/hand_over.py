@@ -47,14 +47,14 @@ def _claim(entry: ClaimEntry, machine: Machine) -> NvidiaClaim:
 
 
 def _result(held: HeldDevice) -> NvidiaResult:
-    answer = held.answer
+    answer = held.prepared
     request = answer.request_names[0] if answer.request_names else ""
     return NvidiaResult(request, answer.pool_name, answer.device_name, answer.share_id, held.admin_access)
 
 
 def _device(held: HeldDevice, machine: Machine) -> NvidiaDevice | None:
     """None when it is not on the machine."""
-    answer = held.answer
+    answer = held.prepared
     try:
         name = parse_name(answer.device_name)
     except ValueError:

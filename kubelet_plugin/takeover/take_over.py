@@ -24,10 +24,11 @@ from dra_driver.errors import DriverError, HardwareError, StateError
 from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import GpuInstance, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
+from kubelet_plugin.claims.lock_names import claim_lock
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER, Checkpoint, CheckpointDamage
+from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.recovery import lost_records
-from kubelet_plugin.prepare.work import claim_lock
 from kubelet_plugin.takeover.adopt import Here, adopt, adopt_files, give_up
 from kubelet_plugin.takeover.hand_over import to_nvidia
 from kubelet_plugin.takeover.kubelet_claims import NO_WORD, KubeletClaims
@@ -59,15 +60,11 @@ class TakeOverListener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """What of the node is asked. ``machine`` and ``instances`` raise ``HardwareError``; both answer as things are now.
-
-    ``mend``: see ``adopt.Here``. ``kubelet_state``: the kubelet's checkpoint, where it can be seen.
-    """
+    """What of the node is asked. ``machine`` and ``instances`` raise ``HardwareError``."""
 
     machine: Callable[[], Machine]
-    instances: Callable[[str], tuple[GpuInstance, ...]]  # MIG instances of a GPU, by its UUID
-    mend: Callable[[ClaimEntry, Machine], ClaimEntry]
-    kubelet_state: Path
+    instances: Callable[[str], tuple[GpuInstance, ...]]  # MIG instances of a GPU, by its UUID, as they are now
+    kubelet_state: Path  # the kubelet's checkpoint, where it can be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +85,7 @@ class TakeOver:
         driver_name: str,
         boot_id: str,
         cdi: CdiStore,
+        kinds: Kinds,
         neighbourhood: Neighbourhood,
         listener: TakeOverListener,
         *,
@@ -99,6 +97,7 @@ class TakeOver:
         self._driver_name = driver_name
         self._boot_id = boot_id
         self._cdi = cdi
+        self._kinds = kinds
         self._neighbourhood = neighbourhood
         self._listener = listener
         self._hand_over = hand_over
@@ -187,7 +186,7 @@ class TakeOver:
             machine = None
 
         def mend(entry: ClaimEntry) -> ClaimEntry:
-            return entry if machine is None else self._neighbourhood.mend(entry, machine)
+            return entry if machine is None else self._kinds.mended(entry, lambda: machine)
 
         return Here(self._cdi.names.device_id, self._boot_id, self._checkpoint.entries(), kubelet, machine, mend)
 
@@ -197,10 +196,11 @@ class TakeOver:
         """For our checkpoint's repair. Where there is none, nothing is damaged: files without records come later."""
         if not self._checkpoint.path.exists():
             return ()
-        return tuple(lost_records(self._cdi, self._boot_id, tuple(known)))
+        return tuple(lost_records(self._cdi, self._kinds, self._boot_id, tuple(known)))
 
     def _from_files(self, kubelet: KubeletClaims) -> tuple[ClaimEntry, ...]:
-        return adopt_files(lost_records(self._cdi, self._boot_id, self._checkpoint.entries().keys()), kubelet)
+        known = self._checkpoint.entries().keys()
+        return adopt_files(lost_records(self._cdi, self._kinds, self._boot_id, known), kubelet)
 
     def _give_up(self, kubelet: KubeletClaims) -> tuple[str, ...]:
         if all(entry.state is not ClaimState.RECORD_LOST for entry in self._checkpoint.entries().values()):

@@ -22,10 +22,10 @@ from typing import Any
 from dra_driver.errors import DriverError
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.flight import Flight
-from kubelet_plugin.prepare.work import Answer
+from kubelet_plugin.prepare.pilot import Outcome
 from kubelet_plugin.telling.failures import Operation
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
+from tests.kubelet_plugin.prepare.on_this_thread import fly
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 
 KILLED = 9
@@ -34,14 +34,12 @@ UIDS = ("u1", "u2")
 BYSTANDER = "bystander"
 
 
-def run(engine: PrepareEngine, operation: Operation, *uids: str) -> dict[str, Answer]:
+def run(engine: PrepareEngine, operation: Operation, *uids: str) -> dict[str, Outcome]:
     """The operation on this very thread: a process that forks has no others."""
-    flights: list[Flight[Answer]] = [Flight(operation, ref(uid), None) for uid in uids]
-    work = engine._work
-    return work.prepare(flights) if operation is Operation.PREPARE else work.unprepare(flights)
+    return {uid: fly(engine, operation, ref(uid)) for uid in uids}
 
 
-def succeeded(answers: dict[str, Answer]) -> None:
+def succeeded(answers: dict[str, Outcome]) -> None:
     failed = [answer for answer in answers.values() if isinstance(answer, DriverError)]
     assert not failed, failed
 

@@ -15,7 +15,7 @@ from dra_driver.errors import DriverError
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, NotFound, Obj
 from dra_driver.simulation.kubelet import FakeKubelet, KubeletOptions
 from dra_driver.simulation.store import EmbeddedApi
-from kubelet_plugin.claims.model import ClaimRef, PrepareAnswer, PreparedDevice, UnprepareAnswer
+from kubelet_plugin.claims.model import ClaimRef, PreparedDevice, PrepareOutcome, UnprepareOutcome
 from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
 from kubelet_plugin.endpoint.connection import KubeletConnection
 from kubelet_plugin.endpoint.dra_service import SUPPORTED_VERSIONS, DraService, Failures
@@ -42,20 +42,20 @@ class ScriptedPreparer:
         self.before: Callable[[str, Sequence[ClaimRef], float], None] = lambda operation, claims, timeout: None
         self.lock = threading.Lock()
 
-    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareAnswer]:
+    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareOutcome]:
         with self.lock:
             self.prepare_calls.append(tuple(claims))
             self.timeouts.append(timeout)
         self.before("prepare", claims, timeout)
         return {claim.uid: self._prepare(claim) for claim in claims}
 
-    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareAnswer]:
+    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareOutcome]:
         with self.lock:
             self.unprepare_calls.append(tuple(claims))
         self.before("unprepare", claims, timeout)
         return {claim.uid: self._unprepare(claim) for claim in claims}
 
-    def _prepare(self, claim: ClaimRef) -> PrepareAnswer:
+    def _prepare(self, claim: ClaimRef) -> PrepareOutcome:
         if claim.name in self.errors:
             return self.errors[claim.name]
         device = PreparedDevice(
@@ -79,7 +79,7 @@ class ScriptedPreparer:
             self.prepared[claim.uid] = (device,)
         return (device,)
 
-    def _unprepare(self, claim: ClaimRef) -> UnprepareAnswer:
+    def _unprepare(self, claim: ClaimRef) -> UnprepareOutcome:
         if claim.name in self.errors:
             return self.errors[claim.name]
         if self.cdi_dir is not None:

@@ -19,14 +19,14 @@ from dra_driver.errors import DriverError, HardwareError
 from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement
 from kubelet_plugin.claims.entry import ClaimState
-from kubelet_plugin.prepare.admission import find_device
+from kubelet_plugin.kinds.mig.device import MigDevice
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.flight import Flight
-from kubelet_plugin.prepare.work import Answer
+from kubelet_plugin.prepare.kinds import exclude_each_other
 from kubelet_plugin.telling.failures import Operation
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault, Misuse
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
+from tests.kubelet_plugin.prepare.on_this_thread import fly
 
 _FUNCTIONS = (
     "mode",
@@ -361,12 +361,9 @@ class World:
 
     def _do(self, operation: Operation, uid: str) -> bool:
         """Whether it succeeded. Errors are for the kubelet, which tries again; defects are not."""
-        flight: Flight[Answer] = Flight(operation, ref(uid), None)
-        work = self.engine._work
         self.node.machine = self.mig.machine(self.node.machine)
-        act = work.prepare if operation is Operation.PREPARE else work.unprepare
         self.history.append(f"{operation} {uid} {self.claims.get(uid)}")
-        answer = act([flight])[uid]
+        answer = fly(self.engine, operation, ref(uid))
         self.history.append(f"  {answer if isinstance(answer, DriverError) else 'ok'}")
         assert type(answer) is not DriverError, f"a defect: {answer}"
         self.prepared += operation is Operation.PREPARE and not isinstance(answer, DriverError)
@@ -388,7 +385,7 @@ class World:
         for _ in range(self.random.choice([1, 1, 1, 2, 2, 3])):
             name = self._some_device()
             if self.random.random() < 0.85:
-                taken = [held.answer.device_name for each in self.engine.entries().values() for held in each.devices]
+                taken = [held.prepared.device_name for each in self.engine.entries().values() for held in each.devices]
                 tries = (self._some_device() for _ in range(12))
                 name = next((each for each in tries if not self._collides(each, (*taken, *chosen))), name)
             chosen.append(name)
@@ -396,12 +393,13 @@ class World:
 
     def _collides(self, name: str, others: Iterable[str]) -> bool:
         """With another claim's device, or with what people made where claims make theirs."""
-        device = find_device(self.node.machine, name)
-        gpu = device.gpu
+        kinds, machine = self.node.kinds(), self.node.machine
+        _kind, place = kinds.find(name, machine)
+        gpu = next(gpu for gpu in machine.gpus if gpu.uuid == place.gpu_uuid)
         strange = (each for each in self._instances(gpu.uuid) if gpu.minor == 0 and self._is_strange(gpu.uuid, each))
-        if any(device.place is None or device.place.placement.overlaps(each.placement) for each in strange):
+        if any(not isinstance(place, MigDevice) or place.at.placement.overlaps(each.placement) for each in strange):
             return True
-        return any(device.excludes(find_device(self.node.machine, other)) for other in others)
+        return any(exclude_each_other(place, kinds.find(other, machine)[1]) for other in others)
 
     def _some_device(self) -> str:
         gpu = self.node.machine.gpus[0 if self.random.random() < 0.85 else 1]
@@ -425,14 +423,14 @@ class World:
         for uid, entry in self.engine.entries().items():
             if entry.boot_id != f"boot-{self.boot}":
                 continue
-            names = (held.answer.device_name.split("-") for held in entry.devices)
+            names = (held.prepared.device_name.split("-") for held in entry.devices)
             found[uid] = {_spot(name) for name in names if len(name) > 2}
         return found
 
     def _is_held_whole(self, gpu: Gpu) -> bool:
         name = gpu_name(gpu.minor)
         return any(
-            held.answer.device_name == name for entry in self.engine.entries().values() for held in entry.devices
+            held.prepared.device_name == name for entry in self.engine.entries().values() for held in entry.devices
         )
 
     def _placement(self, spot: Spot) -> MigPlacement:

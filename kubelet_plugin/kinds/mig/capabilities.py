@@ -8,11 +8,11 @@ from typing import Protocol
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.errors import HardwareError
 from kubelet_plugin.claims.entry import StepRecord
-from kubelet_plugin.kinds.mig.hardware import MigHardware
+from kubelet_plugin.hardware.mig import MigHardware
+from kubelet_plugin.kinds.mig.device import MigDevice
 from kubelet_plugin.kinds.mig.place import MigPlace, from_arguments
 from kubelet_plugin.kinds.mig.runners import COMPUTE_INSTANCE_ID, GPU_INSTANCE_ID
 from kubelet_plugin.kinds.mig.steps import COMPUTE_INSTANCE
-from kubelet_plugin.prepare.cdi_file import MigPart
 
 
 class CapabilityReader(Protocol):
@@ -22,26 +22,23 @@ class CapabilityReader(Protocol):
     def __call__(self, gpu_minor: int, gpu_instance_id: int, compute_instance_id: int, /) -> Sequence[DeviceNode]: ...
 
 
-class InstanceCapabilities:
-    """A ``prepare.cdi_file.MigCapabilities``."""
+def capability_nodes(
+    device: MigDevice, done: Sequence[StepRecord], hardware: MigHardware, read: CapabilityReader
+) -> Sequence[DeviceNode]:
+    """Raises ``HardwareError``. ``done``: the claim's steps so far, whose results say which instances were made."""
+    return read(device.gpu.minor, *_ids(device.at, done, hardware))
 
-    def __init__(self, hardware: MigHardware, read: CapabilityReader) -> None:
-        self._hardware = hardware
-        self._read = read
 
-    def nodes(self, part: MigPart, done: Sequence[StepRecord]) -> Sequence[DeviceNode]:
-        return self._read(part.gpu_minor, *self._ids(part.place, done))
-
-    def _ids(self, place: MigPlace, done: Sequence[StepRecord]) -> tuple[int, int]:
-        """Of GPU instance and compute instance: as made by the steps ``done``, or else as the hardware has them."""
-        for record in done:
-            if record.kind == COMPUTE_INSTANCE and from_arguments(record.arguments) == place:
-                return int(record.result[GPU_INSTANCE_ID]), int(record.result[COMPUTE_INSTANCE_ID])
-        found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
-        compute = next(filter(place.is_compute, found.compute_instances), None) if found else None
-        if found is None or compute is None:
-            raise HardwareError(
-                f"MIG device {place} has gone from the hardware",
-                hint="somebody destroyed it; make it again, or delete the pod so that its claim is allocated anew",
-            )
-        return found.id, compute.id
+def _ids(place: MigPlace, done: Sequence[StepRecord], hardware: MigHardware) -> tuple[int, int]:
+    """Of GPU instance and compute instance: as made by the steps ``done``, or else as the hardware has them."""
+    for record in done:
+        if record.kind == COMPUTE_INSTANCE and from_arguments(record.arguments) == place:
+            return int(record.result[GPU_INSTANCE_ID]), int(record.result[COMPUTE_INSTANCE_ID])
+    found = place.gpu_instance(hardware.instances(place.gpu_uuid))
+    compute = next(filter(place.is_compute, found.compute_instances), None) if found else None
+    if found is None or compute is None:
+        raise HardwareError(
+            f"MIG device {place} has gone from the hardware",
+            hint="somebody destroyed it; make it again, or delete the pod so that its claim is allocated anew",
+        )
+    return found.id, compute.id

@@ -1,30 +1,18 @@
-"""Which instances nobody's claim made, which claims' are gone, and what of it the controller is told. Pure.
+"""Which instances nobody's claim made, and what of it the controller is told. Pure.
 
-A reading may be older than a prepare or unprepare that ended while it was made, so only what two readings in a row say
-counts: the second began after the first was judged. What that judgement found without an owner was destroyed before
-its claim was forgotten, and what it found missing was made before its claim was prepared; the second reading shows it.
+A reading may be older than an unprepare that ended while it was made, so only what two readings in a row say counts:
+the second began after the first was judged. What that judgement found without an owner, though it was a claim's, was
+destroyed before its claim was forgotten; the second reading shows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from dra_driver.devices.naming import MigName
 from dra_driver.devices.policy import MigMode, toggles_without_reset
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigState, RefusedPlacement
-from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
-from kubelet_plugin.kinds.mig.owners import Owners, held_mig_devices
-from kubelet_plugin.kinds.mig.place import place_of
-
-
-@dataclass(frozen=True, slots=True)
-class Absence:
-    """A prepared claim's device of which a reading shows nothing."""
-
-    claim_uid: str
-    device: str
-
+from kubelet_plugin.kinds.mig.owners import Owners
 
 ModeOf = Callable[[Gpu], MigMode]
 
@@ -45,26 +33,6 @@ def unowned(machine: Machine, owners: Owners, mode_of: ModeOf) -> frozenset[Sigh
         for instance in mig.instances
         if owners.of(gpu.uuid, instance) is None
     )
-
-
-def missing(machine: Machine, entries: Iterable[ClaimEntry], boot_id: str) -> frozenset[Absence]:
-    """MIG devices of prepared claims that are not on their GPU; a GPU that does not answer says nothing about its own.
-
-    Only such claims count: before and after, a claim's instance may be missing for a good reason.
-    """
-    prepared = (entry for entry in entries if entry.state is ClaimState.COMPLETED and entry.boot_id == boot_id)
-    return frozenset(
-        Absence(entry.ref.uid, held.answer.device_name)
-        for entry in prepared
-        for held, name, gpu in held_mig_devices(entry, machine)
-        if gpu is not None and gpu.mig is not None and not _is_there(name, gpu, gpu.mig)
-    )
-
-
-def _is_there(name: MigName, gpu: Gpu, mig: MigState) -> bool:
-    place = place_of(name, gpu)
-    found = place.gpu_instance(mig.instances) if place else None
-    return place is not None and found is not None and any(map(place.is_compute, found.compute_instances))
 
 
 def told(

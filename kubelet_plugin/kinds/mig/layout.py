@@ -15,14 +15,13 @@ from enum import StrEnum
 from api.mig_layouts import LayoutEntry
 from api.mig_policy import MigSettings
 from dra_driver.devices.mig_layout import LayoutPlan, LayoutRefusal, count_text, entry_for, plan_layout
-from dra_driver.devices.naming import gpu_name, parse_name
+from dra_driver.devices.naming import gpu_name, minor_of
 from dra_driver.devices.policy import toggles_without_reset
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.entry import ClaimEntry
-from kubelet_plugin.kinds.mig.hardware import MigHardware, MigNow, destroy, look
-from kubelet_plugin.kinds.mig.place import describe
-from kubelet_plugin.prepare.admission import Rules
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.hardware.mig import MigHardware, MigNow, describe, destroy, look
 
 logger = logging.getLogger(__name__)
 
@@ -68,37 +67,25 @@ class GpuLayout:
     entry: LayoutEntry | None
 
 
-def asked_layouts(machine: Machine, rules: Rules, settings: MigSettings) -> tuple[GpuLayout, ...]:
+def asked_layouts(machine: Machine, policy: NodePolicy, settings: MigSettings) -> tuple[GpuLayout, ...]:
     """The GPUs of ``machine`` for which rules ask for a layout."""
-    asked = ((gpu, rules.mig.for_gpu(rules.node, gpu).layout) for gpu in machine.gpus if gpu.mig is not None)
+    asked = ((gpu, policy.mig(gpu).layout) for gpu in machine.gpus if gpu.mig is not None)
     return tuple(GpuLayout(gpu, name, entry_for(settings.layout(name), gpu)) for gpu, name in asked if name)
 
 
 def holders(gpu: Gpu, entries: Mapping[str, ClaimEntry], boot_id: str) -> tuple[str, ...]:
     """Claims with a device of ``gpu``, other than by admin access; a damaged record counts by its device's name."""
-    return tuple(
-        sorted(
-            f"{entry.ref.namespace}/{entry.ref.name}" if entry.ref.name else f"with UID {entry.ref.uid}"
-            for entry in entries.values()
-            if entry.boot_id == boot_id and _holds(entry, gpu)
-        )
-    )
+    return tuple(sorted(entry.title for entry in entries.values() if entry.boot_id == boot_id and _holds(entry, gpu)))
 
 
 def _holds(entry: ClaimEntry, gpu: Gpu) -> bool:
     for held in entry.devices:
         if held.admin_access:
             continue
-        if held.gpu_uuid == gpu.uuid or (not held.gpu_uuid and _minor(held.answer.device_name) in (None, gpu.minor)):
+        may_be = not held.gpu_uuid and minor_of(held.prepared.device_name) in (None, gpu.minor)
+        if may_be or held.gpu_uuid == gpu.uuid:
             return True
     return False
-
-
-def _minor(device: str) -> int | None:
-    try:
-        return parse_name(device).minor
-    except ValueError:
-        return None
 
 
 def bring_about(asked: GpuLayout, hardware: MigHardware, claims: Sequence[str]) -> LayoutOutcome:

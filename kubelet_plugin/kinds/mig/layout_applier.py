@@ -20,10 +20,10 @@ from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.backoff import Backoff
 from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.endpoint.dra_service import Failures
-from kubelet_plugin.kinds.mig.hardware import MigHardware
+from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.kinds.mig.layout import GpuLayout, LayoutOutcome, LayoutState, asked_layouts, bring_about, holders
-from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class LayoutApplier:
     def __init__(
         self,
         settings: MigSettings,
-        rules: Rules,
+        policy: NodePolicy,
         hardware: Hardware,
         mig: MigHardware,
         claims: Claims,
@@ -74,7 +74,7 @@ class LayoutApplier:
         retry: float = _FIRST_RETRY_SECONDS,
     ) -> None:
         self._settings = settings
-        self._rules = rules
+        self._policy = policy
         self._hardware = hardware
         self._mig = mig
         self._claims = claims
@@ -93,7 +93,7 @@ class LayoutApplier:
     @property
     def wanted(self) -> bool:
         """Whether any rule asks for a layout."""
-        return any(rule.layout for rule in self._rules.mig.rules)
+        return any(rule.layout for rule in self._policy.devices.mig.rules)
 
     @property
     def pending(self) -> bool:
@@ -159,7 +159,7 @@ class LayoutApplier:
         """
         before = self._outcomes or {}
         outcomes: dict[str, LayoutOutcome] = {}
-        for asked in asked_layouts(self._hardware.machine(), self._rules, self._settings):
+        for asked in asked_layouts(self._hardware.machine(), self._policy, self._settings):
             if self._stopping.is_set():
                 return False
             outcomes[asked.gpu.uuid] = self._one(asked, before.get(asked.gpu.uuid))
@@ -189,7 +189,7 @@ class LayoutApplier:
     def _one(self, asked: GpuLayout, before: LayoutOutcome | None) -> LayoutOutcome:
         with self._claims.try_gpu(asked.gpu.uuid) as held:
             if held:
-                running = holders(asked.gpu, self._claims.entries(), self._rules.boot_id)
+                running = holders(asked.gpu, self._claims.entries(), self._policy.boot_id)
                 return bring_about(asked, self._mig, running)
         name, message = gpu_name(asked.gpu.minor), "a claim is being prepared or unprepared on it"
         return before or LayoutOutcome(name, asked.name, LayoutState.WAITING, message)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from dra_driver.devices.naming import MigName, parse_name
+from dra_driver.devices.naming import MigName
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice
+from kubelet_plugin.kinds.gpus import name_of
 
 _Spot = tuple[str, int, int]  # GPU, profile id, placement start
 
@@ -31,15 +32,12 @@ def owners(entries: Iterable[ClaimEntry], machine: Machine, boot_id: str) -> Own
     return Owners({spot: entry for entry in entries if entry.boot_id == boot_id for spot in _spots(entry, machine)})
 
 
-def held_mig_devices(entry: ClaimEntry, machine: Machine) -> Iterator[tuple[HeldDevice, MigName, Gpu | None]]:
-    """The MIG devices that ``entry`` has other than by admin access, with their GPU where it is known."""
-    for held in entry.devices:
-        if held.admin_access:
-            continue
-        try:
-            name = parse_name(held.answer.device_name)
-        except ValueError:
-            continue  # of another version or driver: not a place that we could make an instance at
+def held_mig_devices(
+    devices: Iterable[HeldDevice], machine: Machine
+) -> Iterator[tuple[HeldDevice, MigName, Gpu | None]]:
+    """The MIG devices among those of a claim that it has other than by admin access, with their GPU where known."""
+    for held in devices:
+        name = None if held.admin_access else name_of(held.prepared.device_name)
         if isinstance(name, MigName):
             yield held, name, _gpu(held, name, machine)
 
@@ -51,6 +49,6 @@ def _gpu(held: HeldDevice, name: MigName, machine: Machine) -> Gpu | None:
 
 
 def _spots(entry: ClaimEntry, machine: Machine) -> Iterator[_Spot]:
-    for held, name, gpu in held_mig_devices(entry, machine):
+    for held, name, gpu in held_mig_devices(entry.devices, machine):
         uuid = gpu.uuid if gpu else held.gpu_uuid
         yield uuid, name.profile_id, name.start

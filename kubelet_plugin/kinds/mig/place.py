@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dra_driver.devices.naming import MigName, partial_profile
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, MigPlacement
+from kubelet_plugin.hardware.mig import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,6 @@ def place_of(name: MigName, gpu: Gpu) -> MigPlace | None:
         return None
     part = partial_profile(profile.name, len(compute))
     return MigPlace(gpu.uuid, profile.id, part, placement, len(compute), compute.start)
-
-
-def span(placement: MigPlacement) -> str:
-    """``0-3``, or ``6``: the memory slices, as people count them."""
-    return f"{placement.start}-{placement.end - 1}" if placement.size > 1 else str(placement.start)
-
-
-def describe(instance: GpuInstance) -> str:
-    """An instance as found, for messages: profile, memory slices, and the UUIDs that tools print."""
-    uuids = ", ".join(compute.uuid for compute in instance.compute_instances) or "no compute instance"
-    return f"GPU instance {instance.id}, {instance.profile_name} at {span(instance.placement)} ({uuids})"
 
 
 def to_arguments(place: MigPlace) -> Mapping[str, str]:

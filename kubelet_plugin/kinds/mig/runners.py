@@ -8,24 +8,21 @@ from contextlib import contextmanager
 
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import ComputeInstance
-from dra_driver.hardware.nvml import GpuBusy, NvmlCallError, PlacementOccupied
+from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, NvmlCallError, PlacementOccupied
 from kubelet_plugin.claims.entry import StepRecord
-from kubelet_plugin.kinds.mig.hardware import MigHardware, destroy
-from kubelet_plugin.kinds.mig.place import MigPlace, describe, from_arguments
-from kubelet_plugin.kinds.mig.planning import InTheWay
+from kubelet_plugin.hardware.mig import MigHardware, describe
+from kubelet_plugin.kinds.mig.place import MigPlace, from_arguments
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.kinds.mig.steps import (
     COMPUTE_INSTANCE,
     GPU_INSTANCE,
-    MODE_OFF,
     MODE_ON,
     Afterwards,
     MakeComputeInstance,
     MakeGpuInstance,
-    MigModeOff,
     MigModeOn,
 )
-from kubelet_plugin.prepare.apply import NothingDone, StepRunner
+from kubelet_plugin.prepare.kind import NothingDone, StepRunner
 
 logger = logging.getLogger(__name__)
 
@@ -71,29 +68,6 @@ class MigModeOnRunner:
                 logger.warning("MIG mode of GPU %s stays on: %s", gpu, error)
 
 
-class MigModeOffRunner:
-    """MIG mode, off, for a whole GPU."""
-
-    undo_needs_intent = False
-    survives_reboot = False
-
-    def __init__(self, hardware: MigHardware) -> None:
-        self._hardware = hardware
-
-    def observe(self, step: MigModeOff, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
-        enabled, _pending = self._hardware.mode(step.gpu_uuid)
-        return None if enabled else {}
-
-    def do(self, step: MigModeOff, done: Sequence[StepRecord]) -> Mapping[str, str]:
-        enabled, _pending = self._hardware.mode(step.gpu_uuid)
-        if enabled:
-            self._hardware.set_mode(step.gpu_uuid, False)
-        return {}
-
-    def undo(self, claim_uid: str, record: StepRecord) -> None:
-        """Nothing: a claim of a MIG device turns the mode on itself."""
-
-
 class GpuInstanceRunner:
     """GPU instances."""
 
@@ -133,7 +107,12 @@ class GpuInstanceRunner:
             found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
             if found is None or (place.compute_start is not None and found.compute_instances):
                 return
-            destroy(self._hardware, place.gpu_uuid, found)
+            if found.compute_instances:
+                raise InstanceInUse(
+                    f"{describe(found)} of GPU {place.gpu_uuid} holds what this claim has not made",
+                    hint="remove it with nvidia-smi mig -dci, and the GPU instance goes with the next try",
+                )
+            self._hardware.destroy_gpu_instance(place.gpu_uuid, found.id)
 
     def _explain(self, place: MigPlace, error: PlacementOccupied) -> HardwareError:
         """Why NVML refused: what lies there, or that it lists nothing there."""
@@ -167,35 +146,34 @@ class ComputeInstanceRunner:
     def do(self, step: MakeComputeInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
         place = step.place
         gpu_instance = _made_before(place, done)
-        return _result(gpu_instance, self._hardware.create_compute_instance(place.gpu_uuid, gpu_instance, place.slices))
+        try:
+            made = self._hardware.create_compute_instance(place.gpu_uuid, gpu_instance, place.slices)
+        except PlacementOccupied as error:
+            # The GPU instance was empty, or had room, a moment ago: what fills it now is somebody else's.
+            raise NothingDone(error) from error
+        return _result(gpu_instance, made)
 
     def undo(self, claim_uid: str, record: StepRecord) -> None:
-        """Of a part only: a whole one is destroyed with its GPU instance, which saves looking for it twice."""
+        """Of a claim that was prepared everything in its GPU instance goes, or its own part of a shared one. A prepare
+        that is rolled back has no result yet, and takes away only what looks like its own."""
         place = from_arguments(record.arguments)
-        if place.compute_start is None:
-            return
         with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
             found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
             if found is None:
                 return
-            for compute in filter(place.is_compute, found.compute_instances):
-                self._hardware.destroy_compute_instance(place.gpu_uuid, found.id, compute.id)
+            everything = bool(record.result) and place.compute_start is None
+            for compute in found.compute_instances:
+                if everything or place.is_compute(compute):
+                    self._hardware.destroy_compute_instance(place.gpu_uuid, found.id, compute.id)
 
 
 def mig_runners(hardware: MigHardware, refused: RefusedPlacements) -> dict[str, StepRunner]:
     """The runner of each kind of MIG step."""
     return {
         MODE_ON: MigModeOnRunner(hardware),
-        MODE_OFF: MigModeOffRunner(hardware),
         GPU_INSTANCE: GpuInstanceRunner(hardware, refused),
         COMPUTE_INSTANCE: ComputeInstanceRunner(hardware),
     }
-
-
-def remove(hardware: MigHardware, stranger: InTheWay) -> None:
-    """Raises InstanceInUse when a process uses it."""
-    logger.warning("adopting: %s", stranger.does())
-    destroy(hardware, stranger.gpu_uuid, stranger.instance)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ so the journal is written once, before the first of them, and after a crash the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +13,6 @@ from kubelet_plugin.claims.entry import StepRecord
 from kubelet_plugin.kinds.mig.place import MigPlace, from_arguments, to_arguments
 
 MODE_ON = "MigModeOn"
-MODE_OFF = "MigModeOff"
 GPU_INSTANCE = "GpuInstance"
 COMPUTE_INSTANCE = "ComputeInstance"
 
@@ -49,28 +47,6 @@ class MigModeOn:
 
     def record(self) -> StepRecord:
         return StepRecord(self.kind, {"gpu": self.gpu_uuid, "afterwards": str(self.afterwards)})
-
-
-@dataclass(frozen=True, slots=True)
-class MigModeOff:
-    """A whole GPU works only with MIG mode off. Nothing is undone: MIG devices turn it on themselves."""
-
-    gpu_uuid: str
-
-    kind = MODE_OFF
-    has_result = False
-
-    def does(self) -> str:
-        return f"turn MIG mode of GPU {self.gpu_uuid} off"
-
-    def undo_does(self) -> str:
-        return "nothing"
-
-    def done_when(self) -> str:
-        return "it is off"
-
-    def record(self) -> StepRecord:
-        return StepRecord(self.kind, {"gpu": self.gpu_uuid})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +85,6 @@ class MakeComputeInstance:
         return f"make a compute instance of {self.place.slices} slices in GPU instance {self.place}"
 
     def undo_does(self) -> str:
-        if self.place.compute_start is None:
-            return "destroying its GPU instance"
         return "destroy that compute instance"
 
     def done_when(self) -> str:
@@ -120,22 +94,16 @@ class MakeComputeInstance:
         return StepRecord(self.kind, to_arguments(self.place))
 
 
-MigStep = MigModeOn | MigModeOff | MakeGpuInstance | MakeComputeInstance
+MigStep = MigModeOn | MakeGpuInstance | MakeComputeInstance
 
 
-def recorded_steps(records: Sequence[StepRecord]) -> tuple[MigStep, ...]:
-    """The steps that a journal has, in its order. Raises KeyError or ValueError for a record that is none of ours."""
-    return tuple(_step(record) for record in records if record.kind in _KINDS)
-
-
-_KINDS = frozenset((MODE_ON, MODE_OFF, GPU_INSTANCE, COMPUTE_INSTANCE))
-
-
-def _step(record: StepRecord) -> MigStep:
+def recorded_step(record: StepRecord) -> MigStep:
+    """Raises KeyError or ValueError for a record that none of these steps wrote."""
     arguments = record.arguments
     if record.kind == MODE_ON:
         return MigModeOn(arguments["gpu"], Afterwards(arguments["afterwards"]))
-    if record.kind == MODE_OFF:
-        return MigModeOff(arguments["gpu"])
-    place = from_arguments(arguments)
-    return MakeGpuInstance(place) if record.kind == GPU_INSTANCE else MakeComputeInstance(place)
+    if record.kind == GPU_INSTANCE:
+        return MakeGpuInstance(from_arguments(arguments))
+    if record.kind == COMPUTE_INSTANCE:
+        return MakeComputeInstance(from_arguments(arguments))
+    raise ValueError(record.kind)

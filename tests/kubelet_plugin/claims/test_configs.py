@@ -11,14 +11,13 @@ from api.claim_config import (
     ClaimConfig,
     GpuConfig,
     MigDeviceConfig,
-    SharingStrategy,
     TimeSliceInterval,
     VfioDeviceConfig,
 )
 from dra_driver.devices.model import DeviceKind
-from dra_driver.errors import ConfigError, UnsupportedConfig
+from dra_driver.errors import ConfigError
 from kubelet_plugin.claims.allocated import check_claim
-from kubelet_plugin.claims.configs import DeviceConfig, resolve_configs
+from kubelet_plugin.claims.configs import DeviceConfig, TakenConfig, resolve_configs
 from tests.kubelet_plugin.prepare.node import DRIVER, NODE, claim, config, opaque, ref, result
 
 
@@ -29,11 +28,19 @@ def slices(interval: str) -> Any:
 SHORT, MEDIUM, LONG = slices("Short"), slices("Medium"), slices("Long")
 MIG, VFIO = config(kind="MigDeviceConfig"), config(kind="VfioDeviceConfig")
 GPU = DeviceKind.GPU
+TAKEN = {
+    kind: TakenConfig(kind, config.normalize())
+    for kind, config in (
+        (GPU, GpuConfig()),
+        (DeviceKind.MIG, MigDeviceConfig()),
+        (DeviceKind.VFIO, VfioDeviceConfig()),
+    )
+}
 
 
 def resolve(configs: list[Any], request: str = "gpu", kind: DeviceKind = GPU) -> DeviceConfig:
     stored = claim("u1", result("gpu-0", request), configs=configs)
-    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [kind], frozenset(SharingStrategy))
+    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[kind]])
     return found
 
 
@@ -139,7 +146,7 @@ def test_each_device_has_its_own() -> None:
         result("gpu-2", "c"),
         configs=[opaque(SHORT, ["a"]), opaque(LONG, ["b"])],
     )
-    found = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU] * 3, frozenset(SharingStrategy))
+    found = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[GPU]] * 3)
     assert [device.origin[:19] for device in found] == ["FromClaim config[0]", "FromClaim config[1]", ""]
 
 
@@ -163,12 +170,3 @@ def test_a_class_config_is_the_administrators_to_correct() -> None:
         resolve([opaque(config(kind="Foo"), source="FromClass")])
     assert "a DeviceClass gave to claim default/u1" in str(caught.value)
     assert "ask your administrator" in str(caught.value)
-
-
-def test_strategies_are_refused_only_where_they_apply() -> None:
-    stored = claim("u1", result("gpu-0"), configs=[opaque(LONG), opaque(config(), ["gpu"])])
-    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU])
-    assert found.config == GpuConfig()
-    stored = claim("u1", result("gpu-0"), configs=[opaque(LONG)])
-    with pytest.raises(UnsupportedConfig):
-        resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [GPU])

@@ -11,7 +11,7 @@ from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet import dra_v1beta1_pb2 as v1beta1
 from dra_driver.errors import ClaimNotFound, ConfigError, StateError
 from dra_driver.observability.logs import OperationFilter
-from kubelet_plugin.claims.model import ClaimRef, PrepareAnswer, UnprepareAnswer
+from kubelet_plugin.claims.model import ClaimRef, PrepareOutcome, UnprepareOutcome
 from kubelet_plugin.endpoint.dra_service import DraService
 from tests.kubelet_plugin.fakes import CDI_KIND, NODE, RecordingObserver, ScriptedPreparer
 
@@ -83,10 +83,10 @@ def test_an_error_concerns_its_claim_only_and_says_what_to_do() -> None:
 class SilentPreparer(ScriptedPreparer):
     """Answers for other claims than it was asked about."""
 
-    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareAnswer]:
+    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareOutcome]:
         return {"somebody-else": ()}
 
-    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareAnswer]:
+    def unprepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, UnprepareOutcome]:
         return {}
 
 
@@ -104,7 +104,7 @@ class BrokenPreparer(ScriptedPreparer):
         super().__init__()
         self._error = error
 
-    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareAnswer]:
+    def prepare(self, claims: Sequence[ClaimRef], *, timeout: float) -> Mapping[str, PrepareOutcome]:
         raise self._error
 
 

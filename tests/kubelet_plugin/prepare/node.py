@@ -12,22 +12,24 @@ from typing import Any
 from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.store import CdiStore
-from dra_driver.devices.policy import MigPolicy
+from dra_driver.devices.policy import DevicePolicy, MigPolicy
 from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.kube.interface import RESOURCE_CLAIMS, NotFound, Obj, Resource
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
 from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.hardware.mig import MigHardware
+from kubelet_plugin.kinds import NodeTools, build_kinds
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
-from kubelet_plugin.kinds.mig.hardware import MigHardware
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
-from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.apply import Applier
+from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.recovery import lost_records
-from kubelet_plugin.prepare.runners import MigTools, standard_runners
 from kubelet_plugin.telling.failures import Operation
 from tests.cdi.driver_root import VERSION, small_root
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, fake_capabilities
@@ -164,8 +166,8 @@ class TestNode:
             cdi=self.cdi,
             edits=self.edits,
             state_folder=self.state,
-            mig=self.tools(),
-            rules=Rules(NODE, boot_id, self.policy),
+            kinds=self.kinds(boot_id),
+            policy=self.node_policy(boot_id),
             listener=self.listener,
             start_lock_seconds=lock_seconds,
             postponed_pause=pause,
@@ -180,15 +182,21 @@ class TestNode:
             self.state,
             boot_id,
             NamedLocks(self.state / "locks"),
-            lambda known: lost_records(self.cdi, boot_id, known),
+            lambda known: lost_records(self.cdi, self.kinds(boot_id), boot_id, known),
             self.listener.checkpoint_damaged,
         )
 
-    def tools(self) -> MigTools:
-        return MigTools(self.mig, self.capabilities, self.refused)
+    def node_policy(self, boot_id: str = BOOT) -> NodePolicy:
+        return NodePolicy(NODE, boot_id, DevicePolicy(mig=self.policy))
+
+    def kinds(self, boot_id: str = BOOT) -> Kinds:
+        """Those of a plugin; a test may have others."""
+        policy = self.node_policy(boot_id)
+        return build_kinds(NodeTools(policy, self.edits, self.mig, self.capabilities, self.refused))
 
     def applier(self) -> Applier:
-        return Applier(standard_runners(self.cdi, self.tools()), BOOT)
+        kinds = self.kinds()
+        return Applier({**kinds.runners, CDI_FILE: CdiFileRunner(self.cdi, kinds)}, BOOT)
 
     def device_nodes(self, uid: str) -> list[str]:
         """Paths of the device nodes of all of the claim's devices."""

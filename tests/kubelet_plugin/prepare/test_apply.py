@@ -9,8 +9,9 @@ import pytest
 
 from dra_driver.errors import DriverError, HardwareError, StateError
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, StepRecord
-from kubelet_plugin.prepare.apply import Applier, Failure, NothingDone
-from kubelet_plugin.prepare.plan import Plan
+from kubelet_plugin.prepare.apply import Applier, Failure
+from kubelet_plugin.prepare.kind import NothingDone
+from kubelet_plugin.prepare.plan import Plan, PlannedStep
 from tests.kubelet_plugin.prepare.node import BOOT, TestNode, entry
 
 
@@ -85,7 +86,13 @@ class InstanceRunner:
 
 STEPS = (MakeInstance("a"), MakeInstance("b"))
 DONE = replace(entry("u1"), steps=tuple(step.record() for step in STEPS))
-PLAN = Plan(DONE, STEPS)
+
+
+def planned(*steps: MakeInstance) -> tuple[PlannedStep, ...]:
+    return tuple(PlannedStep(step, step.record()) for step in steps)
+
+
+PLAN = Plan(DONE, planned(*STEPS))
 
 
 class Journal:
@@ -157,7 +164,7 @@ def test_a_step_that_did_nothing_and_those_after_it_are_not_undone() -> None:
 
     hardware = Hardware()
     steps = (*STEPS, MakeInstance("c"))
-    plan = Plan(replace(DONE, steps=tuple(step.record() for step in steps)), steps)
+    plan = Plan(replace(DONE, steps=tuple(step.record() for step in steps)), planned(*steps))
     outcome = Applier({"Instance": Refusing(hardware)}, BOOT).apply(plan, lambda _step: None, lambda _entry: None)
     assert isinstance(outcome, Failure)
     assert "b is taken" in str(outcome.error)
@@ -273,7 +280,7 @@ def test_a_step_of_a_later_version_cannot_be_undone(node: TestNode) -> None:
 
 def test_a_plan_explains_itself() -> None:
     left = replace(DONE, state=ClaimState.PREPARE_STARTED)
-    assert Plan(DONE, STEPS[:1], undo_first=left).explain() == (
+    assert Plan(DONE, planned(*STEPS[:1]), undo_first=left).explain() == (
         "undo what is left of an earlier prepare (PrepareStarted)",
         "make instance in a; done when a is taken; undone by: remove the instance in a",
     )

@@ -152,7 +152,7 @@ def test_a_missing_file_beside_cdi_files(node: TestNode) -> None:
     engine = node.engine()
     (damage,) = node.listener.damages
     assert (damage.kind, damage.set_aside, damage.record_lost) == (DamageKind.MISSING, None, ("u1",))
-    (device,) = engine.entries()["u1"].answers
+    (device,) = engine.entries()["u1"].prepared
     assert (device.device_name, device.share_id) == ("gpu-0", share)
     assert node.cdi.claim_uids() == ("u1",)
     assert engine.unprepare([ref("u1")], timeout=10) == {"u1": None}

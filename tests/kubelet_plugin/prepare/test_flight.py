@@ -24,7 +24,7 @@ def test_flights_join_and_queue() -> None:
     assert undo["a"].after is first["a"]
     flights.land(first["a"], "done")
     assert first["a"].wait(0)
-    assert first["a"].answer == "done"
+    assert first["a"].outcome == "done"
     assert flights.join(Operation.UNPREPARE, [ref("a")])[0]["a"] is undo["a"]
     flights.land(undo["a"], "undone")
     assert flights.join(Operation.PREPARE, [ref("a")])[1]

@@ -62,7 +62,7 @@ def test_one_at_a_time(file: Path) -> None:
     for thread in threads:
         thread.join(10)
     assert worst == 1
-    assert not locks._mutexes
+    assert not locks._queues
 
 
 def test_a_wait_with_an_end(file: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_wait_with_an_end(file: Path) -> None:
     with locks.hold(["b"]), futures.ThreadPoolExecutor(1) as pool:
         assert 0.1 <= pool.submit(try_it).result() < 1
     assert waited_for == ["b", "b"]
-    assert not locks._mutexes
+    assert not locks._queues
     with locks.hold(["a", "b"], until=0.0):
         """What is free needs no time."""
 
@@ -184,7 +184,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     locks = NamedLocks(tmp_path / "nowhere" / "locks")
     with pytest.raises(StateError, match="cannot lock"), locks.hold(["a"]):
         pass
-    assert not locks._mutexes
+    assert not locks._queues
 
 
 def test_a_thread_is_let_in_after_the_byte_is_free(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

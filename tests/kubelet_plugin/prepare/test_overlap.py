@@ -96,7 +96,7 @@ def test_both_at_once(plugins: tuple[Plugin, Plugin], tmp_path: Path) -> None:
             entries = node.checkpoint().entries()
             owners: dict[str, list[str]] = {}
             for uid, entry in entries.items():
-                owners.setdefault(entry.answers[0].device_name, []).append(uid)
+                owners.setdefault(entry.prepared[0].device_name, []).append(uid)
             assert {name: len(uids) for name, uids in owners.items()} == {f"gpu-{gpu}": 1 for gpu in range(8)}
             assert set(node.cdi.claim_uids()) == set(entries)
             for answer in answers:

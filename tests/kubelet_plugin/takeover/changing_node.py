@@ -11,13 +11,11 @@ from dra_driver.devices.naming import MigName, parse_name
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Machine
-from kubelet_plugin.kinds.mig.lost import with_lost_steps
-from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.checkpoint import CheckpointDamage
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.nvidia_checkpoint import LiveMig, NvidiaClaim
 from kubelet_plugin.takeover.take_over import NVIDIA_FILE, Neighbourhood, TakenOver, TakeOver
-from tests.kubelet_plugin.prepare.node import BOOT, DRIVER, NODE
+from tests.kubelet_plugin.prepare.node import BOOT, DRIVER
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 from tests.kubelet_plugin.takeover.nvidia import finished, leave, leave_cdi
 
@@ -91,14 +89,9 @@ class ChangingNode(SimulatedNode):
         return self.hardware.read_machine()
 
     def take_over(self, boot_id: str = BOOT, *, hand_over: bool = False) -> TakeOver:
-        rules = Rules(NODE, boot_id, self.policy)
-        neighbourhood = Neighbourhood(
-            self.machine_now,
-            self.control.instances,
-            lambda entry, machine: with_lost_steps(entry, machine, rules),
-            self.kubelet_state,
-        )
-        return TakeOver(self.folder, DRIVER, boot_id, self.cdi, neighbourhood, self.told, hand_over=hand_over)
+        around = Neighbourhood(self.machine_now, self.control.instances, self.kubelet_state)
+        kinds = self.kinds(boot_id)
+        return TakeOver(self.folder, DRIVER, boot_id, self.cdi, kinds, around, self.told, hand_over=hand_over)
 
     def starts(self, boot_id: str = BOOT) -> tuple[TakenOver, PrepareEngine]:
         """As the plugin starts: first what others left, then the engine."""

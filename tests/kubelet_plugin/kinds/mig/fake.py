@@ -47,7 +47,7 @@ class _Board:
 
 
 class FakeMig:
-    """A ``kubelet_plugin.kinds.mig.hardware.MigHardware``.
+    """A ``kubelet_plugin.hardware.mig.MigHardware``.
 
     ``refused``: (GPU, profile id, start) at which NVML has no resources though nothing is there. ``in_use``: UUIDs of
     compute instances with a process. ``busy``: GPUs with a client. ``latency``: seconds by function.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from api.mig_layouts import decode
 from api.mig_policy import MigRuleSettings, MigSettings
-from dra_driver.devices.policy import MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
 from dra_driver.errors import HardwareError, HardwareUnavailable, StateError
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import PlacementOccupied
@@ -26,10 +26,10 @@ from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.simulation.store import EmbeddedApi
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice
 from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.kinds.mig.layout import LayoutOutcome, LayoutState
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
-from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.telling.failures import Operation
 from tests.devices.recorded import mig_machines, recorded
 from tests.kubelet_plugin.fakes import eventually
@@ -93,7 +93,13 @@ class Node:
     def applier(self, rules: MigPolicy | None = None) -> LayoutApplier:
         policy = rules or MigPolicy((MigRule(mode=MigMode.STATIC, layout="x"),))
         return LayoutApplier(
-            self.settings, Rules("node-0", BOOT, policy), self, self.mig, self.claims, self, retry=0.01
+            self.settings,
+            NodePolicy("node-0", BOOT, DevicePolicy(mig=policy)),
+            self,
+            self.mig,
+            self.claims,
+            self,
+            retry=0.01,
         )
 
     # -- what the applier sees of the hardware watch, and whom it tells -----------------------------------------------

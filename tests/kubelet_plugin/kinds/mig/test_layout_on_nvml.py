@@ -16,7 +16,7 @@ from dra_driver.hardware.nvml import MigControl, NvmlHardware
 from dra_driver.hardware.nvml.binding import call
 from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.simulation.hardware import create_state, faults, host_root, install, uninstall
-from kubelet_plugin.kinds.mig.hardware import look
+from kubelet_plugin.hardware.mig import look
 from kubelet_plugin.kinds.mig.layout import GpuLayout, LayoutState, bring_about
 from tests.devices.recorded import mig_machines
 

@@ -12,7 +12,7 @@ from dra_driver.hardware.model import Gpu, Machine, MigPlacement
 from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigControl, NvmlHardware, PlacementOccupied
 from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.simulation.hardware import create_state, host_root, install, uninstall
-from kubelet_plugin.kinds.mig.hardware import MigHardware, MigNow, destroy, look
+from kubelet_plugin.hardware.mig import MigHardware, MigNow, destroy, look
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig
 

@@ -6,7 +6,8 @@ import pytest
 
 from dra_driver.devices.naming import MigName, mig_name, parse_name
 from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement
-from kubelet_plugin.kinds.mig.place import MigPlace, describe, from_arguments, place_of, to_arguments
+from kubelet_plugin.hardware.mig import describe
+from kubelet_plugin.kinds.mig.place import MigPlace, from_arguments, place_of, to_arguments
 from tests.devices.recorded import mig_machines, recorded
 
 GPU = recorded("h100-sxm5-80gb", 1).gpus[0]

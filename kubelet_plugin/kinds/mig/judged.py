@@ -1,4 +1,4 @@
-"""The hardware as the controller is told of it: the last reading, seen with the checkpoint beside it.
+"""The hardware as the controller is told of it: the last reading, judged with the checkpoint beside it.
 
 Sits between the hardware watch and the inventory publisher. It has no thread: everything happens at the end of a
 reading, on the watch's.
@@ -15,12 +15,12 @@ from dra_driver.devices.policy import MigMode
 from dra_driver.errors import StateError
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.hardware.mig import describe
 from kubelet_plugin.hardware.watch import HardwareState
-from kubelet_plugin.kinds.mig.foreign import Absence, Sighting, missing, told, unowned
+from kubelet_plugin.kinds.mig.foreign import Sighting, told, unowned
 from kubelet_plugin.kinds.mig.owners import owners
-from kubelet_plugin.kinds.mig.place import describe
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
-from kubelet_plugin.prepare.admission import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -37,26 +37,24 @@ class Watch(Protocol):
     def request_scan_within(self, seconds: float) -> None: ...
 
 
-class PublishedHardware:
+class JudgedHardware:
     """An ``inventory_publisher.HardwareSource``."""
 
     def __init__(
         self,
         watch: Watch,
         entries: Callable[[], Mapping[str, ClaimEntry]],
-        rules: Rules,
+        policy: NodePolicy,
         refused: RefusedPlacements,
     ) -> None:
         """``entries``: the checkpoint as it is now; may raise ``StateError``, then nothing is judged."""
         self._watch = watch
         self._entries = entries
-        self._rules = rules
+        self._policy = policy
         self._refused = refused
         self._listeners: list[Callable[[], None]] = []
         self._suspects: frozenset[Sighting] | None = None  # None: nothing was judged yet
         self._foreign: frozenset[Sighting] = frozenset()
-        self._absent: frozenset[Absence] = frozenset()
-        self._missing: frozenset[Absence] = frozenset()
         self._state = HardwareState()
         watch.on_reading(self._read)
         refused.on_change(watch.request_scan)
@@ -65,17 +63,12 @@ class PublishedHardware:
     def state(self) -> HardwareState:
         return self._state
 
-    @property
-    def missing(self) -> frozenset[str]:
-        """Devices of prepared claims that somebody has destroyed."""
-        return frozenset(absence.device for absence in self._missing)
-
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called on the watch's thread when something here changed. It must not block."""
         self._listeners.append(listener)
 
     def _read(self) -> None:
-        raw, before = self._watch.state, (self._state, self._missing)
+        raw, before = self._watch.state, self._state
         state = raw
         if raw.machine is not None:
             if not raw.problem:  # else it is the machine of an earlier reading, judged already
@@ -89,7 +82,7 @@ class PublishedHardware:
         if (until := self._refused.next_expiry()) is not None:
             self._watch.request_scan_within(until)
         self._state = state
-        if (self._state, self._missing) != before:
+        if self._state != before:
             for listener in self._listeners:
                 listener()
 
@@ -99,18 +92,14 @@ class PublishedHardware:
         except StateError as error:
             logger.warning("cannot tell whose MIG instances these are: %s", error)
             return
-        without_owner = unowned(machine, owners(entries, machine, self._rules.boot_id), self._mode)
+        without_owner = unowned(machine, owners(entries, machine, self._policy.boot_id), self._mode)
         foreign = without_owner & (self._suspects or frozenset())
         for new in foreign - self._foreign:
             logger.warning("GPU %s has what no claim has made: %s", new.gpu_uuid, describe(new.instance))
-        absent = missing(machine, entries, self._rules.boot_id)
-        gone = absent & self._absent
-        for lost in gone - self._missing:
-            logger.error("claim %s: somebody has destroyed its device %s", lost.claim_uid, lost.device)
-        doubtful = (without_owner - foreign) or (absent - gone)
-        self._foreign, self._suspects, self._missing, self._absent = foreign, without_owner, gone, absent
+        doubtful = without_owner - foreign
+        self._foreign, self._suspects = foreign, without_owner
         if doubtful:
             self._watch.request_scan_within(_LOOK_AGAIN_SECONDS)
 
     def _mode(self, gpu: Gpu) -> MigMode:
-        return self._rules.mig.for_gpu(self._rules.node, gpu).mode
+        return self._policy.mig(gpu).mode

@@ -1,4 +1,6 @@
-"""What the controller is told: foreign instances after two readings, refused placements, and nothing about claims'."""
+"""What the controller is told: foreign instances after two readings, refused placements, and nothing about claims'.
+
+And which devices of claims are missing."""
 
 from __future__ import annotations
 
@@ -8,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.devices.policy import MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
 from dra_driver.errors import DriverError, StateError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.watch import HardwareState
+from kubelet_plugin.health.missing import MissingDevices
+from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.place import MigPlace
-from kubelet_plugin.kinds.mig.published import PublishedHardware
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
-from kubelet_plugin.prepare.admission import Rules
 from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.prepare.node import BOOT, NODE, TestNode, claim, ref, result
@@ -57,11 +60,13 @@ class Lab:
         self.broken = False
         self.published = self.publish()
 
-    def publish(self) -> PublishedHardware:
-        rules = Rules(NODE, BOOT, self.node.policy)
+    def publish(self) -> JudgedHardware:
+        policy = NodePolicy(NODE, BOOT, DevicePolicy(mig=self.node.policy))
+        self.missing = MissingDevices(self.watch, self.entries, self.node.kinds(), BOOT)
         self.changes = 0
-        published = PublishedHardware(self.watch, self.entries, rules, self.node.refused)
+        published = JudgedHardware(self.watch, self.entries, policy, self.node.refused)
         published.on_change(self.count)
+        self.missing.on_change(self.count)
         return published
 
     def count(self) -> None:
@@ -177,7 +182,7 @@ def test_half_prepared_claims_own_what_they_may_have_made(lab: Lab) -> None:
     lab.read()
     lab.read()
     assert lab.foreign() == []
-    assert lab.published.missing == frozenset()
+    assert lab.missing.devices == frozenset()
 
 
 def test_without_a_checkpoint_nothing_is_judged(lab: Lab) -> None:
@@ -250,13 +255,13 @@ def test_a_claims_instance_that_somebody_destroyed_is_missing_at_the_second_read
     lab.read(old)
     assert lab.watch.requests == [1.0]
     lab.read()
-    assert lab.published.missing == frozenset()
+    assert lab.missing.devices == frozenset()
     changes = lab.changes
     lab.node.fake_mig.destroy_by_hand("GPU-1", 1)
     lab.read()
     lab.read()
-    assert lab.published.missing == {"gpu-1-mig-1g10gb-19-0"}
+    assert lab.missing.devices == {"gpu-1-mig-1g10gb-19-0"}
     assert lab.changes == changes + 1
     machine = lab.snapshot()
     lab.read(replace(machine, gpus=machine.gpus[:1]))
-    assert lab.published.missing == frozenset(), "of a GPU that does not answer nothing is known"
+    assert lab.missing.devices == frozenset(), "of a GPU that does not answer nothing is known"

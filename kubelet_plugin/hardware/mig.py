@@ -53,6 +53,7 @@ class MigNow:
 
 
 def look(hardware: MigHardware, gpu_uuid: str) -> MigNow:
+    """Raises ``HardwareError``."""
     enabled, _pending = hardware.mode(gpu_uuid)
     return MigNow(enabled, hardware.instances(gpu_uuid) if enabled else ())
 
@@ -62,3 +63,14 @@ def destroy(hardware: MigHardware, gpu_uuid: str, instance: GpuInstance) -> None
     for compute in instance.compute_instances:
         hardware.destroy_compute_instance(gpu_uuid, instance.id, compute.id)
     hardware.destroy_gpu_instance(gpu_uuid, instance.id)
+
+
+def span(placement: MigPlacement) -> str:
+    """``0-3``, or ``6``: the memory slices, as people count them."""
+    return f"{placement.start}-{placement.end - 1}" if placement.size > 1 else str(placement.start)
+
+
+def describe(instance: GpuInstance) -> str:
+    """An instance as found, for messages: profile, memory slices, and the UUIDs that tools print."""
+    uuids = ", ".join(compute.uuid for compute in instance.compute_instances) or "no compute instance"
+    return f"GPU instance {instance.id}, {instance.profile_name} at {span(instance.placement)} ({uuids})"

@@ -1,0 +1,34 @@
+"""What whole GPUs and MIG devices have in common: a GPU by the minor number in a device's name, and its locks."""
+
+from __future__ import annotations
+
+from dra_driver.devices.naming import GpuName, MigName, parse_name
+from dra_driver.hardware.model import Gpu, Machine
+from kubelet_plugin.claims.absent import absent_device
+from kubelet_plugin.claims.lock_names import admin_lock, gpu_lock
+
+
+def name_of(device_name: str) -> GpuName | MigName | None:
+    """What the name says; None for one that is of neither."""
+    try:
+        return parse_name(device_name)
+    except ValueError:
+        return None
+
+
+def gpu_with(minor: int, device_name: str, machine: Machine) -> Gpu:
+    """The GPU that ``device_name`` belongs to. Raises DeviceNotFound."""
+    gpu = next((gpu for gpu in machine.gpus if gpu.minor == minor), None)
+    if gpu is None:
+        raise absent_device(device_name, machine)
+    return gpu
+
+
+def gpu_locks(gpu_uuid: str) -> tuple[str, ...]:
+    """What changes a GPU excludes every other change of it."""
+    return (gpu_lock(gpu_uuid),) if gpu_uuid else ()
+
+
+def looking_locks(gpu: Gpu) -> tuple[str, ...]:
+    """Only the state of MIG is asked of the hardware, so a GPU without it can be seen without a lock."""
+    return (admin_lock(gpu.uuid),) if gpu.mig is not None else ()

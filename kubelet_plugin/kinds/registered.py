@@ -1,0 +1,44 @@
+"""Which kinds and wrappers there are, and how each is built from what a node has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.hardware.mig import MigHardware
+from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
+from kubelet_plugin.kinds.mig.kind import MigDevices, MigEdits
+from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.whole import GpuEdits, WholeGpus
+from kubelet_plugin.prepare.kind import Kind, Wrapper
+from kubelet_plugin.prepare.kinds import Kinds
+
+
+class Edits(GpuEdits, MigEdits, Protocol):
+    """What containers need of GPUs (``dra_driver.cdi.edits.DriverEdits``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTools:
+    """What a node has for its kinds: hardware functions, files, policy."""
+
+    policy: NodePolicy
+    edits: Edits
+    mig: MigHardware
+    capabilities: CapabilityReader
+    refused: RefusedPlacements
+
+
+# In the order of their steps in a claim: a GPU's MIG mode goes off before another one's instances are made.
+KINDS: Final[tuple[Callable[[NodeTools], Kind], ...]] = (
+    lambda tools: WholeGpus(tools.mig, tools.edits, tools.policy),
+    lambda tools: MigDevices(tools.mig, tools.capabilities, tools.refused, tools.edits, tools.policy),
+)
+# Ways of sharing, put around devices of these kinds.
+WRAPPERS: Final[tuple[Callable[[NodeTools], Wrapper], ...]] = ()
+
+
+def build_kinds(tools: NodeTools) -> Kinds:
+    return Kinds([make(tools) for make in KINDS], [make(tools) for make in WRAPPERS])

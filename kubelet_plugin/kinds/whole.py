@@ -1,0 +1,175 @@
+"""Whole GPUs: ``gpu-<minor>``.
+
+A GPU of a generation that divides itself at will may be in MIG mode when a claim wants all of it: then the mode is
+turned off first. Nothing of that is undone, since claims of MIG devices turn it on themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from api.claim_config import ClaimConfig, GpuConfig
+from dra_driver.cdi.spec import ContainerEdits
+from dra_driver.devices.model import DeviceKind
+from dra_driver.devices.naming import GpuName
+from dra_driver.devices.policy import MigMode, toggles_without_reset
+from dra_driver.errors import DeviceNotFound
+from dra_driver.hardware.model import Gpu, Machine
+from kubelet_plugin.claims.absent import absent_device
+from kubelet_plugin.claims.allocated import AllocatedDevice
+from kubelet_plugin.claims.configs import TakenConfig
+from kubelet_plugin.claims.entry import StepRecord
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
+from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks, name_of
+from kubelet_plugin.kinds.in_the_way import InTheWay, removable, remove
+from kubelet_plugin.prepare.kind import ClaimDevice, Kind, MakerPlan, Others, Place, Refusal, Step, StepRunner
+
+MODE_OFF: Final = "MigModeOff"
+
+
+class GpuEdits(Protocol):
+    """What is needed of ``dra_driver.cdi.edits.DriverEdits``."""
+
+    def gpu(self, gpu: Gpu) -> ContainerEdits:
+        """Raises ``HardwareError``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPlace:
+    """A whole GPU, with everything on it."""
+
+    gpu: Gpu
+
+    @property
+    def gpu_uuid(self) -> str:
+        return self.gpu.uuid
+
+    def excludes(self, other: Place) -> bool:
+        return other.gpu_uuid == self.gpu.uuid
+
+
+class WholeGpus(Kind):
+    """``hardware``: of MIG, which has to be off."""
+
+    name = "gpu"
+    takes = TakenConfig(DeviceKind.GPU, GpuConfig().normalize())
+
+    def __init__(self, hardware: MigHardware, edits: GpuEdits, policy: NodePolicy) -> None:
+        self._hardware = hardware
+        self._edits = edits
+        self._policy = policy
+
+    def names(self, device_name: str) -> bool:
+        return isinstance(name_of(device_name), GpuName)
+
+    def find(self, device_name: str, machine: Machine) -> GpuPlace:
+        name = name_of(device_name)
+        if name is None:
+            raise absent_device(device_name, machine)
+        return GpuPlace(gpu_with(name.minor, device_name, machine))
+
+    def locks(self, device_name: str, gpu_uuid: str) -> tuple[str, ...]:
+        return gpu_locks(gpu_uuid)
+
+    def looks_at(self, device: AllocatedDevice, place: Place) -> tuple[str, ...]:
+        return looking_locks(_gpu(place))
+
+    def refuses(self, config: ClaimConfig, *, wrapped: bool) -> Refusal | None:
+        if wrapped or not isinstance(config, GpuConfig) or config.sharing is None:
+            return None
+        advice = "remove sharing: pods that use one claim then share the GPU with the driver's default time slices"
+        return Refusal("sharing.strategy", config.sharing.strategy, advice)
+
+    def look(self, devices: Sequence[ClaimDevice]) -> Mapping[str, MigNow]:
+        """By GPU UUID; GPUs without MIG are left out."""
+        gpus = {gpu.uuid for gpu in (_gpu(device.place) for device in devices) if gpu.mig is not None}
+        return {uuid: look(self._hardware, uuid) for uuid in sorted(gpus)}
+
+    def plan(self, devices: Sequence[ClaimDevice], seen: Mapping[str, MigNow], others: Others) -> MakerPlan:
+        steps: dict[Step, None] = {}
+        removals: dict[InTheWay, None] = {}
+        for device in devices:
+            now = seen.get(device.place.gpu_uuid)
+            if now is not None and now.enabled:
+                removals.update(dict.fromkeys(self._in_the_way(device, now)))
+                steps[TurnMigModeOff(device.place.gpu_uuid)] = None
+        return MakerPlan(tuple(steps), tuple(removals))
+
+    def _in_the_way(self, device: ClaimDevice, now: MigNow) -> tuple[InTheWay, ...]:
+        """What has to be removed before MIG mode can be turned off. Other claims' instances were no reason to come
+        here: a claim of any of them keeps the whole GPU out."""
+        gpu, name, policy = _gpu(device.place), device.allocated.device, self._policy.mig(_gpu(device.place))
+        may_toggle = policy.mode is MigMode.DYNAMIC and toggles_without_reset(gpu)
+        if not may_toggle or device.allocated.admin_access:
+            raise DeviceNotFound(
+                f"device {name} (GPU {gpu.uuid}) is in MIG mode and cannot be used as a whole",
+                hint="switch MIG mode off on that GPU, or ask for a MIG device",
+            )
+        return removable(name, gpu.uuid, now.instances, policy)
+
+    def again(self, record: StepRecord) -> Step:
+        return TurnMigModeOff(record.arguments["gpu"])
+
+    def runners(self) -> Mapping[str, StepRunner]:
+        return {MODE_OFF: MigModeOffRunner(self._hardware)}
+
+    def remove(self, removal: InTheWay) -> None:
+        remove(self._hardware, removal)
+
+    def edits(self, place: Place) -> ContainerEdits:
+        return self._edits.gpu(_gpu(place))
+
+
+@dataclass(frozen=True, slots=True)
+class TurnMigModeOff:
+    """A whole GPU works only with MIG mode off. Nothing is undone: MIG devices turn it on themselves."""
+
+    gpu_uuid: str
+
+    kind = MODE_OFF
+    has_result = False
+
+    def does(self) -> str:
+        return f"turn MIG mode of GPU {self.gpu_uuid} off"
+
+    def undo_does(self) -> str:
+        return "nothing"
+
+    def done_when(self) -> str:
+        return "it is off"
+
+    def record(self) -> StepRecord:
+        return StepRecord(self.kind, {"gpu": self.gpu_uuid})
+
+
+class MigModeOffRunner:
+    """MIG mode, off, for a whole GPU."""
+
+    undo_needs_intent = False
+    survives_reboot = False
+
+    def __init__(self, hardware: MigHardware) -> None:
+        self._hardware = hardware
+
+    def observe(self, step: TurnMigModeOff, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
+        enabled, _pending = self._hardware.mode(step.gpu_uuid)
+        return None if enabled else {}
+
+    def do(self, step: TurnMigModeOff, done: Sequence[StepRecord]) -> Mapping[str, str]:
+        enabled, _pending = self._hardware.mode(step.gpu_uuid)
+        if enabled:
+            self._hardware.set_mode(step.gpu_uuid, False)
+        return {}
+
+    def undo(self, claim_uid: str, record: StepRecord) -> None:
+        """Nothing: a claim of a MIG device turns the mode on itself."""
+
+
+def _gpu(place: Place) -> Gpu:
+    if not isinstance(place, GpuPlace):
+        raise TypeError(f"{place} is no whole GPU")
+    return place.gpu
