@@ -25,6 +25,7 @@ from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import GpuInstance, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.claims.lock_names import claim_lock
+from kubelet_plugin.endpoint.sockets import Listener, probe
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER, Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
@@ -37,7 +38,7 @@ from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaCheckpoint, UnknownC
 
 logger = logging.getLogger(__name__)
 
-NVIDIA_FILE = "checkpoint.json"
+NVIDIA_FILE, NVIDIA_SOCKET = "checkpoint.json", "dra.sock"
 TAKEN_FILE = "nvidia-checkpoint.json"  # NVIDIA's file in our folder, as it was taken over last
 _PLUGINS = "plugins"  # every running plugin holds a shared lock on it
 
@@ -108,7 +109,8 @@ class TakeOver:
         self._presence: int | None = None
 
     def start(self) -> TakenOver:
-        """Raises ``StateError`` only when our own folder cannot be written, or NVIDIA's file not be moved there."""
+        """Raises ``StateError`` while NVIDIA's plugin runs, and when our folder cannot be written."""
+        self._refuse_while_nvidia_runs()
         try:
             self._state.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._presence = os.open(self._state / _PLUGINS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -118,6 +120,13 @@ class TakeOver:
                 f"cannot use state folder {self._state}: {error.strerror or error}",
                 hint="check that the plugin's data folder is mounted from the host and writable",
             ) from error
+        try:
+            return self._take()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _take(self) -> TakenOver:
         kubelet = _read_kubelet(self._neighbourhood.kubelet_state)
         from_nvidia = self._from_nvidia(kubelet)
         from_files = self._put(self._from_files(kubelet), lambda known, entry: entry.ref.uid not in known)
@@ -137,8 +146,22 @@ class TakeOver:
         except (DriverError, OSError) as error:
             self._listener.take_over_incomplete(f"claims are not handed over to NVIDIA's driver: {error}")
         finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._presence is not None:
             os.close(self._presence)
             self._presence = None
+
+    def _refuse_while_nvidia_runs(self) -> None:
+        """Taking its file away would not end it: it would write the next one, without the claims that are ours then."""
+        socket = self._nvidia_file.with_name(NVIDIA_SOCKET)
+        if self._nvidia_file.exists() and probe(socket) is Listener.ALIVE:
+            raise StateError(
+                f"NVIDIA's driver is running on this node: it has {self._nvidia_file} and serves {socket}",
+                hint="a node has one driver of this name; uninstall NVIDIA's chart, or set its resources.gpus.enabled "
+                "to false",
+            )
 
     # -- from NVIDIA's driver ------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import replace
 
 import pytest
@@ -192,6 +193,18 @@ def test_what_another_plugin_is_preparing_is_left_to_it(node: ChangingNode) -> N
     with engine._locks.hold(["claim-theirs"]):
         assert node.take_over().start() == TakenOver()
     assert node.take_over().start() == TakenOver(from_files=("theirs",))
+
+
+def test_nothing_is_taken_from_a_driver_that_runs(node: ChangingNode) -> None:
+    node.nvidia_leaves(finished("theirs", "gpu-0", node.machine.gpus[0].uuid))
+    content = node.nvidia_file.read_bytes()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(node.folder / "dra.sock"))
+        server.listen()
+        with pytest.raises(StateError, match="NVIDIA's driver is running on this node"):
+            node.take_over().start()
+    assert node.nvidia_file.read_bytes() == content
+    assert node.take_over().start() == TakenOver(from_nvidia=("theirs",)), "a socket that nobody serves is no driver"
 
 
 def test_a_crash_before_the_file_is_moved_changes_nothing(node: ChangingNode, monkeypatch: pytest.MonkeyPatch) -> None:
