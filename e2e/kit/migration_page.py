@@ -24,6 +24,12 @@ def commands(page: str) -> tuple[str, ...]:
     return tuple(line.strip() for block in _BLOCK.findall(page) for line in block.splitlines())
 
 
+def command(page: str, beginning: str) -> str:
+    """The one command that begins so, however often it is given. Raises ValueError for none, or several."""
+    (found,) = {line for line in commands(page) if line.startswith(beginning)}
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class MigrationPage:
     """Runs single commands of the page, with what this cluster needs added to ``helm``."""
@@ -31,9 +37,8 @@ class MigrationPage:
     stage: Stage
 
     def run(self, beginning: str, settings: Sequence[str] = ()) -> str:
-        """The one command that begins so. Raises ClusterError when it fails."""
-        (command,) = [line for line in commands(PAGE.read_text()) if line.startswith(beginning)]
-        words = shlex.split(command)
+        """Raises ClusterError, or KubectlError, when it fails."""
+        words = shlex.split(command(PAGE.read_text(), beginning))
         kubectl = self.stage.kubectl
         if words[0] == "kubectl":
             return kubectl.run(*words[1:], timeout=_SECONDS)
@@ -44,5 +49,4 @@ class MigrationPage:
         return runner.run([str(helm), *words[1:], *added], timeout=_SECONDS)
 
     def run_on_node(self, node: str, beginning: str) -> str:
-        (command,) = [line for line in commands(PAGE.read_text()) if line.startswith(beginning)]
-        return self.stage.cluster.run_on_node(node, shlex.split(command))
+        return self.stage.cluster.run_on_node(node, shlex.split(command(PAGE.read_text(), beginning)))

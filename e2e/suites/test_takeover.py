@@ -53,6 +53,7 @@ def test_pods_run_on_from_nvidias_driver_to_this_one_and_back(stage: Stage, spac
     assert set(entries) == set(uids.values())
     files = {uid: read_cdi_file(stage.cluster, node, uid) for uid in uids.values()}
     instances = len(read_mig(stage.pods, node).instances)
+    assert instances == len([name for name in names if name.endswith("mig")])
     made = {device: each for entry in entries.values() for device, each in live(entry).items()}
 
     # NVIDIA's driver was here: our plugin goes, and its state takes the place of ours.
