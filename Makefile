@@ -20,7 +20,7 @@ $(VENV)/.stamp-run: requirements.lock pyproject.toml
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@$(UV) --require-hashes -r requirements.lock
-	@$(UV) --no-deps --editable '.[login]'
+	@$(UV) --no-deps --editable .
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run requirements-dev.lock
@@ -64,12 +64,14 @@ bench-packing: $(VENV)/.stamp-dev ## play claims for parts of GPUs; prints the t
 # `make lock UPGRADE=` keeps the versions that are there and only follows changes of pyproject.toml.
 UPGRADE ?= --upgrade
 COMPILE  = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header
+# 88 MB, 128 with bytecode, that only people's kubeconfigs need; what nothing else needs goes with it.
+NOT_IN_IMAGE := kubernetes
 
 lock: $(VENV)/.stamp-dev ## resolve the dependencies of pyproject.toml into the lock files
 	@echo uv | $(COMPILE) $(UPGRADE) - -o requirements-uv.lock
-	@$(COMPILE) $(UPGRADE) pyproject.toml --extra login -o requirements.lock
-	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml --extra login --group dev -o requirements-dev.lock
-	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml -o requirements-image.lock
+	@$(COMPILE) $(UPGRADE) pyproject.toml -o requirements.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	@echo $(NOT_IN_IMAGE) | $(COMPILE) $(UPGRADE) -c requirements.lock --excludes /dev/stdin pyproject.toml -o requirements-image.lock
 
 # -- real clusters: root, Linux and Go. K8S is a minor, MACHINE one of `gpu-dra machine list`. --------------------------
 K8S     ?= 1.37

@@ -4,8 +4,8 @@ Fields, names and defaults are those of NVIDIA's driver (its api/nvidia.com/reso
 unchanged; what it finds only when a daemon starts is found here when the configuration is decoded. The life of one::
 
     config = decode(parameters, path="spec.devices.config[0].opaque.parameters")  # shape, values, contradictions
-    config.require_gates(enabled, path=...)                                       # is the asked feature switched on?
     config = config.normalize()                                                   # every default filled in
+    config.require_gates(enabled, path=...)                                       # is the asked feature switched on?
 
 Decoding is pure and never raises anything but :class:`api.strict.DecodeError`. Whether a device can do what is asked
 (a UUID that exists, a compute capability for ``multiUser``) is for the driver to say.
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, StrictBool, StrictInt
 from pydantic_core import PydanticCustomError
 
-from api import strict
+from api import feature_gates, strict
 from api.base import ApiModel
 from api.memory import MemoryLimit
 from api.strict import DecodeError, Problem, show
@@ -44,17 +44,12 @@ class SharingStrategy(StrEnum):
 
 
 class TimeSliceInterval(StrEnum):
-    """How long one process runs before the next; :attr:`level` is the argument of nvidia-smi compute-policy."""
+    """How long one process runs before the next."""
 
     DEFAULT = "Default"
     SHORT = "Short"
     MEDIUM = "Medium"
     LONG = "Long"
-
-    @property
-    def level(self) -> int:
-        """0 (default), 1 (short), 2 (medium), 3 (long)."""
-        return list(TimeSliceInterval).index(self)
 
 
 class BackendPolicy(StrEnum):
@@ -161,17 +156,20 @@ class _Gated(ApiModel):
     def require_gates(self, enabled: Collection[str], *, path: str = "") -> None:
         """Raises :class:`DecodeError` naming each field whose feature gate is not in ``enabled``."""
         problems = [
-            Problem(
-                strict.join(path, *where.split(".")),
-                None,
-                f"needs feature gate {gate}, which is off",
-                "ask your administrator to set it in the driver's featureGates, or use another configuration",
-            )
+            Problem(strict.join(path, *where.split(".")), None, *_why_off(gate))
             for where, gate in self.required_gates().items()
             if gate not in enabled
         ]
         if problems:
             raise DecodeError(problems)
+
+
+def _why_off(gate: str) -> tuple[str, str]:
+    """What is missing and what helps: nobody can switch on a gate whose feature this version does not have."""
+    if feature_gates.FEATURE_GATES[gate].state is feature_gates.GateState.MISSING:
+        return f"needs feature gate {gate}, which this version does not have", "use a configuration without it"
+    hint = "ask your administrator to set it in the driver's featureGates, or use another configuration"
+    return f"needs feature gate {gate}, which is off", hint
 
 
 _SHARING_GATES: Mapping[SharingStrategy, str] = MappingProxyType(
@@ -208,7 +206,10 @@ class MigDeviceConfig(_Gated):
         return self.model_copy(update={"sharing": self.sharing.normalize()}) if self.sharing else self
 
     def required_gates(self) -> Mapping[str, str]:
-        return {"sharing.strategy": _SHARING_GATES[self.sharing.strategy]} if self.sharing else {}
+        """TimeSlicing changes nothing on a MIG device, so it needs none."""
+        if self.sharing is None or self.sharing.strategy is SharingStrategy.TIME_SLICING:
+            return {}
+        return {"sharing.strategy": _SHARING_GATES[self.sharing.strategy]}
 
 
 class VfioDeviceConfig(_Gated):

@@ -48,7 +48,6 @@ class Definition:
     kind: str
     plural: str
     short_names: Sequence[str] = ()
-    has_status: bool = False
     columns: Sequence[Column] = ()
 
     @property
@@ -57,16 +56,15 @@ class Definition:
 
 
 def crd(definition: Definition) -> dict[str, Any]:
-    """The CustomResourceDefinition of a cluster-scoped resource type."""
+    """The CustomResourceDefinition of a cluster-scoped resource type with a status."""
     version: dict[str, Any] = {
         "name": definition.version,
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": object_schema(definition.model)},
+        "subresources": {"status": {}},
         "additionalPrinterColumns": [column.to_wire() for column in definition.columns],
     }
-    if definition.has_status:
-        version["subresources"] = {"status": {}}
     names: dict[str, Any] = {
         "kind": definition.kind,
         "listKind": f"{definition.kind}List",
@@ -129,18 +127,11 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Sc
 
 
 def _without_union(schema: Mapping[str, Any]) -> Schema:
-    """``X | None`` becomes X: we leave out what is unset, so null never has to be stored.
-
-    A union that a field declares to be kept as it is may hold anything there; our own decoding refuses what is wrong.
-    """
-    if schema.get(_KEEP):
-        return {key: value for key, value in schema.items() if key in (_KEEP, "description")}
+    """``X | None`` becomes X: we leave out what is unset, so null never has to be stored."""
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     branches = [branch for branch in schema["anyOf"] if branch.get("type") != "null"]
     if len(branches) == 1:
         return {**branches[0], **rest}
-    if {branch.get("type") for branch in branches} == {"integer", "string"}:
-        return {**rest, "x-kubernetes-int-or-string": True}
     raise ValueError(f"a union has no structural schema: {schema['anyOf']}")
 
 

@@ -1,4 +1,4 @@
-"""DriverConfiguration (gpu-dra.dev/v1alpha1): everything that can be set, with defaults; a file and a cluster object.
+"""DriverConfiguration (gpu-dra.dev/v1alpha1): everything that can be set, with defaults; the form of the file.
 
 Each leaf's description is the one text about it: the flag's help, the schema's and the manual's. Paths on the host and
 in the container are absolute. Empty text means "not set" where that is possible.
@@ -224,7 +224,7 @@ class DriverSpec(ApiModel):
 
 
 class DriverConfiguration(ApiModel):
-    """The whole object: cluster-scoped, or a file of the same form. ``metadata`` is kept as it is."""
+    """The whole file, in the form of a Kubernetes object. ``metadata`` is kept as it is."""
 
     api_version: Literal["gpu-dra.dev/v1alpha1"] = API_VERSION
     kind: Literal["DriverConfiguration"] = KIND

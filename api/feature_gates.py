@@ -1,4 +1,5 @@
-"""Feature gates: the names that NVIDIA's driver knows (its pkg/featuregates), and what this version does with each.
+"""Feature gates: the names that NVIDIA's driver knows (its pkg/featuregates and Kubernetes' component-base/logs), and
+what this version does with each.
 
 A gate of another component is accepted, since one FEATURE_GATES value is usually given to all of them. A gate whose
 feature this version does not have is refused when it is switched on: a claim that relies on it must not find out.
@@ -52,6 +53,8 @@ FEATURE_GATES: Mapping[str, FeatureGate] = _table(
     FeatureGate("ConsumableShares", _NO, False, "shares of one GPU, by capacity"),
     FeatureGate("FabricManagerPartitioning", _NO, False, "NVLink partitions for passed-through GPUs"),
     FeatureGate("ContextualLogging", _ON, True, "log lines carry their context; always on here"),
+    FeatureGate("LoggingAlphaOptions", _ELSE, False, "logging options of Kubernetes' Go programs"),
+    FeatureGate("LoggingBetaOptions", _ELSE, True, "logging options of Kubernetes' Go programs"),
     FeatureGate("HostManagedIMEXDaemon", _ELSE, False, "compute domains"),
     FeatureGate("IMEXDaemonsWithDNSNames", _ELSE, True, "compute domains"),
     FeatureGate("ComputeDomainCliques", _ELSE, True, "compute domains"),

@@ -19,7 +19,9 @@ from pydantic import BaseModel
 from api import tables
 from api.claim_config import KINDS
 from api.crd import Column, Definition, crd
+from api.driver_config import KIND as DRIVER_CONFIGURATION
 from api.driver_config import DriverConfiguration, DriverSpec
+from api.feature_gates import FEATURE_GATES, GateState
 from api.node_inventory import NodeInventory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,7 @@ CONFIGURATION_PAGE = Path("docs/user/configuration.md")
 CLAIM_CONFIG_PAGE = Path("docs/user/claim-config.md")
 CHART = Path("deploy/chart/gpu-dra")
 CHART_CRD = CHART / "files/nodeinventories.yaml"  # a chart cannot reach files outside of its folder
+CHART_MISSING_GATES = CHART / "files/missing-feature-gates.json"
 VALUES_SCHEMA = CHART / "values.schema.json"
 
 DEFINITIONS = (
@@ -40,24 +43,12 @@ DEFINITIONS = (
         kind="NodeInventory",
         plural="nodeinventories",
         short_names=("gpuinv",),
-        has_status=True,
         columns=(
             Column("GPUs", ".status.machine.gpuCount", "integer"),
             Column("Product", ".status.machine.products[0].name", description="The first product."),
             Column("Driver", ".status.machine.driverVersion"),
             Column("Registered", ".status.registration.registered", "boolean"),
             Column("Plugin", ".status.registration.pluginVersion", priority=1),
-            Column("Age", ".metadata.creationTimestamp", "date"),
-        ),
-    ),
-    Definition(
-        model=DriverConfiguration,
-        group="gpu-dra.dev",
-        version="v1alpha1",
-        kind="DriverConfiguration",
-        plural="driverconfigurations",
-        columns=(
-            Column("Driver", ".spec.driverName"),
             Column("Age", ".metadata.creationTimestamp", "date"),
         ),
     ),
@@ -68,7 +59,11 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
     """Every generated file by its path below ``root``. Reads the manual's pages and the chart's schema of its values,
     whose other parts it keeps."""
     files = {CRDS / f"{d.plural}.yaml": _yaml(crd(d)) for d in DEFINITIONS}
-    models: Mapping[str, type[BaseModel]] = {**KINDS, **{d.kind: d.model for d in DEFINITIONS}}
+    models: Mapping[str, type[BaseModel]] = {
+        **KINDS,
+        **{d.kind: d.model for d in DEFINITIONS},
+        DRIVER_CONFIGURATION: DriverConfiguration,
+    }
     files |= {SCHEMAS / f"{kind.lower()}.json": _schema(model) for kind, model in models.items()}
     pages = {
         CONFIGURATION_PAGE: {
@@ -85,8 +80,14 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
             text = replace_block(text, name, block)
         files[page] = text
     files[CHART_CRD] = files[CRDS / "nodeinventories.yaml"]
+    files[CHART_MISSING_GATES] = json.dumps(missing_gates(), indent=2) + "\n"
     files[VALUES_SCHEMA] = with_configuration((root / VALUES_SCHEMA).read_text(encoding="utf-8"))
     return files
+
+
+def missing_gates() -> dict[str, str]:
+    """Gates that the programs refuse to start with, and what for; the chart refuses them when it is rendered."""
+    return {gate.name: gate.summary for gate in FEATURE_GATES.values() if gate.state is GateState.MISSING}
 
 
 def with_configuration(values_schema: str) -> str:

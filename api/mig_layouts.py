@@ -161,13 +161,10 @@ def _not_empty(expected: str) -> Any:
     return AfterValidator(check)
 
 
-# Unions have no structural schema; a cluster object keeps them as they are, and the plugin checks them.
-_UNTYPED = {"x-kubernetes-preserve-unknown-fields": True}
-
 DeviceFilter = Annotated[
     str | list[str],
     BeforeValidator(_filter),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}], **_UNTYPED}),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 Devices = Annotated[
     Literal["all"] | list[int],
@@ -178,7 +175,6 @@ Devices = Annotated[
                 {"type": "string", "enum": [ALL_DEVICES]},
                 {"type": "array", "items": {"type": "integer", "minimum": 0}},
             ],
-            **_UNTYPED,
         }
     ),
 ]

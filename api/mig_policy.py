@@ -14,16 +14,20 @@ from api.mig_layouts import LayoutEntry, MigLayouts
 from api.shape import closest
 from api.strict import show
 
+# Comments in place of docstrings: those would become descriptions in the CRD and the chart's schema.
 
+
+# What is offered of a GPU that has MIG; ``dra_driver.devices.offered`` has it to the letter.
 class MigMode(StrEnum):
-    DYNAMIC = "dynamic"
-    STATIC = "static"
-    OFF = "off"
+    DYNAMIC = "dynamic"  # the whole GPU and every placement of every profile; created when a claim is prepared
+    STATIC = "static"  # the MIG devices that exist; the whole GPU when its MIG mode is off
+    OFF = "off"  # the whole GPU, as if there were no MIG
 
 
+# What the order of MIG devices looks at; ``docs/dev/packing.md`` has what each one gains.
 class MigPacking(StrEnum):
-    PER_GPU = "perGPU"
-    ACROSS_GPUS = "acrossGPUs"
+    PER_GPU = "perGPU"  # nothing: GPU by GPU, in the order of ``dra_driver.devices.packing``
+    ACROSS_GPUS = "acrossGPUs"  # what is in use on the node, see ``dra_driver.devices.reordering``
 
 
 def _off_is_no_boolean(value: object) -> object:

@@ -23,6 +23,9 @@ KIND: Final = "NodeInventory"
 MIG_LAYOUT_APPLIED: Final = "MigLayoutApplied"
 """Type of the condition that says whether GPUs have the MIG layouts that rules ask for; absent where none does."""
 
+MigModeState = Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"]
+"""MIG mode of a GPU, with what it will be after the next reset where that differs."""
+
 
 class PlacementRange(LenientModel):
     """Placements of one profile: they differ only in their start."""
@@ -99,7 +102,7 @@ class GpuEntry(LenientModel):
     pci_bus_id: str = Field(alias="pciBusID")
     pcie_root: str | None = None
     numa_node: int | None = None
-    mig: Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"] | None = None
+    mig: MigModeState | None = None
     mig_instances: list[MigInstanceEntry] | None = None
     mig_refused: list[RefusedPlacementEntry] | None = None
 
@@ -121,31 +124,20 @@ class MachineStatus(LenientModel):
 class Registration(LenientModel):
     """Who serves this node now. ``registrations`` counts kubelet notifications seen by this plugin instance."""
 
-    boot_id: str = Field(default="", alias="bootID")
     plugin_instance: str = ""
     plugin_version: str = ""
     registered: bool = False
     registrations: int = 0
 
 
-class DeviceHealth(LenientModel):
-    """Health of one GPU that is not simply healthy; a GPU without an entry is healthy."""
-
-    uuid: str
-    state: Literal["Unhealthy", "Unknown"]
-    reason: str
-    message: str = ""
-
-
 class Condition(LenientModel):
-    """metav1.Condition."""
+    """metav1.Condition, but for observedGeneration: conditions here are about the node, not about ``spec``."""
 
     type: str
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str = ""
     last_transition_time: str = ""
-    observed_generation: int | None = None
 
 
 class NodeInventorySpec(LenientModel):
@@ -157,8 +149,6 @@ class NodeInventoryStatus(LenientModel):
 
     machine: MachineStatus | None = None
     registration: Registration = Registration()
-    health: list[DeviceHealth] = Field(default_factory=list)
-    features: dict[str, bool] = Field(default_factory=dict)
     answer: str | None = Field(default=None, max_length=64)
     conditions: list[Condition] = Field(default_factory=list)
 

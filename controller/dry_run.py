@@ -10,11 +10,11 @@ from controller.inputs import Inputs, Listeners
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem
-from controller.reordering import ReorderPace
+from controller.reorder_pace import ReorderPace
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import KubeApi
+from dra_driver.slices.cutting import PoolOwner
 from dra_driver.slices.diff import WritePlan
-from dra_driver.slices.layout import PoolOwner
 from dra_driver.slices.render import render_plan
 
 _SYNC_SECONDS = 30.0

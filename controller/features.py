@@ -16,10 +16,10 @@ from dataclasses import replace
 from dra_driver.devices.model import AllocatableDevice, CounterConsumption, CounterSet, DeviceKind, DeviceSet
 from dra_driver.kube.interface import RESOURCE_SLICES, Invalid, KubeApi
 from dra_driver.quantity import Quantity
+from dra_driver.slices.cutting import PoolOwner, SliceSpec
 from dra_driver.slices.diff import dropped_fields
 from dra_driver.slices.encode import encode_slice
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, SliceSpec
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from dra_driver.allocator.parse import devices_held
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
 from dra_driver.kube.reflector import Reflector
+from dra_driver.slices.decode import pool_of
 
 _POOL = "pool"
 
@@ -108,11 +110,6 @@ class Inputs:
         return trim_claim(claim, self._driver)
 
 
-def pool_of(slice_obj: Obj) -> str:
-    """The pool that a slice belongs to; empty when it says none."""
-    return str(((slice_obj.get("spec") or {}).get("pool") or {}).get("name") or "")
-
-
 def without_managed_fields(obj: Obj) -> Obj:
     """``obj`` less the bookkeeping of server-side apply, which may be as large as the rest; changes it."""
     obj["metadata"].pop("managedFields", None)
@@ -126,15 +123,12 @@ def trim_node(node: Obj) -> Obj:
 
 
 def trim_claim(claim: Obj, driver: str) -> Obj:
-    """A claim's identity and which devices of ``driver`` it holds. Admin access holds nothing: it keeps nobody away."""
+    """A claim's identity and which devices of ``driver`` it holds."""
     metadata = claim["metadata"]
-    results = (((claim.get("status") or {}).get("allocation") or {}).get("devices") or {}).get("results") or []
     return {
         "metadata": {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in metadata},
         "held": [
-            {"pool": result["pool"], "device": result["device"]}
-            for result in results
-            if result.get("driver") == driver and not result.get("adminAccess")
+            {"pool": device.pool, "device": device.device} for device in devices_held(claim) if device.driver == driver
         ],
     }
 

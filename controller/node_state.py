@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from controller.challenge import ChallengeState
 from controller.own_writes import OwnWrites
 from controller.problem import Problem
-from controller.reordering import ReorderPace
+from controller.reorder_pace import ReorderPace
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
 from dra_driver.kube.backoff import TokenBucket
 
@@ -30,7 +30,7 @@ class NodeState:
     lock: threading.Lock = field(default_factory=threading.Lock)
     challenge: ChallengeState = field(default_factory=ChallengeState)
     highest_generation: int = 0
-    reordering: ReorderPace = field(default_factory=ReorderPace)
+    reorder_pace: ReorderPace = field(default_factory=ReorderPace)
     remembered: DeviceSet = field(default_factory=DeviceSet)  # devices that claims hold, or that left the pool
     problems: tuple[Problem, ...] = ()
     condition: str | None = None  # as last written by this process

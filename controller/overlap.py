@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dra_driver.devices.mig_resources import counters_of_capacities, is_memory_slice
 from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet
-from dra_driver.devices.naming import MigName, minor_of, parse_name
+from dra_driver.devices.naming import MigName, minor_of, read_name
 from dra_driver.quantity import Quantity
 
 # Quantities by counter name; None is all of the GPU, or too little known to say less.
@@ -33,20 +33,18 @@ class _Held:
     counter_sets: frozenset[str]
 
 
-def overlapping(published: DeviceSet, in_use: Collection[str], known: Iterable[DeviceSet]) -> frozenset[str]:
-    """Names of those devices of ``published`` that must not be offered, because the devices ``in_use`` leave too little
+def overlapping(pool: DeviceSet, in_use: Collection[str], known: Iterable[DeviceSet]) -> frozenset[str]:
+    """Names of those devices of ``pool`` that must not be offered, because the devices ``in_use`` leave too little
     hardware for them and no counter says so.
 
-    ``in_use`` may name devices that are not in ``published`` (lost ones). ``known``: other descriptions of devices and
+    ``in_use`` may name devices that are not in ``pool`` (lost ones). ``known``: other descriptions of devices and
     counter sets, best first, in which a device may say more about what it takes.
     """
-    described = [published, *known]
-    devices = {device.name: device for device in published.devices}
+    described = [pool, *known]
+    devices = {device.name: device for device in pool.devices}
     held = [_held(name, devices.get(name), described) for name in sorted(in_use)]
     return frozenset(
-        device.name
-        for device in published.devices
-        if device.name not in in_use and _has_too_little(device, held, described)
+        device.name for device in pool.devices if device.name not in in_use and _has_too_little(device, held, described)
     )
 
 
@@ -117,10 +115,7 @@ def _same_gpu(gpu_uuid: str, minor: int | None, held: _Held) -> bool:
 
 def _siblings(one: str, other: str) -> bool:
     """Whether two devices are different parts of one GPU instance, which share its memory and engines on purpose."""
-    try:
-        left, right = parse_name(one), parse_name(other)
-    except ValueError:
-        return False
+    left, right = read_name(one), read_name(other)
     if not isinstance(left, MigName) or not isinstance(right, MigName):
         return False
     slices, others = left.compute_slices(), right.compute_slices()

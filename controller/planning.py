@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 from controller.pool import is_degraded
 from controller.problem import Problem
-from controller.published import published_devices
-from controller.reordering import Reorder
+from controller.reorder_pace import Reorder
 from controller.retention import retain, retention_problem
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.reordering import arrange
 from dra_driver.kube.interface import Obj
+from dra_driver.slices.cutting import Cut, PoolDoesNotFit, PoolOwner, desired_slices
+from dra_driver.slices.decode import published_devices
 from dra_driver.slices.diff import WritePlan, plan_writes
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import Cut, LayoutError, PoolOwner, desired_slices
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def plan_pool(
         cut = Cut.BY_GPU if reorder is Reorder.NEVER else Cut.BY_PROFILE
         desired = desired_slices(devices, owner, features, cut)
         writes = plan_writes(desired, existing, owner=owner, generation_floor=generation_floor)
-    except LayoutError as error:
+    except PoolDoesNotFit as error:
         problems.append(Problem(error.reason, str(error)))
     return PoolPlan(devices, degraded, tuple(problems), writes, is_settled)
 

@@ -29,15 +29,15 @@ from controller.own_writes import REMEMBER_SECONDS
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem
-from controller.published import generation
-from controller.reordering import Reorder
+from controller.reorder_pace import Reorder
 from controller.reports import Reporter
 from controller.writes import NotLeadingError, SliceWriter
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import NODE_INVENTORIES, Invalid, KubeApi, NotFound, Obj
+from dra_driver.slices.cutting import PoolOwner
+from dra_driver.slices.decode import generation_of
 from dra_driver.slices.diff import WritePlan
-from dra_driver.slices.layout import PoolOwner
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,7 @@ class Publisher:
     def slice_changed(self, pool: str, old: Obj | None, new: Obj | None) -> None:
         """Told by the watch, before the pool is looked at again."""
         state = self._states.of(pool)
-        seen = new or old or {}
-        state.saw_generation(generation(seen.get("spec") or {}))
+        state.saw_generation(generation_of(new or old or {}))
         if new is None and old is not None and state.own.saw_deletion(old):
             self._wiped(state, old["metadata"]["name"])
 
@@ -135,7 +134,7 @@ class Publisher:
         existing = state.own.overlay(self._inputs.slices(name))
         known, in_use = state.known_devices(devices_of(existing)), self._inputs.in_use(name)
         now = self._clock()
-        reorder = state.reordering.at(now, self._settings.policy.mig.packing)
+        reorder = state.reorder_pace.at(now, self._settings.policy.mig.packing)
         plan = plan_pool(
             owner,
             offered,
@@ -157,10 +156,10 @@ class Publisher:
                 state.challenge = challenge.used_up(state.challenge)
             state.devices = len(plan.devices.devices)
             if not plan.is_settled:
-                return max(state.reordering.seconds_left(now), 0.0)
+                return max(state.reorder_pace.seconds_left(now), 0.0)
             return REMEMBER_SECONDS if state.own.unconfirmed() else None
         if reorder is Reorder.NOW and not plan.is_settled:
-            state.reordering.took_place(now)
+            state.reorder_pace.took_place(now)
         state.devices = None
         try:
             return self._converge(state, inventory, plan.writes)

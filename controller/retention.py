@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from controller.overlap import overlapping
 from controller.problem import Problem, some_of
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceKind, DeviceSet, Taint
-from dra_driver.devices.naming import minor_of
+from dra_driver.devices.policy import taint_key
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
 
@@ -83,7 +83,7 @@ def _unavailable(device: AllocatableDevice, driver: str, features: ApiFeatures) 
     if not features.taints:
         # Without taints the safe publication would withhold a tainted device; the claim that holds it guards it.
         return replace(device, taints=())
-    key = f"{driver}/{UNAVAILABLE_TAINT}"
+    key = taint_key(driver, UNAVAILABLE_TAINT)
     others = tuple(taint for taint in device.taints if taint.key != key)
     return replace(device, taints=(*others, Taint(key, "", "NoSchedule")))
 
@@ -136,6 +136,5 @@ def _in_place(
             place += 1
     boards: dict[int | str, list[AllocatableDevice]] = {}
     for device in result:
-        minor = minor_of(device.name)
-        boards.setdefault(device.name if minor is None else minor, []).append(device)
+        boards.setdefault(device.board, []).append(device)
     return tuple(device for board in boards.values() for device in board)

@@ -1,13 +1,14 @@
 """The plugin process, put together: which part exists once, what it is given, in which order parts start and stop.
 
-    hardware watch --> published hardware --> inventory publisher --> NodeInventory
-          |                   ^                        ^
-          v                   |                        |
-    prepare engine -----------+               kubelet connection
-          ^                                            ^
-          |                   |
-     DRA service        registration service     (two unix sockets; on the first also the health service)
+    hardware watch --> published hardware --> inventory writer --> NodeInventory
+          |                   ^                      ^
+          v                   |                      |
+    prepare engine -----------+             kubelet connection
+          ^                                          ^
+          |                                          |
+     DRA service                           registration service
 
+The two services are on a unix socket each, with the health service beside the first.
 MIG layouts are applied between the engine's claims: under its locks, to the GPUs that none of them holds.
 Nothing is decided here; each part's module says what it is responsible for.
 """
@@ -51,8 +52,8 @@ from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.missing import MissingDevices
 from kubelet_plugin.health.service import HealthService
 from kubelet_plugin.health.states import DeviceUuids
-from kubelet_plugin.inventory.publisher import InventoryPublisher
 from kubelet_plugin.inventory.status import PluginInstance
+from kubelet_plugin.inventory.writer import InventoryWriter
 from kubelet_plugin.kinds import NodeTools, build_kinds
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
@@ -103,7 +104,7 @@ class PluginApp:
         self._hardware_events = HardwareEvents(self._hardware, GpuEvents())
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
-        policy = NodePolicy(node, boot_id, device_policy(spec))
+        policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
         edits, mig, refused = build_edits(spec), MigControl(), RefusedPlacements()
         kinds = build_kinds(NodeTools(policy, edits, mig, build_capabilities(spec), refused))
         node_ref = ObjectRef("v1", "Node", node)
@@ -135,10 +136,10 @@ class PluginApp:
         self._layouts = LayoutApplier(
             spec.mig, policy, self._hardware, mig, self._engine, LayoutEvents(self._events, node_ref)
         )
-        self._publisher = InventoryPublisher(
+        self._inventory = InventoryWriter(
             api,
             node,
-            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__, boot_id),
+            PluginInstance(who.pod_uid or secrets.token_hex(8), __version__),
             judged,
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
@@ -148,7 +149,9 @@ class PluginApp:
         service = DraService(
             self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
         )
-        health = HealthService(node, self._hardware, self._held_devices, missing=lambda: missing.devices)
+        health = HealthService(
+            node, self._hardware, self._held_devices, mig=policy.devices.mig, missing=lambda: missing.devices
+        )
         missing.on_change(health.look_again)
         registration = RegistrationService(
             driver,
@@ -162,7 +165,7 @@ class PluginApp:
         self._connection.on_change(self._check_refusals)
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
-        registry.register(ReflectorCollector([self._publisher.reflector]))
+        registry.register(ReflectorCollector([self._inventory.reflector]))
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
@@ -180,8 +183,8 @@ class PluginApp:
             stack.callback(self._hardware.stop)
             self._hardware_events.start()
             stack.callback(self._hardware_events.stop)
-            self._publisher.start()
-            stack.callback(self._publisher.stop)
+            self._inventory.start()
+            stack.callback(self._inventory.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
             taken = self._take_over.start()
             stack.callback(self._take_over.stop)
@@ -202,10 +205,6 @@ class PluginApp:
         6. Inventory. 7. Hardware. 8. Events.
         """
         self._stack.close()
-
-    def wait_until_published(self, timeout: float) -> bool:
-        """Wait until the NodeInventory on the server is ours; False after ``timeout`` seconds."""
-        return self._publisher.published.wait(timeout)
 
     def _build_endpoint(
         self, settings: ObservabilitySettings, registry: CollectorRegistry, sockets: SocketCheck

@@ -169,7 +169,6 @@ class DraService(Generic[PrepareRequest, PrepareResponse, UnprepareRequest, Unpr
     service: str
     prepare: UnaryMethod[PrepareRequest, PrepareResponse]
     unprepare: UnaryMethod[UnprepareRequest, UnprepareResponse]
-    knows_shares: bool  # Device.share_id exists
 
     def handler(
         self,
@@ -244,7 +243,6 @@ DRA_V1 = DraService(
         dra_v1_pb2.NodeUnprepareResourcesRequest,
         dra_v1_pb2.NodeUnprepareResourcesResponse,
     ),
-    knows_shares=True,
 )
 
 DRA_V1BETA1 = DraService(
@@ -262,7 +260,6 @@ DRA_V1BETA1 = DraService(
         dra_v1beta1_pb2.NodeUnprepareResourcesRequest,
         dra_v1beta1_pb2.NodeUnprepareResourcesResponse,
     ),
-    knows_shares=False,
 )
 
 HEALTH_V1 = HealthService(

@@ -14,7 +14,7 @@ from dra_driver.allocator.counters import CounterBalance
 from dra_driver.allocator.eligibility import Eligibility, SelectorFailedError
 from dra_driver.allocator.model import AllocationResult, Claim, ClaimKey, DeviceClass, DeviceId
 from dra_driver.allocator.nodes import Node
-from dra_driver.allocator.parse import claim_key, parse_class
+from dra_driver.allocator.parse import claim_key, devices_held, parse_class
 from dra_driver.allocator.pools import Pool, pools_from_slices
 from dra_driver.allocator.reasons import Failure, diagnose, diagnose_alone, too_many_devices
 from dra_driver.allocator.search import STEP_LIMIT, Search, SearchLimitError
@@ -45,14 +45,8 @@ class Snapshot:
 
 
 def devices_in_use(claims: Iterable[Mapping[str, Any]]) -> dict[DeviceId, ClaimKey]:
-    """Which claim holds which device. Admin access holds nothing."""
-    used: dict[DeviceId, ClaimKey] = {}
-    for claim in claims:
-        allocation = (claim.get("status") or {}).get("allocation") or {}
-        for result in (allocation.get("devices") or {}).get("results") or ():
-            if not result.get("adminAccess"):
-                used[DeviceId(result["driver"], result["pool"], result["device"])] = claim_key(claim)
-    return used
+    """Which claim holds which device."""
+    return {device: claim_key(claim) for claim in claims for device in devices_held(claim)}
 
 
 class Allocator:

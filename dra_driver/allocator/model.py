@@ -135,7 +135,6 @@ class Request:
 
     name: str
     alternatives: tuple[DeviceRequest, ...]
-    prioritized: bool = False
 
 
 class ConstraintKind(StrEnum):

@@ -6,7 +6,7 @@ The API server has validated what it stores, so only what this allocator cannot 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dra_driver.allocator.model import (
@@ -17,6 +17,7 @@ from dra_driver.allocator.model import (
     Constraint,
     ConstraintKind,
     DeviceClass,
+    DeviceId,
     DeviceRequest,
     Obj,
     Request,
@@ -32,6 +33,20 @@ class UnsupportedError(Exception):
 def claim_key(claim: Mapping[str, Any]) -> ClaimKey:
     metadata = claim["metadata"]
     return ClaimKey(metadata.get("namespace") or "default", metadata.get("name") or metadata.get("generateName", ""))
+
+
+def allocation_results(claim: Mapping[str, Any]) -> Sequence[Obj]:
+    """Every device that a claim was allocated, as the API has it; none while it is not allocated."""
+    allocation = (claim.get("status") or {}).get("allocation") or {}
+    results: Sequence[Obj] = (allocation.get("devices") or {}).get("results") or ()
+    return results
+
+
+def devices_held(claim: Mapping[str, Any]) -> Iterator[DeviceId]:
+    """The devices that a claim keeps from others. Admin access holds nothing."""
+    for result in allocation_results(claim):
+        if not result.get("adminAccess"):
+            yield DeviceId(result["driver"], result["pool"], result["device"])
 
 
 def parse_claim(claim: Mapping[str, Any]) -> Claim:
@@ -70,8 +85,7 @@ def _request(key: ClaimKey, request: Obj) -> Request:
     if exactly := request.get("exactly"):
         return Request(name, (_device_request(key, name, exactly),))
     if alternatives := request.get("firstAvailable"):
-        parsed = tuple(_device_request(key, f"{name}/{entry['name']}", entry) for entry in alternatives)
-        return Request(name, parsed, prioritized=True)
+        return Request(name, tuple(_device_request(key, f"{name}/{entry['name']}", entry) for entry in alternatives))
     raise UnsupportedError(f"claim {key}: request {name!r} has neither exactly nor firstAvailable")
 
 

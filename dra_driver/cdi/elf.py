@@ -1,7 +1,7 @@
 """The SONAME of a shared library, read from its ELF file: the name under which other programs ask for it.
 
 Needed where the driver root has no ``libcuda.so.1 -> libcuda.so.580.105.08`` links, and nothing will run ldconfig.
-Layouts: System V ABI, chapters 4 and 5 (ELF header, program header, dynamic section); 64-bit only, as the driver is.
+Formats: System V ABI, chapters 4 and 5 (ELF header, program header, dynamic section); 64-bit only, as the driver is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cluster that a command asks: a kubeconfig's, or the demo that was left up; and whole lists from it."""
+"""The cluster that a command asks: a kubeconfig's, or the demo that was left up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 from dra_driver.cli import kept
 from dra_driver.errors import DriverError
 from dra_driver.kube.connect import connect
-from dra_driver.kube.interface import KubeApi, Obj, Resource
+from dra_driver.kube.interface import KubeApi
 
 _NO_CLUSTER = "no demo is up; start one with `gpu-dra demo --keep`, or name a cluster with --kubeconfig"
-_PAGE = 500
 
 
 def connect_or_demo(kubeconfig: Path | None) -> KubeApi:
@@ -21,15 +20,3 @@ def connect_or_demo(kubeconfig: Path | None) -> KubeApi:
     if demo is None:
         raise DriverError(_NO_CLUSTER)
     return connect(demo.kubeconfig)
-
-
-def list_all(api: KubeApi, resource: Resource, namespace: str | None = None) -> list[Obj]:
-    """Every object, page by page. Raises ApiError."""
-    found: list[Obj] = []
-    token = ""
-    while True:
-        page = api.list(resource, namespace, limit=_PAGE, continue_token=token)
-        found += page.items
-        token = page.continue_token
-        if not token:
-            return found

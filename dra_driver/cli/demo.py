@@ -23,7 +23,7 @@ from types import FrameType
 
 from dra_driver.allocator.allocate import Snapshot
 from dra_driver.cli import kept
-from dra_driver.cli.demo_cleanup import delete_all, published_devices, wait_until_clean
+from dra_driver.cli.demo_cleanup import count_published, delete_all, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of
@@ -31,9 +31,9 @@ from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
 from dra_driver.errors import DriverError
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
+from dra_driver.kube.lists import list_all
 from dra_driver.simulation.cluster import ClusterNotReadyError, EmbeddedCluster, ProcessDiedError
 from dra_driver.simulation.hardware import load_machine
-from dra_driver.simulation.scheduler.changes import read_all
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Demo:
         self._cluster.start()
         self._output.step(f"API at {self._cluster.url}; controller and plugins are processes {_pids(self._cluster)}")
         self._cluster.wait_until_ready(self._timeout)
-        self._devices = published_devices(self._cluster.api)
+        self._devices = count_published(self._cluster.api)
         self._output.step(f"{self._devices} devices published for {len(self._cluster.nodes)} nodes")
         self._apply()
         rows = self._follow()
@@ -141,7 +141,7 @@ class Demo:
         return f"failed after {seconds:.1f} s; see above"
 
     def _apply(self) -> None:
-        pools = Snapshot.from_objects(read_all(self._cluster.api, RESOURCE_SLICES), (), ()).pools
+        pools = Snapshot.from_objects(list_all(self._cluster.api, RESOURCE_SLICES), (), ()).pools
         for manifest in self._manifests:
             if manifest.resource == PODS:
                 key = (manifest.namespace or "default", manifest.name)
@@ -178,8 +178,8 @@ class Demo:
 
     def _rows(self) -> list[PodRow]:
         api = self._cluster.api
-        pods = {_key(pod): pod for pod in read_all(api, PODS)}
-        claims = {_key(claim): claim for claim in read_all(api, RESOURCE_CLAIMS)}
+        pods = {_key(pod): pod for pod in list_all(api, PODS)}
+        claims = {_key(claim): claim for claim in list_all(api, RESOURCE_CLAIMS)}
         rows = []
         for (namespace, name), expectation in self._expected.items():
             pod = pods.get((namespace, name))

@@ -9,8 +9,8 @@ from pathlib import Path
 from dra_driver.allocator.allocate import Snapshot, devices_in_use
 from dra_driver.cli.manifests import Manifest
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, Conflict, KubeApi, NotFound
+from dra_driver.kube.lists import list_all
 from dra_driver.simulation.cluster import EmbeddedCluster
-from dra_driver.simulation.scheduler.changes import read_all
 from kubelet_plugin.prepare.checkpoint import FILE_NAME, STATE_FOLDER
 from kubelet_plugin.prepare.checkpoint_format import decode_file
 
@@ -26,8 +26,8 @@ def delete_all(api: KubeApi, created: Sequence[Manifest]) -> None:
             continue  # gone with its namespace, or being deleted already
 
 
-def published_devices(api: KubeApi) -> int:
-    pools = Snapshot.from_objects(read_all(api, RESOURCE_SLICES), (), ()).pools
+def count_published(api: KubeApi) -> int:
+    pools = Snapshot.from_objects(list_all(api, RESOURCE_SLICES), (), ()).pools
     return sum(len(pool.devices) for pool in pools if not pool.problem)
 
 
@@ -44,11 +44,11 @@ def wait_until_clean(cluster: EmbeddedCluster, devices: int, timeout: float) -> 
 
 def find_leftovers(cluster: EmbeddedCluster, devices: int) -> list[str]:
     """``devices``: how many were published before the demo's pods."""
-    found = [f"pod {_name(pod)}" for pod in read_all(cluster.api, PODS)]
-    claims = read_all(cluster.api, RESOURCE_CLAIMS)
+    found = [f"pod {_name(pod)}" for pod in list_all(cluster.api, PODS)]
+    claims = list_all(cluster.api, RESOURCE_CLAIMS)
     found += [f"claim {_name(claim)}" for claim in claims]
     found += [f"device {device} in use by claim {claim}" for device, claim in devices_in_use(claims).items()]
-    published = published_devices(cluster.api)
+    published = count_published(cluster.api)
     if published != devices:
         found.append(f"{published} devices are published, {devices} were before")
     for node in cluster.nodes:

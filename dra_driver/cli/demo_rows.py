@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dra_driver.allocator.parse import allocation_results
 from dra_driver.cli.expectations import Expectation, phase, waiting_message
 from dra_driver.kube.interface import Obj
 from dra_driver.simulation.runtime.runtime import ContainerView
@@ -69,8 +70,7 @@ def claim_names(pod: Obj) -> list[str]:
 
 
 def allocated_devices(claim: Obj) -> list[str]:
-    allocation = (claim.get("status") or {}).get("allocation") or {}
-    return [f"{result['pool']}/{result['device']}" for result in (allocation.get("devices") or {}).get("results") or ()]
+    return [f"{result['pool']}/{result['device']}" for result in allocation_results(claim)]
 
 
 def describe_view(view: ContainerView, own_variables: frozenset[str] = frozenset()) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import yaml
 
-from dra_driver.cli.cluster import connect_or_demo, list_all
+from dra_driver.cli.cluster import connect_or_demo
 from dra_driver.cli.get_tables import COLUMNS, Column, rows
 from dra_driver.errors import DriverError
 from dra_driver.kube import interface as kube
 from dra_driver.kube.interface import ApiError, KubeApi, NotFound, Obj, Resource
+from dra_driver.kube.lists import list_all
 
 _RESOURCES: Mapping[str, Resource] = {
     "slices": kube.RESOURCE_SLICES,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dra_driver.cli.demo_rows import allocated_devices, claim_names
 from dra_driver.cli.expectations import phase, waiting_message
 from dra_driver.kube.interface import Obj
+from dra_driver.slices.decode import generation_of, pool_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def _status(obj: Obj) -> Obj:
 
 
 def _pool(resource_slice: Obj) -> str:
-    pool = resource_slice["spec"]["pool"]
-    return f"{pool['name']} (generation {pool.get('generation', 0)}, {pool['resourceSliceCount']} slices)"
+    count = resource_slice["spec"]["pool"]["resourceSliceCount"]
+    return f"{pool_of(resource_slice)} (generation {generation_of(resource_slice)}, {count} slices)"
 
 
 def _device_names(resource_slice: Obj) -> str:

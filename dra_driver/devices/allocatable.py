@@ -12,8 +12,9 @@ from dra_driver.devices.mig_resources import capacities, counter_set, most_of_ea
 from dra_driver.devices.mig_taints import whole_gpu_taints
 from dra_driver.devices.model import AllocatableDevice, CounterConsumption, CounterSet, DeviceKind, DeviceSet
 from dra_driver.devices.naming import gpu_name
+from dra_driver.devices.offered import OfferedAs, offered_as
 from dra_driver.devices.ordering import order_gpus
-from dra_driver.devices.policy import DevicePolicy, MigMode, toggles_without_reset
+from dra_driver.devices.policy import DevicePolicy
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Gpu, Machine
 
@@ -31,23 +32,19 @@ def allocatable_devices(machine: Machine, policy: DevicePolicy, node: str = "") 
     )
 
 
-def is_partitioned(gpu: Gpu) -> bool:
-    """Whether the MIG mode of the GPU is on: CUDA cannot use it then except through MIG devices."""
-    return gpu.mig is not None and gpu.mig.enabled
-
-
 def _of_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy, node: str) -> DeviceSet:
-    if gpu.mig is None:
+    mig = policy.mig.for_gpu(node, gpu)
+    offered = offered_as(gpu, mig.mode)
+    if gpu.mig is None or offered is OfferedAs.WHOLE:
         return DeviceSet((_whole_gpu(gpu, machine, policy),))
-    divisible = MigGpu(gpu, gpu.mig, policy.mig.for_gpu(node, gpu), policy, machine)
-    changes_at_once = gpu.mig.enabled or toggles_without_reset(gpu)
-    if divisible.mig.mode is MigMode.DYNAMIC and gpu.mig.profiles and changes_at_once:
-        return _dynamic(divisible)
-    if not gpu.mig.enabled:
-        return DeviceSet((_whole_gpu(gpu, machine, policy),))
-    if divisible.mig.mode is MigMode.STATIC:
-        return DeviceSet(tuple(existing_devices(divisible)))
-    return DeviceSet()
+    divisible = MigGpu(gpu, gpu.mig, mig, policy, machine)
+    match offered:
+        case OfferedAs.NOTHING:
+            return DeviceSet()
+        case OfferedAs.EXISTING:
+            return DeviceSet(tuple(existing_devices(divisible)))
+        case OfferedAs.PLACEMENTS | OfferedAs.WHOLE_AND_PLACEMENTS:
+            return _dynamic(divisible, offered)
 
 
 def _whole_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy) -> AllocatableDevice:
@@ -60,17 +57,14 @@ def _whole_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy) -> AllocatableD
     )
 
 
-def _dynamic(divisible: MigGpu) -> DeviceSet:
-    """The whole GPU and everything that it could be cut into, all drawing from one counter set.
+def _dynamic(divisible: MigGpu, offered: OfferedAs) -> DeviceSet:
+    """Everything that the GPU could be cut into, and the whole where it is offered, all drawing from one counter set.
 
-    Where MIG mode changes at once, none of it depends on whether the mode is on, nor on the instances of claims. On
-    Ampere the mode stays until a reset, so a GPU that has it on is not offered as a whole.
+    None of it depends on the instances of claims.
     """
     counters = counter_set(divisible.gpu, divisible.state)
-    placements = tuple(placement_devices(divisible))
-    if not toggles_without_reset(divisible.gpu):
-        return DeviceSet(placements, (counters,))
-    return DeviceSet((_whole_and_divisible(divisible, counters), *placements), (counters,))
+    whole = (_whole_and_divisible(divisible, counters),) if offered.includes_whole else ()
+    return DeviceSet((*whole, *placement_devices(divisible)), (counters,))
 
 
 def _whole_and_divisible(divisible: MigGpu, counters: CounterSet) -> AllocatableDevice:

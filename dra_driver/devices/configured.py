@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.driver_spec import DriverSpec
 from api.mig_policy import GpuSelectorSettings, MigRuleSettings
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigMode, MigPacking, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
 
 
 def device_policy(spec: DriverSpec) -> DevicePolicy:
@@ -18,7 +18,7 @@ def device_policy(spec: DriverSpec) -> DevicePolicy:
         mig=MigPolicy(
             rules,
             dynamic_by_default="DynamicMIG" in spec.enabled_gates(),
-            packing=MigPacking(spec.mig.packing.value),
+            packing=spec.mig.packing,
         ),
         driver=spec.driver_name,
     )
@@ -27,7 +27,7 @@ def device_policy(spec: DriverSpec) -> DevicePolicy:
 def _rule(rule: MigRuleSettings) -> MigRule:
     return MigRule(
         selector=_selector(rule.selector),
-        mode=None if rule.mode is None else MigMode(rule.mode.value),
+        mode=rule.mode,
         partial_compute_instances=rule.partial_compute_instances,
         adopt_foreign=rule.adopt_foreign,
         keep_mode=rule.keep_mode,

@@ -19,7 +19,7 @@ from dra_driver.devices.naming import mig_name, partial_profile
 from dra_driver.devices.packing import placement_order
 from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile
 
-_MOST_ENTRIES = 32  # attributes and capacities of one device (ResourceSliceMaxAttributesAndCapacitiesPerDevice)
+MOST_ENTRIES = 32  # attributes and capacities of one device (ResourceSliceMaxAttributesAndCapacitiesPerDevice)
 
 
 def placement_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
@@ -91,7 +91,7 @@ def _existing(of: MigGpu, profile: MigProfile, instance: GpuInstance, compute: C
     capacity = capacities(profile_resources(profile) if whole else partial_resources(of.state, profile, compute.slices))
     with_slices = {**capacity, **memory_slice_capacities(instance.placement)}
     # An instance of twelve memory slices (RTX PRO 6000) has more to say than the API holds; the slices are for reading.
-    fits = len(attributes) + len(with_slices) <= _MOST_ENTRIES
+    fits = len(attributes) + len(with_slices) <= MOST_ENTRIES
     return AllocatableDevice(
         name=mig_name(of.gpu.minor, name, profile.id, instance.placement.start, None if whole else compute.start),
         kind=DeviceKind.MIG,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from dra_driver.devices.model import Capacity, CounterConsumption, CounterSet
+from dra_driver.devices.naming import gpu_name
 from dra_driver.hardware.model import Gpu, MigPlacement, MigProfile, MigState
 from dra_driver.quantity import Quantity
 
@@ -69,7 +70,7 @@ def memory_slice_count(state: MigState) -> int:
 
 
 def counter_set_name(gpu: Gpu) -> str:
-    return f"gpu-{gpu.minor}-counter-set"
+    return f"{gpu_name(gpu.minor)}-counter-set"
 
 
 def counter_set(gpu: Gpu, state: MigState) -> CounterSet:

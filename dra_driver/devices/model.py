@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dra_driver.devices.naming import minor_of
 from dra_driver.quantity import Quantity
 
 
@@ -66,6 +67,11 @@ class Taint:
     effect: str  # None | NoSchedule | NoExecute
     time_added: str | None = None  # RFC 3339, seconds; filled by the server when unset
 
+    @property
+    def keeps_pods_away(self) -> bool:
+        """Whether pods that do not tolerate it get another device; effect None only informs."""
+        return self.effect in ("NoSchedule", "NoExecute")
+
 
 @dataclass(frozen=True, slots=True)
 class AllocatableDevice:
@@ -79,6 +85,14 @@ class AllocatableDevice:
     consumes: tuple[CounterConsumption, ...] = ()
     taints: tuple[Taint, ...] = ()
     allow_multiple_allocations: bool = False
+
+    @property
+    def board(self) -> int | str:
+        """What devices of one GPU have in common: the minor number in their names, like counter sets, since another GPU
+        may have come into the place of one whose devices claims still hold. The UUID for a name that is none of ours.
+        """
+        minor = minor_of(self.name)
+        return self.gpu_uuid if minor is None else minor
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,9 +89,15 @@ def parse_name(name: str) -> GpuName | MigName:
     )
 
 
-def minor_of(name: str) -> int | None:
-    """The minor number of the GPU that a device belongs to; None for a name that is none of ours."""
+def read_name(name: str) -> GpuName | MigName | None:
+    """What a device name stands for; None when it is none of ours."""
     try:
-        return parse_name(name).minor
+        return parse_name(name)
     except ValueError:
         return None
+
+
+def minor_of(name: str) -> int | None:
+    """The minor number of the GPU that a device belongs to; None for a name that is none of ours."""
+    found = read_name(name)
+    return None if found is None else found.minor

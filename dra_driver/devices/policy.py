@@ -8,27 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from api.mig_policy import MigMode, MigPacking
 from dra_driver.hardware.model import Gpu
 
 _TOGGLES_WITHOUT_RESET = 9  # compute capability, major: Hopper and newer (NVIDIA MIG User Guide, "Enable MIG Mode")
-
-
-class MigMode(StrEnum):
-    """What is offered of a GPU that has MIG."""
-
-    DYNAMIC = "dynamic"  # the whole GPU and every placement of every profile; created when a claim is prepared
-    STATIC = "static"  # the MIG devices that exist; the whole GPU when its MIG mode is off
-    OFF = "off"  # the whole GPU, as if there were no MIG
-
-
-class MigPacking(StrEnum):
-    """What the order of MIG devices looks at. ``docs/dev/packing.md`` has what each one gains."""
-
-    PER_GPU = "perGPU"  # nothing: GPU by GPU, in the order of ``packing``
-    ACROSS_GPUS = "acrossGPUs"  # what is in use on the node, see ``reordering``
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +99,12 @@ class DevicePolicy:
     driver: str = "gpu.nvidia.com"
 
     def taint_key(self, name: str) -> str:
-        return f"{self.driver}/{name}"
+        return taint_key(self.driver, name)
+
+
+def taint_key(driver: str, name: str) -> str:
+    """The key of a taint of ours: in the driver's domain."""
+    return f"{driver}/{name}"
 
 
 def toggles_without_reset(gpu: Gpu) -> bool:

@@ -1,7 +1,7 @@
 """The order of MIG devices on a node whose GPUs are partly in use: what ends least, on any of them, comes first. Pure.
 
 A fixed order goes through the GPUs one by one, so it opens a large free part of the first GPU although a hole of the
-right size is on the second. Where the placements of one profile on all GPUs are in one slice (``slices.layout.Cut``),
+right size is on the second. Where the placements of one profile on all GPUs are in one slice (``slices.cutting.Cut``),
 the order of that slice says on which GPU the next claim goes. It is found as in ``packing``, from what is free now.
 Only the order changes: not names, not counters, not what a slice holds. ``docs/dev/packing.md`` has what it gains.
 """

@@ -6,13 +6,12 @@ node stays below 10 KB of JSON. Pure.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from api.node_inventory import (
     ComputeInstanceEntry,
     GpuEntry,
     MachineStatus,
     MigInstanceEntry,
+    MigModeState,
     MigProfileEntry,
     PlacementRange,
     Product,
@@ -29,10 +28,8 @@ from dra_driver.hardware.model import (
     RefusedPlacement,
 )
 
-_MigMode = Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"]
-
 # (enabled now, enabled after the next reset) by the word that a person reads.
-_MODES: dict[_MigMode, tuple[bool, bool]] = {
+_MODES: dict[MigModeState, tuple[bool, bool]] = {
     "Enabled": (True, True),
     "Disabled": (False, False),
     "EnabledPending": (False, True),
@@ -106,7 +103,7 @@ def _profile_entry(profile: MigProfile) -> MigProfileEntry:
 
 
 def _gpu_entry(gpu: Gpu, product: int) -> GpuEntry:
-    mode: _MigMode | None = None
+    mode: MigModeState | None = None
     if gpu.mig is not None:
         state = (gpu.mig.enabled, gpu.mig.pending)
         mode = next(word for word, meaning in _MODES.items() if meaning == state)

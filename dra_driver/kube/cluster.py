@@ -22,10 +22,6 @@ class ClusterApi:
         self._transport = transport
         self._timeout = timeout
 
-    def with_timeout(self, timeout: float) -> ClusterApi:
-        """The same connections with another patience, for a leader elector whose lease is shorter than the default."""
-        return ClusterApi(self._transport, timeout=timeout)
-
     @property
     def url(self) -> str:
         return self._transport.url

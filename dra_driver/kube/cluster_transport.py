@@ -36,7 +36,7 @@ _CONNECT_SECONDS = 5.0
 _CONNECTION_RETRIES = 2
 _RETRY_PAUSE = 0.1
 _LONGEST_RETRY_AFTER = 5.0
-_UNAUTHORIZED, _TOO_MANY_REQUESTS = 401, 429
+_UNAUTHORIZED = 401
 _USER_AGENT = f"gpu-dra/{__version__}"
 # A peer that vanished is noticed after 30 s + 3 x 10 s without an answer, also on an idle watch.
 _SOCKET_OPTIONS: list[tuple[int, int, int | bytes]] = [

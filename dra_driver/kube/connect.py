@@ -1,8 +1,8 @@
 """From a kubeconfig or a pod's service account to a ``ClusterApi``.
 
 Without a kubeconfig: ``$KUBECONFIG`` if set, else the service account when in a pod, else ``~/.kube/config``. The
-official client is imported only for users that log in through a command or a provider (exec, auth-provider, OIDC), and
-comes with the extra ``login`` only; its generated models are never touched.
+official client is imported only for users that log in through a command or a provider (exec, auth-provider, OIDC); its
+generated models are never touched. The driver's image does not have it: no pod has such a kubeconfig.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _through_official_client(paths: list[Path], login: kubeconfigs.Login) -> Tra
         raise ConfigError(
             f"kubeconfig {files}: context {login.context!r} logs in by a command or a provider, and the Python "
             f"package {error.name}, which does that, is missing",
-            hint="pip install 'gpu-dra[login]', or use a kubeconfig with a token or a client certificate",
+            hint="use a kubeconfig with a token or a client certificate, or run this where gpu-dra was installed with "
+            "all that it depends on; the driver's image leaves this package out",
         ) from error
 
     settings: Any = Configuration()

@@ -225,6 +225,3 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
 NODE_INVENTORIES = Resource(
     "gpu-dra.dev", "v1alpha1", "nodeinventories", "NodeInventory", namespaced=False, has_status=True
 )
-DRIVER_CONFIGURATIONS = Resource(
-    "gpu-dra.dev", "v1alpha1", "driverconfigurations", "DriverConfiguration", namespaced=False
-)

@@ -72,7 +72,7 @@ BUILT_IN: tuple[Resource, ...] = (
     ADMISSION_POLICIES,
     ADMISSION_POLICY_BINDINGS,
 )
-OWN: tuple[Resource, ...] = (kube.NODE_INVENTORIES, kube.DRIVER_CONFIGURATIONS)
+OWN: tuple[Resource, ...] = (kube.NODE_INVENTORIES,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,10 +58,6 @@ class WorkQueue(Generic[K]):
     def name(self) -> str:
         return self._name
 
-    @property
-    def is_shut_down(self) -> bool:
-        return self._shut_down
-
     def __len__(self) -> int:
         return len(self._ready)
 

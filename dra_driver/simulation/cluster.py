@@ -26,13 +26,13 @@ from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.selectors import SelectorError, SelectorErrorKind
 from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, DEVICE_CLASSES, RESOURCE_SLICES
+from dra_driver.kube.lists import list_all
 from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.controllers.objects import ClaimController
 from dra_driver.simulation.hardware import create_state, host_root
 from dra_driver.simulation.kubelet import FakeKubelet
 from dra_driver.simulation.manifests import DEFAULT_DRIVER, custom_resource_definitions, device_classes
 from dra_driver.simulation.process import ChildProcess, ProcessDiedError
-from dra_driver.simulation.scheduler.changes import read_all
 from dra_driver.simulation.scheduler.scheduler import Scheduler
 from dra_driver.simulation.store import EmbeddedApi
 from dra_driver.simulation.validation import ExpressionCheck
@@ -72,10 +72,20 @@ class NodeFiles:
 
 
 class EmbeddedCluster:
-    """``machine`` is a recorded machine's name or a machine file; ``folder`` is empty or does not exist."""
+    """``machine`` is a recorded machine's name or a machine file; ``folder`` is empty or does not exist.
+
+    ``leader_election``: as in production; otherwise the one controller, which has nobody to elect, leads at once.
+    """
 
     def __init__(
-        self, machine: str, nodes: int, folder: Path, *, driver: str = DEFAULT_DRIVER, log_level: str = "info"
+        self,
+        machine: str,
+        nodes: int,
+        folder: Path,
+        *,
+        driver: str = DEFAULT_DRIVER,
+        log_level: str = "info",
+        leader_election: bool = False,
     ) -> None:
         self.folder = folder
         self.driver = driver
@@ -85,6 +95,7 @@ class EmbeddedCluster:
         self.logs = folder / "logs"
         self._machine = machine
         self._log_level = log_level
+        self._leader_election = leader_election
         engine = CelEngine()
         self.api = EmbeddedApi(check_expression=_expression_check(engine))
         self._server = ApiServer(self.api)
@@ -148,7 +159,7 @@ class EmbeddedCluster:
 
     def nodes_without_devices(self) -> list[str]:
         """Nodes whose plugin's devices are not (all) published yet."""
-        snapshot = Snapshot.from_objects(read_all(self.api, RESOURCE_SLICES), (), ())
+        snapshot = Snapshot.from_objects(list_all(self.api, RESOURCE_SLICES), (), ())
         missing = []
         for node in self.nodes:
             pools = [pool for pool in snapshot.pools_on(Node(node.name)) if pool.driver == self.driver]
@@ -185,8 +196,9 @@ class EmbeddedCluster:
         return [f"--kubeconfig={self.kubeconfig}", f"--driver-name={self.driver}", f"--log-level={self._log_level}"]
 
     def _controller_arguments(self) -> list[str]:
-        # One controller has nobody to elect, and nobody's load to spread.
-        return [*self._common_arguments(), "--leader-elect=false", "--wipe-settle=0s", "--wipe-jitter=0s"]
+        election = f"--leader-elect={str(self._leader_election).lower()}"
+        # One controller has nobody's load to spread.
+        return [*self._common_arguments(), election, "--wipe-settle=0s", "--wipe-jitter=0s"]
 
     def _plugin_arguments(self, node: NodeFiles) -> list[str]:
         kubelet = self.kubelets[node.name]

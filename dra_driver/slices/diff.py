@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dra_driver.slices.compare import carry_times, same_but_order, same_content
+from dra_driver.slices.cutting import PoolOwner, SliceSpec
+from dra_driver.slices.decode import driver_of, generation_of, pool_of
 from dra_driver.slices.encode import Obj, encode_slice
-from dra_driver.slices.layout import PoolOwner, SliceSpec
 
 _INDEX_PREFIX = re.compile(r"([0-9a-f]{5,})-", re.ASCII)
 
@@ -57,7 +58,7 @@ def plan_writes(
     (a node that was made again under its name), and those whose index is not wanted.
     """
     present = [candidate for candidate in existing if _belongs_to(candidate, owner)]
-    highest = max((_generation(candidate) for candidate in present), default=0)
+    highest = max(map(generation_of, present), default=0)
     # A slice that waits for a finalizer is as good as gone, but its generation still counts for consumers.
     living = [candidate for candidate in present if not _metadata(candidate).get("deletionTimestamp")]
     matches = _match(desired, living, owner, highest)
@@ -70,7 +71,7 @@ def plan_writes(
     others = [index for index in changed if not _same_but_order(encoded[index], matches[index])]
     missing = [spec.index for spec in desired if spec.index not in matches]
     # Removing a slice that consumers ignore changes nothing for them.
-    shrinks = any(_generation(candidate) == highest for candidate in obsolete)
+    shrinks = any(generation_of(candidate) == highest for candidate in obsolete)
     stale = bool(changed) and highest < generation_floor
     if missing or shrinks or stale or len(others) > 1:
         generation = max(highest, generation_floor) + 1
@@ -121,9 +122,7 @@ def _is_data_key(path: str) -> bool:
 
 
 def _belongs_to(candidate: Obj, owner: PoolOwner) -> bool:
-    spec = candidate.get("spec") or {}
-    pool = spec.get("pool") or {}
-    return spec.get("driver") == owner.driver and pool.get("name") == owner.pool
+    return driver_of(candidate) == owner.driver and pool_of(candidate) == owner.pool
 
 
 def _match(desired: Sequence[SliceSpec], living: list[Obj], owner: PoolOwner, highest: int) -> dict[int, Obj]:
@@ -135,7 +134,7 @@ def _match(desired: Sequence[SliceSpec], living: list[Obj], owner: PoolOwner, hi
         if (
             index in wanted
             and index not in matches
-            and _generation(candidate) == highest
+            and generation_of(candidate) == highest
             and candidate["spec"].get("nodeName") == owner.node_name
             and _is_owned_by(candidate, owner)
         ):
@@ -185,7 +184,3 @@ def _delete(candidate: Obj) -> SliceDelete:
 def _metadata(candidate: Obj) -> Obj:
     metadata: Obj = candidate.get("metadata") or {}
     return metadata
-
-
-def _generation(candidate: Obj) -> int:
-    return int(candidate["spec"]["pool"].get("generation") or 0)

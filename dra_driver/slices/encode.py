@@ -15,7 +15,7 @@ from dra_driver.devices.model import (
     Version,
 )
 from dra_driver.quantity import Quantity
-from dra_driver.slices.layout import PoolOwner, SliceSpec, generate_name
+from dra_driver.slices.cutting import PoolOwner, SliceSpec, generate_name
 
 Obj = dict[str, Any]
 

@@ -46,7 +46,7 @@ def reduce_to(device_set: DeviceSet, features: ApiFeatures) -> Reduction:
 
 def is_guarded(device: AllocatableDevice) -> bool:
     """Whether a taint keeps pods from the device."""
-    return any(taint.effect in ("NoSchedule", "NoExecute") for taint in device.taints)
+    return any(taint.keeps_pods_away for taint in device.taints)
 
 
 def _unguarded(devices: Iterable[AllocatableDevice]) -> Iterator[AllocatableDevice]:

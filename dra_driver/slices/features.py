@@ -1,7 +1,7 @@
 """What the API server can hold of a ResourceSlice; a value that the controller finds out by probing and by echo.
 
 A server whose feature gate is off drops the field without an error, which would make overlapping devices look
-independent. So the layout only ever uses what is known to stay.
+independent. So slices only ever hold what is known to stay.
 """
 
 from __future__ import annotations

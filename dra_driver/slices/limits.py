@@ -1,4 +1,4 @@
-"""How much fits into a ResourceSlice, by which the layout cuts.
+"""How much fits into a ResourceSlice, by which ``cutting`` cuts. What fits into one device, ``devices`` knows.
 
 Sources: staging/src/k8s.io/api/resource/v1/types.go (1.35 and later), staging/src/k8s.io/api/resource/v1/types.go at
 1.34 for the one-slice form, apiserver pkg/storage/names for generated names.
@@ -20,20 +20,8 @@ MAX_COUNTER_SETS: Final = 8
 MAX_COUNTERS_PER_SET: Final = 32
 """ResourceSliceMaxCountersPerCounterSet; at 1.34 the sum over the sets of a slice."""
 
-MAX_COUNTERS_PER_DEVICE: Final = 32
-"""ResourceSliceMaxCountersPerDeviceCounterConsumption."""
-
 MAX_CONSUMED_COUNTERS_IN_ONE_SLICE_FORM: Final = 1024
 """ResourceSliceMaxDeviceCountersPerSlice (1.34): counters consumed by all devices of a slice."""
-
-MAX_ATTRIBUTES_AND_CAPACITIES: Final = 32
-"""ResourceSliceMaxAttributesAndCapacitiesPerDevice."""
-
-MAX_ATTRIBUTE_BYTES: Final = 64
-"""DeviceAttributeMaxValueLength."""
-
-MAX_TAINTS: Final = 16
-"""DeviceTaintsMaxLength (4 up to 1.34)."""
 
 MAX_GENERATE_NAME_BYTES: Final = 248
 """253 bytes of a DNS subdomain without the 5 that the server adds. Most servers cut at 58 bytes themselves."""

@@ -1,8 +1,8 @@
-"""Slices and write plans as YAML for people: what ``--dry-run`` prints."""
+"""Write plans as YAML for people: what ``--dry-run`` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import yaml
 
@@ -10,13 +10,9 @@ from dra_driver.slices.diff import WritePlan
 from dra_driver.slices.encode import Obj
 
 
-def render_slices(slices: Iterable[Obj]) -> str:
-    """YAML documents, applicable as they are, in the order given and with the fields in the order of the API."""
-    return "".join(f"---\n{_document(slice_obj)}" for slice_obj in slices)
-
-
 def render_plan(plan: WritePlan) -> str:
-    """The same, each document under a comment that says what would be done with it."""
+    """YAML documents, with the fields in the order of the API, each under a comment that says what would be done with
+    it."""
     if plan.is_empty:
         return f"# nothing to write: the pool is as desired at generation {plan.generation}\n"
     return "".join(_steps(plan))

@@ -106,6 +106,7 @@ def _base(root: Path) -> None:
 
 
 def _dependencies(root: Path, base: Layer) -> None:
+    """All that the wheel asks for, less the Kubernetes client, which only people's kubeconfigs need."""
     _install(root, "--require-hashes", "--requirement", str(_LOCK))
     for tests in (root / _SITE).glob("*/tests"):
         shutil.rmtree(tests)

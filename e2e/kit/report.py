@@ -79,12 +79,11 @@ def inventory_line(inventory: Obj) -> str:
     status: dict[str, Any] = inventory.get("status") or {}
     registration = status.get("registration") or {}
     machine = status.get("machine") or {}
-    health = [f"{entry['uuid']} {entry['state']} ({entry['reason']})" for entry in status.get("health") or ()]
     return (
         f"{inventory['metadata']['name']}: {len(machine.get('gpus') or ())} GPUs, "
         f"registered {registration.get('registered')} by {registration.get('pluginInstance')} "
         f"({registration.get('registrations')} times), challenge {(inventory.get('spec') or {}).get('challenge')}, "
-        f"answer {status.get('answer')}, health {', '.join(health) or 'good'}, {conditions(inventory)}"
+        f"answer {status.get('answer')}, {conditions(inventory)}"
     )
 
 

@@ -9,15 +9,16 @@ where it fits. Beyond NVIDIA's, the name of a prioritised list covers its subreq
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from api.claim_config import ClaimConfig, decode
+from api.claim_config import ClaimConfig, VfioDeviceConfig, decode
 from api.strict import DecodeError
 from dra_driver.errors import ConfigError, UnsupportedConfig
 from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice, ConfigSource, OpaqueConfig
 
+WITHOUT_SHARING = "remove sharing: pods that use one claim then share the GPU with the driver's default time slices"
 _REMEDY: Mapping[ConfigSource, str] = MappingProxyType(
     {
         ConfigSource.CLAIM: "correct it in the claim or its template and create the pod again",
@@ -46,15 +47,22 @@ class DeviceConfig:
         return "" if self.source is None else f"{self.source.source} {_path(self.source)}"
 
 
-def resolve_configs(claim: AllocatedClaim, taken: Sequence[TakenConfig]) -> tuple[DeviceConfig, ...]:
+def resolve_configs(
+    claim: AllocatedClaim, taken: Sequence[TakenConfig], gates: Collection[str]
+) -> tuple[DeviceConfig, ...]:
     """One configuration for each of ``claim.devices``, which take what ``taken`` says, in the same order.
 
+    ``gates``: the feature gates that are on.
+
     Raises :class:`ConfigError` for what is wrong anywhere in the claim's configurations, also in those that apply to
-    nothing. The message names path, value, remedy.
+    nothing, and :class:`UnsupportedConfig` for one that applies and whose gate is off. The message names path, value,
+    remedy.
     """
     ordered = sorted(claim.configs, key=lambda config: config.source is ConfigSource.CLAIM)
     decoded = [(_decode(claim, config), config) for config in ordered]
-    return tuple(_pick(claim, decoded, device, takes) for device, takes in zip(claim.devices, taken, strict=True))
+    return tuple(
+        _pick(claim, decoded, device, takes, gates) for device, takes in zip(claim.devices, taken, strict=True)
+    )
 
 
 def unsupported(claim: AllocatedClaim, found: DeviceConfig, field: str, value: str, advice: str) -> UnsupportedConfig:
@@ -80,6 +88,7 @@ def _pick(
     decoded: Sequence[tuple[ClaimConfig, OpaqueConfig]],
     device: AllocatedDevice,
     takes: TakenConfig,
+    gates: Collection[str],
 ) -> DeviceConfig:
     for config, entry in reversed(decoded):
         fits = type(config) is type(takes.default)
@@ -92,8 +101,22 @@ def _pick(
                 f"of its requests; {_REMEDY[entry.source]}",
             )
         if fits and (named or not entry.requests):
+            _refuse_switched_off(claim, config, entry, gates)
             return DeviceConfig(config, entry)
     return DeviceConfig(takes.default)
+
+
+def _refuse_switched_off(
+    claim: AllocatedClaim, config: ClaimConfig, entry: OpaqueConfig, gates: Collection[str]
+) -> None:
+    try:
+        config.require_gates(gates, path=_path(entry))
+    except DecodeError as error:
+        remedy = _REMEDY[entry.source]
+        raise UnsupportedConfig(
+            f"{_origin(claim, entry)}: {error}",
+            hint=remedy if isinstance(config, VfioDeviceConfig) else f"{WITHOUT_SHARING}; {remedy}",
+        ) from error
 
 
 def _origin(claim: AllocatedClaim, config: OpaqueConfig) -> str:

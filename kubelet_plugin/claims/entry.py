@@ -41,7 +41,8 @@ class HeldDevice:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step in the journal: its kind and what undoing it needs. ``result`` is what doing it brought about."""
+    """A step in the journal: its kind and what undoing it needs. ``result`` is what doing it brought about: the steps
+    after it know that, and it is recorded when all are done."""
 
     kind: str
     arguments: Mapping[str, str] = field(default_factory=dict, hash=False)

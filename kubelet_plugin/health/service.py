@@ -18,6 +18,7 @@ import grpc
 
 from api.kubelet import health_v1_pb2, health_v1alpha1_pb2
 from api.kubelet.services import HEALTH_V1, HEALTH_V1ALPHA1
+from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import StateError
 from kubelet_plugin.hardware.watch import HardwareState
 from kubelet_plugin.health.states import DeviceHealth, DeviceUuids, Health, device_health, remember
@@ -47,6 +48,7 @@ class HardwareSource(Protocol):
 class HealthService:
     """Streams from the start of the server until :meth:`stop`. ``held`` gives the devices of prepared claims.
 
+    The pool has the node's name. ``mig``: what is decided about its GPUs, and so which are offered as a whole.
     ``missing``: those of them that are gone though their GPU is there; MIG devices can be destroyed by hand.
     """
 
@@ -56,12 +58,14 @@ class HealthService:
         hardware: HardwareSource,
         held: Callable[[], DeviceUuids],
         *,
+        mig: MigPolicy,
         missing: Callable[[], Collection[str]] = frozenset,
         repeat: float = _REPEAT_SECONDS,
     ) -> None:
         self._pool_name = pool_name
         self._hardware = hardware
         self._held = held
+        self._mig = mig
         self._missing = missing
         self._repeat = repeat
         self._changed = threading.Condition()
@@ -113,7 +117,7 @@ class HealthService:
         hardware = self._hardware.state
         held = self._held_devices()
         with self._changed:
-            self._known = remember(self._known, hardware.machine)
+            self._known = remember(self._known, hardware.machine, self._mig, self._pool_name)
             known = self._known
         hanging = self._hardware.hanging_for() > _HANGING_SECONDS
         return device_health(hardware, known, held, self._missing(), hanging=hanging)

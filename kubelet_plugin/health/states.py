@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from dra_driver.devices.allocatable import is_partitioned
-from dra_driver.devices.naming import gpu_name, parse_name
-from dra_driver.devices.policy import toggles_without_reset
+from dra_driver.devices.naming import minor_of
+from dra_driver.devices.offered import whole_gpus
+from dra_driver.devices.policy import MigPolicy
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.hardware.watch import HardwareState
 
@@ -47,30 +47,26 @@ def device_health(
     *,
     hanging: bool = False,
 ) -> tuple[DeviceHealth, ...]:
-    """Every device of the last reading, of ``known`` (earlier ones) and of ``held`` (prepared claims), by name.
+    """Every device of ``known`` (this reading and earlier ones) and of ``held`` (prepared claims), by name.
 
     ``missing``: held MIG devices that are not on their GPU. ``hanging``: the reading in progress does not come back.
     """
     # A claim's device stands for the GPU that the claim has, also when another one has come into its place.
-    devices = {**held, **known, **published(hardware.machine), **{name: uuid for name, uuid in held.items() if uuid}}
+    devices = {**held, **known, **{name: uuid for name, uuid in held.items() if uuid}}
     doubt = _doubt(hardware, hanging)
     if doubt:
         return tuple(DeviceHealth(name, Health.UNKNOWN, doubt) for name in sorted(devices))
     return tuple(_judge(name, devices[name], hardware, missing) for name in sorted(devices))
 
 
-def remember(known: DeviceUuids, machine: Machine | None) -> DeviceUuids:
-    """``known`` and what ``machine`` has; a GPU that now has another name is no longer known by its old one."""
-    now = published(machine)
-    moved = set(now.values())
-    return {**{name: uuid for name, uuid in known.items() if uuid not in moved}, **now}
-
-
-def published(machine: Machine | None) -> DeviceUuids:
-    """The whole GPUs that ``machine`` offers, by name (``dra_driver.devices.allocatable``)."""
-    gpus = machine.gpus if machine else ()
-    whole = (gpu for gpu in gpus if not is_partitioned(gpu) or toggles_without_reset(gpu))
-    return {gpu_name(gpu.minor): gpu.uuid for gpu in whole}
+def remember(known: DeviceUuids, machine: Machine | None, policy: MigPolicy, node: str) -> DeviceUuids:
+    """``known`` and the GPUs of ``machine`` that are offered as a whole. A GPU that is there is no longer known by an
+    earlier name, nor at all once it is not offered as a whole."""
+    if machine is None:
+        return known
+    there = {gpu.uuid for gpu in machine.gpus}
+    away = {name: uuid for name, uuid in known.items() if uuid not in there}
+    return {**away, **whole_gpus(machine, policy, node)}
 
 
 def _doubt(hardware: HardwareState, hanging: bool) -> str:
@@ -83,7 +79,7 @@ def _doubt(hardware: HardwareState, hanging: bool) -> str:
 
 def _judge(name: str, uuid: str, hardware: HardwareState, missing: Collection[str]) -> DeviceHealth:
     gpus = hardware.machine.gpus if hardware.machine else ()
-    if any(gpu.uuid == uuid if uuid else gpu.minor == _minor(name) for gpu in gpus):
+    if any(gpu.uuid == uuid if uuid else gpu.minor == minor_of(name) for gpu in gpus):
         if name in missing:
             return DeviceHealth(name, Health.UNHEALTHY, f"somebody has destroyed this MIG device of GPU {uuid}")
         return DeviceHealth(name, Health.HEALTHY)
@@ -97,10 +93,3 @@ def _judge(name: str, uuid: str, hardware: HardwareState, missing: Collection[st
 
 def _nameless(hardware: HardwareState) -> Iterator[str]:
     return (f"GPU {each.index}: {each.message}" for each in hardware.gpu_problems if each.uuid is None)
-
-
-def _minor(name: str) -> int | None:
-    try:
-        return parse_name(name).minor
-    except ValueError:
-        return None

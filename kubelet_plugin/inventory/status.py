@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from api.node_inventory import MIG_LAYOUT_APPLIED, Condition, DeviceHealth, NodeInventoryStatus, Registration
+from api.node_inventory import MIG_LAYOUT_APPLIED, Condition, NodeInventoryStatus, Registration
 from dra_driver.hardware.inventory import machine_to_status
 from kubelet_plugin.endpoint.connection import RegistrationState
 from kubelet_plugin.hardware.watch import HardwareState
@@ -27,12 +27,10 @@ class PluginInstance:
 
     instance: str
     version: str
-    boot_id: str
 
 
 def registration_block(plugin: PluginInstance, state: RegistrationState) -> Registration:
     return Registration(
-        bootID=plugin.boot_id,  # the alias: what pydantic tells type checkers to expect
         plugin_instance=plugin.instance,
         plugin_version=plugin.version,
         registered=state.registered,
@@ -45,7 +43,6 @@ def build_status(
     registration: Registration,
     registration_condition: Condition | None,
     answer: str | None,
-    features: dict[str, bool],
     layout_condition: Condition | None = None,
 ) -> NodeInventoryStatus:
     """Conditions come without times; :func:`with_times` fills them in."""
@@ -54,12 +51,6 @@ def build_status(
     return NodeInventoryStatus(
         machine=machine_to_status(hardware.machine) if hardware.machine is not None else None,
         registration=registration,
-        health=[
-            DeviceHealth(uuid=problem.uuid, state="Unhealthy", reason="Unreadable", message=_clip(problem.message))
-            for problem in hardware.gpu_problems
-            if problem.uuid
-        ],
-        features=features,
         answer=answer,
         conditions=conditions,
     )

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from dra_driver.devices.naming import GpuName, MigName, parse_name
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import absent_device
 from kubelet_plugin.claims.lock_names import admin_lock, gpu_lock
-
-
-def name_of(device_name: str) -> GpuName | MigName | None:
-    """What the name says; None for one that is of neither."""
-    try:
-        return parse_name(device_name)
-    except ValueError:
-        return None
 
 
 def gpu_with(minor: int, device_name: str, machine: Machine) -> Gpu:

@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from api.claim_config import ClaimConfig, GpuConfig
+from api.mig_policy import MigMode
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.naming import GpuName
-from dra_driver.devices.policy import MigMode, toggles_without_reset
+from dra_driver.devices.naming import GpuName, read_name
+from dra_driver.devices.policy import toggles_without_reset
 from dra_driver.errors import DeviceNotFound
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import absent_device
 from kubelet_plugin.claims.allocated import AllocatedDevice
-from kubelet_plugin.claims.configs import TakenConfig
+from kubelet_plugin.claims.configs import WITHOUT_SHARING, TakenConfig
 from kubelet_plugin.claims.entry import StepRecord
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
-from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks, name_of
+from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks
 from kubelet_plugin.kinds.in_the_way import InTheWay, removable, remove
 from kubelet_plugin.prepare.kind import ClaimDevice, Kind, MakerPlan, Others, Place, Refusal, Step, StepRunner
 
@@ -64,10 +65,10 @@ class WholeGpus(Kind):
         self._policy = policy
 
     def names(self, device_name: str) -> bool:
-        return isinstance(name_of(device_name), GpuName)
+        return isinstance(read_name(device_name), GpuName)
 
     def find(self, device_name: str, machine: Machine) -> GpuPlace:
-        name = name_of(device_name)
+        name = read_name(device_name)
         if name is None:
             raise absent_device(device_name, machine)
         return GpuPlace(gpu_with(name.minor, device_name, machine))
@@ -81,8 +82,7 @@ class WholeGpus(Kind):
     def refuses(self, config: ClaimConfig, *, wrapped: bool) -> Refusal | None:
         if wrapped or not isinstance(config, GpuConfig) or config.sharing is None:
             return None
-        advice = "remove sharing: pods that use one claim then share the GPU with the driver's default time slices"
-        return Refusal("sharing.strategy", config.sharing.strategy, advice)
+        return Refusal("sharing.strategy", config.sharing.strategy, WITHOUT_SHARING)
 
     def look(self, devices: Sequence[ClaimDevice]) -> Mapping[str, MigNow]:
         """By GPU UUID; GPUs without MIG are left out."""
@@ -131,7 +131,6 @@ class TurnMigModeOff:
     gpu_uuid: str
 
     kind = MODE_OFF
-    has_result = False
 
     def does(self) -> str:
         return f"turn MIG mode of GPU {self.gpu_uuid} off"

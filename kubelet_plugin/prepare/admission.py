@@ -17,6 +17,7 @@ from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice
 from kubelet_plugin.claims.configs import DeviceConfig, resolve_configs, unsupported
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
+from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.prepare.kind import ClaimDevice, Place
 from kubelet_plugin.prepare.kinds import Kinds, exclude_each_other
 
@@ -38,16 +39,16 @@ class AdmittedClaim:
 
 
 def admit(
-    claim: AllocatedClaim, machine: Machine, entries: Mapping[str, ClaimEntry], kinds: Kinds, boot_id: str
+    claim: AllocatedClaim, machine: Machine, entries: Mapping[str, ClaimEntry], kinds: Kinds, policy: NodePolicy
 ) -> AdmittedClaim:
     """Raises the ``DriverError`` that says why not. ``entries`` is the checkpoint, by claim UID."""
     found = tuple(kinds.find(device.device, machine) for device in claim.devices)
-    configs = resolve_configs(claim, [kind.takes for kind, _place in found])
+    configs = resolve_configs(claim, [kind.takes for kind, _place in found], policy.gates)
     devices = tuple(
         _wrapped(claim, ClaimDevice(allocated, kind, place, config.config), config, kinds)
         for allocated, (kind, place), config in zip(claim.devices, found, configs, strict=True)
     )
-    others = [entry for entry in entries.values() if entry.ref.uid != claim.ref.uid and entry.boot_id == boot_id]
+    others = [entry for entry in entries.values() if entry.ref.uid != claim.ref.uid and entry.boot_id == policy.boot_id]
     for position, device in enumerate(devices):
         for entry in others:  # what an earlier boot prepared, no process uses any more
             _refuse_held(device.allocated, device.place, entry, kinds, machine)

@@ -1,8 +1,8 @@
 """Carries plans out and undoes them: all steps of a claim or none.
 
 Responsible for order, for seeing whether a step is done where it may be, and for rolling back when one fails. What is
-written down when is the caller's business: it makes the records durable before :meth:`Applier.apply`, and is called
-back after a step whose result must not be lost. After a crash, :meth:`Applier.undo` needs nothing but the records.
+written down when is the caller's business: the records before :meth:`Applier.apply`, and again, with what the steps
+brought about, after it. :meth:`Applier.undo` needs only what was there before: a crash in between loses nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from kubelet_plugin.prepare.plan import Plan, PlannedStep
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
-Journal = Callable[[ClaimEntry], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Applier:
         self._runners = dict(runners)
         self._boot_id = boot_id
 
-    def apply(self, plan: Plan, progress: Progress, journal: Journal) -> ClaimEntry | Failure:
+    def apply(self, plan: Plan, progress: Progress) -> ClaimEntry | Failure:
         """Do the steps; the claim's finished record, or a :class:`Failure` after rolling back.
 
         Of a plan that repeats only what is found not done is done, and nothing is rolled back: its claim was prepared
@@ -53,8 +52,6 @@ class Applier:
             record = planned.record
             try:
                 record = replace(record, result=self._done(planned, plan, done))
-                if planned.step.has_result and not plan.repeats:
-                    journal(_started(plan.entry, [*done, record, *(later.record for later in todo)]))
             except Exception as error:  # noqa: BLE001 - whatever went wrong, a half-prepared claim must not stay
                 failure = _as_driver_error(error, plan.ref)
                 if plan.repeats:

@@ -40,7 +40,6 @@ class WriteCdiFile:
     common: ContainerEdits
 
     kind = CDI_FILE
-    has_result = False
 
     def does(self) -> str:
         return f"write CDI file {self.file_name} with {', '.join(device.name for device in self.devices)}"

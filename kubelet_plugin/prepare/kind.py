@@ -39,11 +39,6 @@ class Step(Protocol):
         """Chooses the runner; also in the checkpoint, so it never changes. No two makers have the same."""
         ...
 
-    @property
-    def has_result(self) -> bool:
-        """Whether doing it brings about what undoing it must know: then that is made durable before the next step."""
-        ...
-
     def does(self) -> str: ...
 
     def undo_does(self) -> str: ...
@@ -51,7 +46,7 @@ class Step(Protocol):
     def done_when(self) -> str: ...
 
     def record(self) -> StepRecord:
-        """What is written down before it is done: enough to undo it without anything else."""
+        """What is written down before it is done: enough to undo it, whatever came of it."""
         ...
 
 
@@ -176,7 +171,7 @@ class Maker(Protocol):
 
     def remove(self, removal: Any) -> None:
         """One of :attr:`MakerPlan.removals`. Raises ``DriverError``."""
-        raise NotImplementedError(removal)
+        raise TypeError(f"{self.name} plans no removals: {removal}")
 
     def late_edits(self, device: ClaimDevice, done: Sequence[StepRecord]) -> ContainerEdits:
         """What containers need of ``device`` that is known only after the steps, whose records are ``done``.

@@ -117,7 +117,7 @@ class ClaimWork:
         plan = self._plan(flight, claim, machine, entries)
         if not plan.repeats:
             self._checkpoint.announce([replace(plan.entry, state=ClaimState.PREPARE_STARTED)])
-        outcome = self._applier.apply(plan, flight.progress, lambda entry: self._checkpoint.announce([entry]))
+        outcome = self._applier.apply(plan, flight.progress)
         if isinstance(outcome, ClaimEntry):
             if not plan.repeats or outcome != entries.get(claim.ref.uid):
                 self._checkpoint.update(put=[outcome])
@@ -133,7 +133,7 @@ class ClaimWork:
     ) -> Plan:
         """The claim's plan, with what an earlier attempt left, and what is in the way, already gone."""
         flight.progress("checking the claim")
-        admitted = admit(claim, machine, entries, self._node.kinds, self._node.boot_id)
+        admitted = admit(claim, machine, entries, self._node.kinds, self._node.policy)
         facts = self._facts(admitted, machine)
         left, before = standing(admitted, facts.names, self._node.boot_id), admitted.before
         if left is Standing.PREPARED and before is not None:
@@ -203,12 +203,12 @@ class ClaimWork:
         """Do the steps of a prepared claim that are found not done. The caller holds its locks. Raises DriverError."""
         machine = self._node.machine()
         alone = {entry.ref.uid: entry}
-        admitted = admit(_as_recorded(entry), machine, alone, self._node.kinds, self._node.boot_id)
+        admitted = admit(_as_recorded(entry), machine, alone, self._node.kinds, self._node.policy)
         facts = self._facts(admitted, machine)
         if standing(admitted, facts.names, self._node.boot_id) is not Standing.PREPARED:
             return
         plan = plan_again(admitted, facts, entry, self._node.kinds)
-        outcome = self._applier.apply(plan, lambda _step: None, lambda _entry: None)
+        outcome = self._applier.apply(plan, lambda _step: None)
         if isinstance(outcome, Failure):
             raise outcome.error
         if outcome != entry:

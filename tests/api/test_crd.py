@@ -22,8 +22,10 @@ from api.strict import DecodeError
 KNOWN = {
     "type", "description", "properties", "items", "additionalProperties", "required", "enum", "pattern", "minLength",
     "maxLength", "minItems", "maxItems", "minimum", "maximum", "x-kubernetes-preserve-unknown-fields",
-    "x-kubernetes-int-or-string",
 }  # fmt: skip
+
+
+CRD_FOLDERS = (generate.CRDS, generate.CHART_CRD.parent)
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -42,10 +44,7 @@ def test_schemas_are_structural(definition: Definition) -> None:
     schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for path, node in nodes(schema):
         assert set(node) <= KNOWN, path
-        # A node without a type is one of these two (apiextensions.k8s.io/v1, structural schemas).
-        kept = "x-kubernetes-preserve-unknown-fields" in node
-        assert "type" in node or "x-kubernetes-int-or-string" in node or kept, path
-        assert not ("type" in node and "x-kubernetes-int-or-string" in node), path
+        assert "type" in node, path
         assert not ("properties" in node and "additionalProperties" in node), path
         assert set(node.get("required", ())) <= set(node.get("properties", ())), path
     assert schema["properties"]["metadata"] == {"type": "object"}
@@ -72,6 +71,13 @@ def test_node_inventory_has_a_status_subresource_and_columns() -> None:
             node = node["items"] if name == "[]" else node["properties"][name]
 
 
+def test_every_crd_is_one_that_the_chart_installs() -> None:
+    files = {folder: {path.name for path in (generate.ROOT / folder).glob("*.yaml")} for folder in CRD_FOLDERS}
+    assert (
+        files[generate.CRDS] == files[generate.CHART_CRD.parent] == {f"{d.plural}.yaml" for d in generate.DEFINITIONS}
+    )
+
+
 def test_computed_fields_are_stored_but_not_required() -> None:
     version = committed("nodeinventories.yaml")["spec"]["versions"][0]
     machine = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["machine"]
@@ -79,12 +85,8 @@ def test_computed_fields_are_stored_but_not_required() -> None:
     assert machine["required"] == ["driverVersion", "cudaDriverVersion"]
 
 
-def test_a_driver_configuration_has_no_status() -> None:
-    assert "subresources" not in committed("driverconfigurations.yaml")["spec"]["versions"][0]
-
-
 class Part(ApiModel):
-    size: int | str = 0
+    size: int = 0
     names: dict[str, int] = Field(default_factory=dict)
     anything: dict[str, Any] = Field(default_factory=dict)
 
@@ -99,7 +101,7 @@ def test_conversion() -> None:
     part = {
         "type": "object",
         "properties": {
-            "size": {"x-kubernetes-int-or-string": True},
+            "size": {"type": "integer"},
             "names": {"type": "object", "additionalProperties": {"type": "integer"}},
             "anything": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         },
@@ -113,13 +115,6 @@ def test_conversion() -> None:
         },
         "required": ["parts"],
     }
-
-
-def test_a_union_may_ask_to_be_kept_as_it_is() -> None:
-    union = {"anyOf": [{"type": "string"}, {"type": "array"}], "x-kubernetes-preserve-unknown-fields": True}
-    kept = {"x-kubernetes-preserve-unknown-fields": True, "description": "Both."}
-    assert structural({**union, "description": "Both."}) == kept
-    assert structural({"anyOf": [union, {"type": "null"}], "description": "Both."}) == kept
 
 
 def test_a_union_without_a_structural_form_is_an_error() -> None:

@@ -89,7 +89,7 @@ def test_gates_are_single_settings(file: Path) -> None:
     assert spec.feature_gates == {"MPSSupport": False, "ComputeDomainCliques": True, "ContextualLogging": True}
     assert spec.enabled_gates() == {
         "ComputeDomainCliques", "ContextualLogging", "CrashOnNVLinkFabricErrors", "DynamicMIG",
-            "IMEXDaemonsWithDNSNames",
+            "IMEXDaemonsWithDNSNames", "LoggingBetaOptions",
         }  # fmt: skip
 
 
@@ -163,8 +163,8 @@ FILES: list[tuple[str, list[str]]] = [
             (
                 "spec.featureGates.Zzz: unknown feature gate, known gates: TimeSlicingSettings, MPSSupport, DynamicMIG, "
                 "PassthroughSupport, NVMLDeviceHealthCheck, DeviceMetadata, DRAListTypeAttributes, ConsumableShares, "
-                "FabricManagerPartitioning, ContextualLogging, HostManagedIMEXDaemon, IMEXDaemonsWithDNSNames, "
-                "ComputeDomainCliques, CrashOnNVLinkFabricErrors"
+                "FabricManagerPartitioning, ContextualLogging, LoggingAlphaOptions, LoggingBetaOptions, "
+                "HostManagedIMEXDaemon, IMEXDaemonsWithDNSNames, ComputeDomainCliques, CrashOnNVLinkFabricErrors"
             ),
         ],
     ),

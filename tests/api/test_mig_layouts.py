@@ -9,8 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.crd import structural
-from api.mig_layouts import MigLayouts, decode, split_profile
+from api.mig_layouts import decode, split_profile
 from api.strict import DecodeError
 
 # All forms that mig-parted's documentation and its generated files have.
@@ -226,12 +225,3 @@ def test_anything_is_decoded_or_refused(anything: Any, fields: Any) -> None:
         except DecodeError:
             continue
         assert decode(layouts.to_wire()) == layouts
-
-
-def test_a_cluster_object_keeps_the_fields_that_have_two_forms() -> None:
-    schema = structural(MigLayouts.model_json_schema(by_alias=True))
-    fields = schema["properties"]["mig-configs"]["additionalProperties"]["items"]["properties"]
-    for name in ("device-filter", "devices"):
-        assert fields[name]["x-kubernetes-preserve-unknown-fields"] is True
-        assert set(fields[name]) == {"x-kubernetes-preserve-unknown-fields", "description"}
-    assert fields["mig-enabled"]["type"] == "boolean"

@@ -133,13 +133,11 @@ def inventory(instances: int = 0) -> NodeInventory:
         status=NodeInventoryStatus(
             machine=machine,
             registration=Registration(
-                boot_id="7b0e4cf8-06c0-4d70-9a51-e59b25b2c163",  # type: ignore[call-arg]  # alias, by name
                 plugin_instance="7b0e4cf8-06c0-4d70-9a51-e59b25b2c164",
                 plugin_version="0.1.0",
                 registered=True,
                 registrations=3,
             ),
-            features={"DynamicMIG": False, "MPSSupport": False},
             answer="c" * 32,
             conditions=conditions,
         ),
@@ -158,6 +156,14 @@ def test_eight_gpus_with_the_full_mig_table_stay_under_10_kb() -> None:
 def test_written_and_read_again() -> None:
     value = inventory(instances=2)
     assert NodeInventory.model_validate(json.loads(compact(value))) == value
+
+
+def test_what_an_earlier_version_wrote_is_read() -> None:
+    wire = inventory().to_wire()
+    wire["status"] |= {"health": [{"uuid": "GPU-a", "state": "Unhealthy", "reason": "Unreadable"}], "features": {}}
+    wire["status"]["registration"]["bootID"] = "7b0e4cf8-06c0-4d70-9a51-e59b25b2c163"
+    wire["status"]["conditions"][0]["observedGeneration"] = 1
+    assert NodeInventory.model_validate(wire) == inventory()
 
 
 def test_the_number_of_gpus_is_written_for_people() -> None:

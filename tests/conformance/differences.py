@@ -78,8 +78,8 @@ MIG_DIFFERENCES: tuple[Difference, ...] = (
         "an empty one, then one for each GPU",
         "one for all GPUs",
         DYNAMIC_WITHOUT_COUNTERS,
-        "Without counters there is nothing to keep apart: the layout is that without MIG, and a change of the policy "
-        "that divides no GPU writes nothing.",
+        "Without counters there is nothing to keep apart: the slices are those without MIG, and a change of the "
+        "policy that divides no GPU writes nothing.",
     ),
     Difference(
         "spec.devices (order)",

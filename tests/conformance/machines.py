@@ -30,6 +30,13 @@ def _machine(template: Gpu, bus_ids: str, uuid: str, driver: str, cuda: int) -> 
     return Machine(driver_version=driver, cuda_driver_version=cuda, gpus=gpus)
 
 
+def with_bus_ids_reversed(machine: Machine) -> Machine:
+    """The same GPUs in each other's places: no longer do names and bus ids sort alike."""
+    bus_ids = [gpu.pci_bus_id for gpu in machine.gpus][::-1]
+    gpus = (replace(gpu, pci_bus_id=bus_id) for gpu, bus_id in zip(machine.gpus, bus_ids, strict=True))
+    return replace(machine, gpus=tuple(gpus))
+
+
 def _template(product: str, architecture: str, capability: str, memory_gib: int) -> Gpu:
     return Gpu(
         index=0,

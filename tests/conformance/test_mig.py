@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.simulation.validation import unknown_fields, validate_create
+from dra_driver.slices.cutting import desired_slices
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import desired_slices
 from tests.conformance.differences import (
     DYNAMIC,
     DYNAMIC_WITH_WHOLE_GPUS,
@@ -27,7 +28,8 @@ from tests.conformance.differences import (
     STATIC,
     mig_table,
 )
-from tests.conformance.machines import DYNAMIC_MIG_RECORDINGS, STATIC_MIG_RECORDINGS
+from tests.conformance.machines import DYNAMIC_MIG_RECORDINGS, STATIC_MIG_RECORDINGS, with_bus_ids_reversed
+from tests.conformance.orders import names, words_of
 from tests.conformance.test_whole_gpus import COMPATIBILITY, SERVER_METADATA, owner_of, recorded
 
 Found = set[tuple[str, str, str]]
@@ -90,10 +92,10 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def observed(theirs: Sequence[Obj], own: Sequence[Obj]) -> Found:
     """Every difference, in the words of the table."""
-    return {*_of_layout(theirs, own), *_of_order(theirs, own), *_of_content(theirs, own)}
+    return {*_of_cut(theirs, own), *_of_order(theirs, own), *_of_content(theirs, own)}
 
 
-def _of_layout(theirs: Sequence[Obj], own: Sequence[Obj]) -> Iterator[tuple[str, str, str]]:
+def _of_cut(theirs: Sequence[Obj], own: Sequence[Obj]) -> Iterator[tuple[str, str, str]]:
     shapes = [
         [
             (
@@ -113,19 +115,16 @@ def _of_layout(theirs: Sequence[Obj], own: Sequence[Obj]) -> Iterator[tuple[str,
 
 
 def _of_order(theirs: Sequence[Obj], own: Sequence[Obj]) -> Iterator[tuple[str, str, str]]:
-    left, right = ([device["name"] for device in devices_of(slices)] for slices in (theirs, own))
-    if left == right:
-        return
-    if "consumesCounters" in devices_of(own)[0]:
-        assert left == sorted(left)
-        described = "the whole GPU, then what destroys least of the larger placements"
-        assert [name for name in right if "-mig-" not in name] == [name for name in left if "-mig-" not in name]
-        yield ("spec.devices (order)", "by name", described)
-        return
-    by_bus = [device["attributes"]["resource.kubernetes.io/pciBusID"]["string"] for device in devices_of(own)]
-    assert by_bus == sorted(by_bus)
-    described = "by PCI bus id, on each GPU the smallest MIG device first"
-    yield ("spec.devices (order)", "random, another one after each restart", described)
+    left, right = devices_of(theirs), devices_of(own)
+    if names(left) != names(right):
+        others = [devices_of(recorded(name)) for name in STATIC_MIG_RECORDINGS]
+        yield ("spec.devices (order)", words_of(left, others), words_of(right))
+    counter_sets = [
+        [counters["name"] for item in slices for counters in item["spec"].get("sharedCounters") or ()]
+        for slices in (theirs, own)
+    ]
+    if counter_sets[0] != counter_sets[1]:
+        yield ("spec.sharedCounters (order)", str(counter_sets[0]), str(counter_sets[1]))
 
 
 def _of_content(theirs: Sequence[Obj], own: Sequence[Obj]) -> Iterator[tuple[str, str, str]]:
@@ -148,6 +147,16 @@ def test_slices_are_nvidias_but_for_the_listed_differences(recording: str, machi
     theirs = recorded(recording)
     listed = {(item.field, item.theirs, item.ours) for item in MIG_DIFFERENCES if item.setting in SETTINGS[recording]}
     assert observed(theirs, ours(machine, theirs, mode)) == listed
+
+
+@recordings
+def test_the_order_of_gpus_is_that_of_the_bus_also_where_it_is_not_that_of_the_names(
+    recording: str, machine: Machine, mode: MigMode
+) -> None:
+    theirs = recorded(recording)
+    left, right = (devices_of(ours(each, theirs, mode)) for each in (machine, with_bus_ids_reversed(machine)))
+    assert names(left) != names(right)
+    assert words_of(left) == words_of(right)
 
 
 @recordings

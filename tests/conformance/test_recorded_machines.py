@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule, toggles_without_reset
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule, toggles_without_reset
 from dra_driver.hardware.inventory import machine_from_status, machine_to_status
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.simulation import hardware as simulated
 from dra_driver.simulation.validation import unknown_fields, validate_create
+from dra_driver.slices.cutting import PoolOwner, desired_slices
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, desired_slices
 
 OWNER = PoolOwner("gpu.nvidia.com", "node-0", "11111111-2222-3333-4444-555555555555")
 EXPECTED_ATTRIBUTES = {

@@ -16,12 +16,13 @@ from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import DEVICE_CLASSES, RESOURCE_SLICES
 from dra_driver.simulation.validation import unknown_fields, validate_create
 from dra_driver.slices.compare import same_content
+from dra_driver.slices.cutting import PoolOwner, desired_slices
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.conformance.differences import ADDITIONAL_ATTRIBUTES, ALWAYS, DIFFERENCES, table
-from tests.conformance.machines import RECORDINGS
+from tests.conformance.machines import RECORDINGS, with_bus_ids_reversed
+from tests.conformance.orders import names, words_of
 
 DATA = Path(__file__).parents[1] / "data" / "nvidia-baseline"
 COMPATIBILITY = Path(__file__).parents[2] / "docs" / "dev" / "compatibility.md"
@@ -81,13 +82,10 @@ def observed_differences(theirs: Obj, own: Obj) -> set[tuple[str, str, str]]:
                 found.add((field, ABSENT, kind))
             else:
                 found.add((path, str(left.get(path, ABSENT)), str(right.get(path, ABSENT))))
-    orders = [[device["name"] for device in item["spec"]["devices"]] for item in (theirs, own)]
-    if orders[0] != orders[1]:
-        bus_ids = [
-            device["attributes"]["resource.kubernetes.io/pciBusID"]["string"] for device in own["spec"]["devices"]
-        ]
-        described = "by PCI bus id" if bus_ids == sorted(bus_ids) else str(bus_ids)
-        found.add(("spec.devices (order)", "random, another one after each restart", described))
+    left_devices, right_devices = theirs["spec"]["devices"], own["spec"]["devices"]
+    if names(left_devices) != names(right_devices):
+        others = [recorded(name)[0]["spec"]["devices"] for name in RECORDINGS]
+        found.add(("spec.devices (order)", words_of(left_devices, others), words_of(right_devices)))
     return found
 
 
@@ -107,6 +105,15 @@ def test_additional_attributes_are_the_only_further_difference(recording: str, m
     (theirs,) = recorded(recording)
     (own,) = ours(machine, owner_of(theirs), DevicePolicy(additional_attributes=True))
     assert observed_differences(theirs, own) == listed(ALWAYS, ADDITIONAL_ATTRIBUTES)
+
+
+@recordings
+def test_the_order_is_that_of_the_bus_also_where_it_is_not_that_of_the_names(recording: str, machine: Machine) -> None:
+    (theirs,) = recorded(recording)
+    (own,) = ours(with_bus_ids_reversed(machine), owner_of(theirs), DevicePolicy())
+    devices = own["spec"]["devices"]
+    assert names(devices) != sorted(names(devices))
+    assert words_of(devices) == "by PCI bus id"
 
 
 @recordings

@@ -89,11 +89,12 @@ def test_the_schema_is_enforced(inventories: Cluster) -> None:
         api.create(NODE_INVENTORIES, {"metadata": {"name": name}, "spec": {"challenge": 5}})
     assert causes(caught.value) == [("spec.challenge", "FieldValueTypeInvalid")]
     api.create(NODE_INVENTORIES, inventory(name))
+    odd = {"status": {"conditions": [{"type": "A", "status": "Odd"}]}}
     with pytest.raises(Invalid) as caught:
-        api.patch(NODE_INVENTORIES, name, {"status": {"health": [{"uuid": "a", "state": "Odd"}]}}, subresource="status")
+        api.patch(NODE_INVENTORIES, name, odd, subresource="status")
     assert set(causes(caught.value)) == {
-        ("status.health[0].reason", "FieldValueRequired"),
-        ("status.health[0].state", "FieldValueNotSupported"),
+        ("status.conditions[0].reason", "FieldValueRequired"),
+        ("status.conditions[0].status", "FieldValueNotSupported"),
     }
 
 

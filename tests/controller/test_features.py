@@ -23,7 +23,7 @@ from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import NODE_INVENTORIES, Obj
 from dra_driver.quantity import Quantity
 from dra_driver.simulation.store import OFF_BY_DEFAULT, EmbeddedApi
-from dra_driver.slices.layout import PoolOwner
+from dra_driver.slices.cutting import PoolOwner
 from tests.controller.world import World
 
 OWNER = PoolOwner("gpu.nvidia.com", "n1", "uid")

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from api.mig_policy import MigMode
 from controller.mig_problems import mig_problems
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
-from dra_driver.hardware.model import GpuInstance, Machine, MigPlacement, RefusedPlacement
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
+from dra_driver.hardware.model import GpuInstance, Machine, MigPlacement, MigState, RefusedPlacement
 from tests.controller.world import World
 from tests.devices.builders import machine
 from tests.devices.mig_gpus import A100, AMPERE, instance, mig_gpu, profile
@@ -191,6 +192,17 @@ def test_a_gpu_that_offers_nothing_is_told(mode: MigMode | None, message: str) -
     ((reason, said),) = reasons(found, policy(mode))
     assert reason == "MigWithoutDevices"
     assert message in said
+
+
+def test_a_dynamic_gpu_without_profiles_is_told_when_its_mode_is_on() -> None:
+    on, off = (
+        replace(mig_gpu(minor), mig=MigState(enabled=enabled, pending=enabled))
+        for minor, enabled in enumerate((True, False))
+    )
+    ((reason, said),) = reasons(machine(on, off), policy(MigMode.DYNAMIC))
+    assert reason == "MigWithoutDevices"
+    assert said.startswith("gpu-0 ")
+    assert "NVML lists no MIG profile of it" in said
 
 
 def test_a_refused_profile_that_is_not_known_is_told_by_its_number() -> None:

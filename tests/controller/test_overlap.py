@@ -14,15 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.mig_policy import MigMode
 from controller.retention import Retention, retain, retention_problem
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import AllocatableDevice, DeviceSet
 from dra_driver.devices.naming import GpuName, parse_name
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine, RefusedPlacement
 from dra_driver.quantity import Quantity
+from dra_driver.slices.cutting import PoolOwner, desired_slices
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.devices.builders import machine
 from tests.devices.mig_gpus import A100, AMPERE, H100, instance, mig_gpu
 from tests.devices.recorded import recorded_profiles

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from controller import reordering
-from controller.reordering import REORDER_SECONDS, Reorder, ReorderPace
-from dra_driver.devices.policy import DevicePolicy, MigPacking, MigPolicy
+from api.mig_policy import MigPacking
+from controller import reorder_pace
+from controller.reorder_pace import REORDER_SECONDS, Reorder, ReorderPace
+from dra_driver.devices.policy import DevicePolicy, MigPolicy
 from dra_driver.hardware.model import Machine
 from tests.controller.world import World
 
@@ -29,7 +30,7 @@ def contents(world: World) -> list[list[str]]:
 def test_a_claim_moves_devices_in_place_and_its_end_moves_them_back(
     world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reordering, "REORDER_SECONDS", 0.0)
+    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 0.0)
     world.add_node("n1", h100)
     world.start_controller(policy=ACROSS)
     world.published("n1", 208)
@@ -53,7 +54,7 @@ def test_a_claim_moves_devices_in_place_and_its_end_moves_them_back(
 def test_a_second_change_waits_for_its_turn_and_then_comes_by_itself(
     world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reordering, "REORDER_SECONDS", 2.0)
+    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 6.0)
     world.add_node("n1", h100)
     world.start_controller(policy=ACROSS)
     world.published("n1", 208)

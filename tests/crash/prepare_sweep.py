@@ -6,7 +6,7 @@ folder (an audit hook sees open, rename, remove, mkdir and locks), leaving locks
 a kill would. The parent then plays the next plugin process. n goes up by STRIDE until the child gets through. Prints the
 number of kills.
 
-DEVICES is ``whole`` or ``mig``. The simulated GPUs keep their state in a file of the node's folder, so with ``mig`` there
+DEVICES is ``whole``, ``mig``, or ``toy``: a kind that only the tests have. The simulated GPUs keep their state in a file of the node's folder, so with ``mig`` there
 is a kill around every change of the hardware too.
 """
 
@@ -27,6 +27,7 @@ from kubelet_plugin.telling.failures import Operation
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.on_this_thread import fly
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
+from tests.kubelet_plugin.prepare.toy_node import ToyNode
 
 KILLED = 9
 EVENTS = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "fcntl.fcntl"))
@@ -84,6 +85,13 @@ def _check_instances(node: TestNode, prepared: set[str]) -> None:
         assert node.control.mode(gpu.uuid)[0] is any(name.startswith(f"gpu-{gpu.minor}-") for name in there)
 
 
+def _check_toys(node: TestNode, prepared: set[str]) -> None:
+    """Exactly the prepared claims' files."""
+    assert isinstance(node, ToyNode)
+    names = (name for uid in prepared for name in TOY.claims[uid])
+    assert node.made() == sorted(name for name in names if name.startswith("toy-"))
+
+
 FOREIGN, FOREIGN_PROFILE = "gpu-2-mig-2g20gb-14-0", 14
 WHOLE = Devices({"u1": ("gpu-1",), "u2": ("gpu-2",), BYSTANDER: ("gpu-3",)}, TestNode, lambda node, prepared: None, 9)
 MIG = Devices(
@@ -96,7 +104,8 @@ MIG = Devices(
     _check_instances,
     45,
 )
-DEVICES = {"whole": WHOLE, "mig": MIG}
+TOY = Devices({"u1": ("toy-ant", "gpu-1"), "u2": ("toy-bear",), BYSTANDER: ("toy-car",)}, ToyNode, _check_toys, 12)
+DEVICES = {"whole": WHOLE, "mig": MIG, "toy": TOY}
 
 
 def node_in(folder: Path, devices: Devices) -> TestNode:

@@ -20,6 +20,13 @@ def test_killed_at_every_file_operation(scenario: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
+def test_killed_at_every_file_operation_with_a_kind_of_its_own(scenario: str, tmp_path: Path) -> None:
+    """Nothing in ``prepare`` knows it, and it is put right all the same."""
+    assert min(_kills(scenario, "toy", tmp_path, 1)) >= 10
+
+
+@pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:

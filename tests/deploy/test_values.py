@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api import driver_config
+from api.feature_gates import FEATURE_GATES
+from api.strict import DecodeError
 from tests.deploy import helm
 
 
@@ -40,6 +43,14 @@ def test_the_schema_names_what_it_does_not_know(needs_helm: None, setting: str, 
         ("resources.gpus.enabled=false", "leaves nothing to install"),
         ("webhook.enabled=true", "there is no admission webhook"),
         ("consumableShares=4", "shares of a GPU are not in this version"),
+        (
+            "featureGates.MPSSupport=true",
+            "featureGates.MPSSupport=true: this version does not have it (claims may share",
+        ),
+        (
+            "config.featureGates.DeviceMetadata=true",
+            "config.featureGates.DeviceMetadata=true: this version does not have",
+        ),
         ("controller.leaderElection.enabled=false", "would write the same slices against each other"),
         ("config.hardware.driverRoot=/run/nvidia/driver", "from nvidiaDriverRoot: set that instead"),
         ("config.controller.leaderElection.enabled=false", "from controller.leaderElection.enabled: set that instead"),
@@ -53,6 +64,28 @@ def test_what_cannot_be_is_said_in_a_sentence(needs_helm: None, setting: str, me
     with pytest.raises(helm.HelmError) as refused:
         helm.template("--set", setting)
     assert message in str(refused.value)
+
+
+def settable(*gates: str) -> str:
+    return ",".join(f"featureGates.{gate}=true" for gate in gates)
+
+
+def test_exactly_the_gates_that_the_programs_refuse_are_refused(needs_helm: None) -> None:
+    def refused(gate: str) -> bool:
+        try:
+            driver_config.load(None, {"FEATURE_GATES": f"{gate}=true"}, {})
+        except DecodeError:
+            return True
+        return False
+
+    wrong = [gate for gate in FEATURE_GATES if refused(gate)]
+    with pytest.raises(helm.HelmError) as said:
+        helm.template("--set", settable(*FEATURE_GATES))
+    assert wrong
+    assert [gate for gate in FEATURE_GATES if f"featureGates.{gate}=true" in str(said.value)] == wrong
+    assert helm.render("--set", settable(*(FEATURE_GATES.keys() - set(wrong)))).objects
+    off = ",".join(f"featureGates.{gate}=false,config.featureGates.{gate}=false" for gate in wrong)
+    assert helm.render("--set", off).objects
 
 
 def test_the_default_namespace_can_be_allowed(needs_helm: None) -> None:

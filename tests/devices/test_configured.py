@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from api.driver_config import decode
+from api.mig_policy import MigMode
 from dra_driver.devices.configured import device_policy
-from dra_driver.devices.policy import GpuMigPolicy, MigMode
+from dra_driver.devices.policy import GpuMigPolicy
 from dra_driver.hardware.model import Gpu, MigState
 from tests.devices.builders import gpu
 

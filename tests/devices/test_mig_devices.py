@@ -8,12 +8,13 @@ from itertools import combinations
 
 import pytest
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.mig_devices import partial_sizes
 from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet, Taint
 from dra_driver.devices.naming import MigName, parse_name
 from dra_driver.devices.packing import placement_order
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
 from dra_driver.hardware.model import (
     Gpu,
     MigPlacement,
@@ -22,9 +23,9 @@ from dra_driver.hardware.model import (
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.quantity import Quantity
 from dra_driver.simulation.validation import unknown_fields, validate_create
+from dra_driver.slices.cutting import PoolOwner, desired_slices
 from dra_driver.slices.diff import plan_writes
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.devices.builders import machine
 from tests.devices.mig_gpus import A100, AMPERE, H100, instance, mig_gpu, profile
 from tests.devices.recorded import mig_machines, recorded_profiles

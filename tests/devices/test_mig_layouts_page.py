@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from api.driver_config import decode
+from api.mig_policy import MigMode
 from dra_driver.devices.configured import device_policy
 from dra_driver.devices.mig_layout import LayoutPlan, entry_for, plan_layout
-from dra_driver.devices.policy import MigMode
 from tests.devices.recorded import recorded_gpu
 
 PAGE = (Path(__file__).parents[2] / "docs/user/mig-layouts.md").read_text(encoding="utf-8")

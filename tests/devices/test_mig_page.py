@@ -8,11 +8,12 @@ from pathlib import Path
 import yaml
 
 from api.driver_config import decode
+from api.mig_policy import MigMode
 from controller.mig_problems import mig_problems
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.configured import device_policy
 from dra_driver.devices.model import DeviceSet
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.hardware.model import Gpu, MigPlacement, RefusedPlacement
 from tests.devices.builders import machine
 from tests.devices.mig_gpus import A100, AMPERE, instance, mig_gpu

@@ -134,7 +134,7 @@ class TestErrors:
         with ScriptedServer(stay_silent) as server:
             began = time.monotonic()
             with pytest.raises(Unavailable):
-                api(server).with_timeout(0.2).get(NODES, "n")
+                api(server, timeout=0.2).get(NODES, "n")
             assert time.monotonic() - began < 2
         assert len(server.requests) == 1
 

@@ -113,7 +113,8 @@ class TestUsers:
         user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "login"}}
         with pytest.raises(ConfigError, match="logs in by a command or a provider") as caught:
             connect(str(write(tmp_path / "k", config(user=user))))
-        assert "pip install 'gpu-dra[login]'" in caught.value.hint
+        assert "the Python package kubernetes, which does that, is missing" in str(caught.value)
+        assert "the driver's image leaves this package out" in caught.value.hint
 
     def test_client_certificates(self, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
         cert, key = certificate

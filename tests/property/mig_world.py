@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from api.mig_policy import MigMode
 from dra_driver.devices.naming import gpu_name, mig_name, partial_profile
-from dra_driver.devices.policy import GpuSelector, MigMode, MigPolicy, MigRule, toggles_without_reset
+from dra_driver.devices.policy import GpuSelector, MigPolicy, MigRule, toggles_without_reset
 from dra_driver.errors import DriverError, HardwareError
 from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement

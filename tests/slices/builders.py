@@ -21,10 +21,10 @@ from dra_driver.devices.model import (
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.quantity import Quantity
 from dra_driver.simulation.validation import apply_defaults, unknown_fields, validate_create, validate_update
+from dra_driver.slices.cutting import PoolOwner
 from dra_driver.slices.diff import WritePlan
 from dra_driver.slices.encode import Obj
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner
 
 OWNER = PoolOwner("gpu.nvidia.com", "node-0", "11111111-2222-3333-4444-555555555555")
 NOW = "2026-11-23T08:03:30Z"

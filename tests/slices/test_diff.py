@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra_driver.devices.model import DeviceSet
+from dra_driver.slices.cutting import PoolOwner, SliceSpec, desired_slices
 from dra_driver.slices.diff import SliceDelete, WritePlan, dropped_fields, plan_writes, slice_index
 from dra_driver.slices.encode import Obj, encode_slice
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, SliceSpec, desired_slices
 from tests.slices.builders import (
     FEATURES,
     NOW,
@@ -30,12 +30,12 @@ from tests.slices.builders import (
 )
 
 
-def layout(*devices: Any) -> tuple[SliceSpec, ...]:
+def cut(*devices: Any) -> tuple[SliceSpec, ...]:
     return desired_slices(DeviceSet(devices), OWNER, FEATURES)
 
 
 def many(count: int, **changes: Any) -> tuple[SliceSpec, ...]:
-    return layout(*(replace(whole(number), **changes) for number in range(count)))
+    return cut(*(replace(whole(number), **changes) for number in range(count)))
 
 
 def published(desired: tuple[SliceSpec, ...]) -> SliceServer:
@@ -50,7 +50,7 @@ def only(server: SliceServer) -> Obj:
 
 
 def test_first_publication_is_generation_one() -> None:
-    plan = plan_writes(layout(whole(0)), [], owner=OWNER)
+    plan = plan_writes(cut(whole(0)), [], owner=OWNER)
     assert (len(plan.creates), plan.updates, plan.deletes, plan.generation) == (1, (), (), 1)
     assert plan.creates[0]["spec"]["pool"] == {"name": "node-0", "generation": 1, "resourceSliceCount": 1}
 
@@ -65,7 +65,7 @@ def test_nothing_is_written_when_nothing_changed() -> None:
 
 def test_one_changed_slice_is_updated_in_place_at_its_generation() -> None:
     server = published(many(150))
-    plan = plan_writes(layout(whole(0, taint()), *map(whole, range(1, 150))), server.list(), owner=OWNER)
+    plan = plan_writes(cut(whole(0, taint()), *map(whole, range(1, 150))), server.list(), owner=OWNER)
     assert (len(plan.creates), len(plan.updates), plan.deletes, plan.generation) == (0, 1, (), 1)
     server.apply(plan)
     assert {item["spec"]["pool"]["generation"] for item in server.list()} == {1}
@@ -73,7 +73,7 @@ def test_one_changed_slice_is_updated_in_place_at_its_generation() -> None:
 
 def test_two_changed_slices_move_the_whole_pool() -> None:
     server = published(many(150))
-    changed = layout(whole(0, taint()), *map(whole, range(1, 64)), whole(64, taint()), *map(whole, range(65, 150)))
+    changed = cut(whole(0, taint()), *map(whole, range(1, 64)), whole(64, taint()), *map(whole, range(65, 150)))
     plan = plan_writes(changed, server.list(), owner=OWNER)
     assert (len(plan.creates), len(plan.updates), plan.deletes, plan.generation) == (0, 3, (), 2)
     server.apply(plan)
@@ -84,19 +84,19 @@ def test_devices_that_only_change_places_stay_at_their_generation() -> None:
     """In however many slices; and one slice that says something else beside them may still change in place."""
     server = published(many(150))
     turned = [*map(whole, reversed(range(64))), *map(whole, reversed(range(64, 128))), *map(whole, range(128, 150))]
-    plan = plan_writes(layout(*turned), server.list(), owner=OWNER)
+    plan = plan_writes(cut(*turned), server.list(), owner=OWNER)
     assert (len(plan.creates), len(plan.updates), plan.deletes, plan.generation) == (0, 2, (), 1)
     tainted = [*turned[:-1], whole(149, taint())]
-    plan = plan_writes(layout(*tainted), server.list(), owner=OWNER)
+    plan = plan_writes(cut(*tainted), server.list(), owner=OWNER)
     assert (len(plan.updates), plan.generation) == (3, 1)
     server.apply(plan)
-    assert plan_writes(layout(*tainted), server.list(), owner=OWNER).is_empty
+    assert plan_writes(cut(*tainted), server.list(), owner=OWNER).is_empty
 
 
 def test_a_device_that_changes_its_slice_moves_the_whole_pool() -> None:
     server = published(many(150))
     swapped = [whole(64), *map(whole, range(1, 64)), whole(0), *map(whole, range(65, 150))]
-    plan = plan_writes(layout(*swapped), server.list(), owner=OWNER)
+    plan = plan_writes(cut(*swapped), server.list(), owner=OWNER)
     assert (len(plan.updates), plan.generation) == (3, 2)
 
 
@@ -209,7 +209,7 @@ def test_slices_of_other_drivers_and_pools_are_not_touched() -> None:
     ids=["quantity", "null list", "null scalars", "empty lists", "null in spec", "unknown default", "key order"],
 )
 def test_an_echo_that_means_the_same_is_not_rewritten(echo: Callable[[Obj], None]) -> None:
-    desired = layout(shareable(0), whole(1))
+    desired = cut(shareable(0), whole(1))
     server = published(desired)
     echo(only(server)["spec"])
     assert plan_writes(desired, server.list(), owner=OWNER).is_empty
@@ -233,7 +233,7 @@ def test_an_echo_that_means_the_same_is_not_rewritten(echo: Callable[[Obj], None
     ],
 )
 def test_an_edit_by_others_is_repaired_in_place(edit: Callable[[Obj], None]) -> None:
-    desired = layout(shareable(0), whole(1))
+    desired = cut(shareable(0), whole(1))
     server = published(desired)
     edit(only(server)["spec"])
     server.checked = False  # some of these edits would not have passed a server
@@ -260,19 +260,19 @@ class TestTaintTimes:
     """A taint's time starts the toleration seconds of running pods: it must not move by itself."""
 
     def test_the_servers_time_is_carried_through_updates(self) -> None:
-        server = published(layout(whole(0, taint()), whole(1)))
+        server = published(cut(whole(0, taint()), whole(1)))
         time = "2026-01-01T00:00:00Z"
         only(server)["spec"]["devices"][0]["taints"][0]["timeAdded"] = time
-        assert plan_writes(layout(whole(0, taint()), whole(1)), server.list(), owner=OWNER).is_empty
-        (update,) = plan_writes(layout(whole(0, taint()), whole(1, taint())), server.list(), owner=OWNER).updates
+        assert plan_writes(cut(whole(0, taint()), whole(1)), server.list(), owner=OWNER).is_empty
+        (update,) = plan_writes(cut(whole(0, taint()), whole(1, taint())), server.list(), owner=OWNER).updates
         first, second = (device["taints"][0] for device in update["spec"]["devices"])
         assert first["timeAdded"] == time
         assert "timeAdded" not in second
 
     def test_it_is_carried_into_a_slice_that_is_made_again(self) -> None:
-        server = published(layout(whole(0, taint())))
+        server = published(cut(whole(0, taint())))
         only(server)["metadata"]["name"] = "old-form"
-        (create,) = plan_writes(layout(whole(0, taint())), server.list(), owner=OWNER).creates
+        (create,) = plan_writes(cut(whole(0, taint())), server.list(), owner=OWNER).creates
         assert create["spec"]["devices"][0]["taints"][0]["timeAdded"] == NOW
 
     @pytest.mark.parametrize(
@@ -285,16 +285,16 @@ class TestTaintTimes:
         ],
     )
     def test_a_second_of_difference_is_tolerated(self, wanted: str, writes: int) -> None:
-        server = published(layout(whole(0, taint())))
-        desired = layout(whole(0, replace(taint(), time_added=wanted)))
+        server = published(cut(whole(0, taint())))
+        desired = cut(whole(0, replace(taint(), time_added=wanted)))
         plan = plan_writes(desired, server.list(), owner=OWNER)
         assert len(plan.updates) == writes
         if writes:
             assert plan.updates[0]["spec"]["devices"][0]["taints"][0]["timeAdded"] == wanted
 
     def test_another_value_is_another_taint(self) -> None:
-        server = published(layout(whole(0, taint())))
-        (update,) = plan_writes(layout(whole(0, taint(value="31"))), server.list(), owner=OWNER).updates
+        server = published(cut(whole(0, taint())))
+        (update,) = plan_writes(cut(whole(0, taint(value="31"))), server.list(), owner=OWNER).updates
         assert "timeAdded" not in update["spec"]["devices"][0]["taints"][0]
 
 
@@ -304,7 +304,7 @@ class TestDroppedFields:
     def test_an_echo_of_everything_drops_nothing(self) -> None:
         server = SliceServer()
         for desired in (
-            layout(shareable(0), whole(1, taint())),
+            cut(shareable(0), whole(1, taint())),
             desired_slices(partitioned_set(2, 2), OWNER, FEATURES),
         ):
             plan = plan_writes(desired, [], owner=OWNER)
@@ -314,7 +314,7 @@ class TestDroppedFields:
                 assert dropped_fields(sent, by_name[sent["metadata"]["generateName"]]) == ()
 
     def test_stripped_fields_are_named(self) -> None:
-        sent = encode_slice(layout(shareable(0), whole(1, taint()))[0], OWNER, generation=1, count=1)
+        sent = encode_slice(cut(shareable(0), whole(1, taint()))[0], OWNER, generation=1, count=1)
         echoed = copy.deepcopy(sent)
         del echoed["spec"]["devices"][0]["allowMultipleAllocations"]
         echoed["spec"]["devices"][0]["capacity"]["memory"]["requestPolicy"] = None
@@ -356,7 +356,7 @@ def test_the_index_is_read_from_the_name(name: str, index: int | None) -> None:
 @given(st.lists(st.tuples(device_sets, api_features), min_size=1, max_size=4))
 def test_any_history_converges_and_generations_rise(history: list[tuple[DeviceSet, ApiFeatures]]) -> None:
     server = SliceServer()
-    server.checked = False  # the one-slice form of 1.34 is among them; test_layout validates what can be
+    server.checked = False  # the one-slice form of 1.34 is among them; test_cutting validates what can be
     generation = 0
     for device_set, features in history:
         desired = desired_slices(device_set, OWNER, features)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dra_driver.devices.model import Taint, Version
+from dra_driver.slices.cutting import SliceSpec
 from dra_driver.slices.encode import encode_device, encode_slice
-from dra_driver.slices.layout import SliceSpec
 from tests.slices.builders import OWNER, counter_set, partition, shareable, whole
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.naming import MigName, parse_name
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
 from tests.devices.builders import machine

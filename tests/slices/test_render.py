@@ -5,17 +5,17 @@ from __future__ import annotations
 import yaml
 
 from dra_driver.devices.model import DeviceSet
+from dra_driver.slices.cutting import desired_slices
 from dra_driver.slices.diff import plan_writes
-from dra_driver.slices.layout import desired_slices
-from dra_driver.slices.render import render_plan, render_slices
+from dra_driver.slices.render import render_plan
 from tests.slices.builders import FEATURES, OWNER, SliceServer, whole
 
 
 def test_slices_are_yaml_documents_in_the_order_of_the_api() -> None:
     plan = plan_writes(desired_slices(DeviceSet((whole(0),)), OWNER, FEATURES), [], owner=OWNER)
-    text = render_slices(plan.creates)
+    text = render_plan(plan)
     assert list(yaml.safe_load_all(text)) == list(plan.creates)
-    assert text.startswith("---\napiVersion: resource.k8s.io/v1\nkind: ResourceSlice\nmetadata:\n")
+    assert "\n---\napiVersion: resource.k8s.io/v1\nkind: ResourceSlice\nmetadata:\n" in text
 
 
 def test_a_plan_says_what_is_done_with_each() -> None:

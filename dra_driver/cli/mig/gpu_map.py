@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dra_driver.allocator.model import ClaimKey
-from dra_driver.devices.naming import GpuName, MigName
-from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement, MigProfile
+from dra_driver.devices.mig_resources import memory_slice_count
+from dra_driver.devices.naming import GpuName, MigName, gpu_name, partial_profile
+from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement
 
 WHOLE_GPU = "gpu"  # in the place of a profile
 
@@ -59,7 +60,7 @@ class GpuMap:
 
     @property
     def name(self) -> str:
-        return f"gpu-{self.gpu.minor}"
+        return gpu_name(self.gpu.minor)
 
     @property
     def slices(self) -> int:
@@ -107,8 +108,7 @@ def lies_at(gpu: Gpu, name: GpuName | MigName) -> tuple[MigPlacement, str] | Non
 
 
 def _slices(gpu: Gpu) -> int:
-    profiles: Sequence[MigProfile] = gpu.mig.profiles if gpu.mig else ()
-    return max((place.end for profile in profiles for place in profile.placements), default=1)
+    return max(1, memory_slice_count(gpu.mig)) if gpu.mig else 1
 
 
 def _claimed(gpu: Gpu, held: Sequence[HeldDevice]) -> Iterator[Block]:
@@ -129,7 +129,7 @@ def _claimed(gpu: Gpu, held: Sequence[HeldDevice]) -> Iterator[Block]:
 
 def _device_profile(name: GpuName | MigName, profile: str) -> str:
     parts = name.compute_slices() if isinstance(name, MigName) else None
-    return profile if parts is None else f"{len(parts)}c.{profile}"
+    return profile if parts is None else partial_profile(profile, len(parts))
 
 
 def _planned(gpu: Gpu, planned: Sequence[MigName], drawn: set[tuple[MigPlacement, str]]) -> Iterator[Block]:

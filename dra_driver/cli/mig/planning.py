@@ -18,6 +18,7 @@ from dra_driver.allocator.model import Claim, ClaimKey, Device, DeviceClass, Dev
 from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.reasons import Failure
 from dra_driver.cli.mig.reading import ClusterView
+from dra_driver.slices.decode import pool_of
 
 _CLASS = "planned"
 _PLANNED = ClaimKey("", "planned")
@@ -95,7 +96,7 @@ class _Planner:
         self._snapshots: dict[str, Snapshot] = {}
         classes = {_CLASS: DeviceClass(_CLASS)}
         for node in view.nodes:
-            own = [entry for entry in view.slices if entry["spec"]["pool"]["name"] == node.name]
+            own = [entry for entry in view.slices if pool_of(entry) == node.name]
             pools = Snapshot.from_objects(own, (), ()).pools
             self._snapshots[node.name] = Snapshot(pools, classes)
 

@@ -10,17 +10,17 @@ from pydantic import ValidationError
 
 from api.node_inventory import MIG_LAYOUT_APPLIED, NodeInventory
 from dra_driver.allocator.model import ClaimKey
-from dra_driver.allocator.parse import claim_key
-from dra_driver.cli.cluster import list_all
+from dra_driver.allocator.parse import claim_key, devices_held
 from dra_driver.cli.mig.gpu_map import GpuMap, HeldDevice, map_gpu
-from dra_driver.devices.naming import GpuName, MigName, parse_name
+from dra_driver.devices.model import AllocatableDevice
+from dra_driver.devices.naming import GpuName, MigName, minor_of, read_name
 from dra_driver.devices.ordering import order_gpus
 from dra_driver.errors import DriverError
 from dra_driver.hardware.inventory import machine_from_status
 from dra_driver.hardware.model import Gpu
 from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
-
-_BLOCKING = ("NoSchedule", "NoExecute")
+from dra_driver.kube.lists import list_all
+from dra_driver.slices.decode import driver_of, pool_of, published_devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def view(
         raise DriverError(f"there is no NodeInventory {node}", hint=f"there are: {', '.join(names)}")
     nodes = [_node(entry) for entry in inventories if node in (None, entry["metadata"]["name"])]
     chosen = {entry.name for entry in nodes}
-    pools = [entry for entry in slices if entry["spec"]["driver"] == driver and entry["spec"]["pool"]["name"] in chosen]
+    pools = [entry for entry in slices if driver_of(entry) == driver and pool_of(entry) in chosen]
     return ClusterView(driver, tuple(sorted(nodes, key=lambda each: each.name)), tuple(pools), tuple(claims))
 
 
@@ -89,20 +89,12 @@ def held_devices(view: ClusterView, node: str) -> list[HeldDevice]:
 
 def _held(view: ClusterView, node: str) -> Iterator[tuple[GpuName | MigName, ClaimKey, tuple[str, ...]]]:
     for claim in view.claims:
-        status = claim.get("status") or {}
-        pods = tuple(each["name"] for each in status.get("reservedFor") or () if each.get("resource") == "pods")
-        for result in ((status.get("allocation") or {}).get("devices") or {}).get("results") or ():
-            ours = result["driver"] == view.driver and result["pool"] == node and not result.get("adminAccess")
-            name = _name(result["device"]) if ours else None
+        reserved = (claim.get("status") or {}).get("reservedFor") or ()
+        pods = tuple(each["name"] for each in reserved if each.get("resource") == "pods")
+        for device in devices_held(claim):
+            name = read_name(device.device) if (device.driver, device.pool) == (view.driver, node) else None
             if name is not None:
                 yield name, claim_key(claim), pods
-
-
-def _name(device: str) -> GpuName | MigName | None:
-    try:
-        return parse_name(device)
-    except ValueError:
-        return None
 
 
 def map_cluster(view: ClusterView, planned: Mapping[str, Sequence[MigName]] | None = None) -> list[GpuMap]:
@@ -110,24 +102,23 @@ def map_cluster(view: ClusterView, planned: Mapping[str, Sequence[MigName]] | No
     maps = []
     for node in view.nodes:
         held = held_devices(view, node.name)
-        published = [device for entry in view.slices if entry["spec"]["pool"]["name"] == node.name
-                     for device in entry["spec"].get("devices") or ()]  # fmt: skip
+        published = published_devices(entry for entry in view.slices if pool_of(entry) == node.name)
         for gpu in node.gpus:
-            notes = _notes(gpu, published)
+            notes = _notes(gpu, published.devices)
             maps.append(map_gpu(node.name, gpu, held, (planned or {}).get(node.name, ()), notes))
     return maps
 
 
-def _notes(gpu: Gpu, published: Iterable[Obj]) -> Iterator[str]:
+def _notes(gpu: Gpu, published: Iterable[AllocatableDevice]) -> Iterator[str]:
     """What keeps the scheduler from the GPU although nothing is drawn there."""
-    devices = [each for each in published if (name := _name(each["name"])) is not None and name.minor == gpu.minor]
+    devices = [device for device in published if minor_of(device.name) == gpu.minor]
     if not devices:
         yield "none of its devices is published"
     taints = Counter(
-        f"{taint['key']}{'=' + taint['value'] if taint.get('value') else ''}"
+        f"{taint.key}={taint.value}" if taint.value else taint.key
         for device in devices
-        for taint in device.get("taints") or ()
-        if taint["effect"] in _BLOCKING
+        for taint in device.taints
+        if taint.keeps_pods_away
     )
     for taint, count in taints.items():
         yield f"{count} of {len(devices)} devices tainted {taint}"

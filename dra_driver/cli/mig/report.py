@@ -12,7 +12,7 @@ from dra_driver.cli.mig.draw import draw, table
 from dra_driver.cli.mig.gpu_map import Block, GpuMap, by_node, lies_at, span
 from dra_driver.cli.mig.planning import Blockers, MigPlan, Placed
 from dra_driver.cli.mig.reading import ClusterView
-from dra_driver.devices.naming import MigName, parse_name
+from dra_driver.devices.naming import MigName, gpu_name, parse_name
 
 _HOLDERS_SHOWN = 6
 
@@ -77,7 +77,7 @@ def _place(placed: Placed, view: ClusterView) -> tuple[str, str]:
     gpu = next((gpu for node in view.nodes if node.name == placed.node for gpu in node.gpus
                 if gpu.minor == name.minor), None)  # fmt: skip
     where = lies_at(gpu, name) if gpu else None
-    return f"gpu-{name.minor}", span(where[0]) if where else "-"
+    return gpu_name(name.minor), span(where[0]) if where else "-"
 
 
 def status_json(view: ClusterView, maps: Sequence[GpuMap]) -> dict[str, Any]:

@@ -7,11 +7,9 @@ met again in the next round. Garbage collection by ownerReferences is the API's 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dra_driver.kube.backoff import Backoff
 from dra_driver.kube.interface import (
     PODS,
     RESOURCE_CLAIM_TEMPLATES,
@@ -24,14 +22,14 @@ from dra_driver.kube.interface import (
     Obj,
     Preconditions,
 )
+from dra_driver.kube.lists import list_all
 from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
 from dra_driver.simulation.controllers import claims as rules
-from dra_driver.simulation.scheduler.changes import Changes, read_all
+from dra_driver.simulation.rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
-_RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 0.1, 10.0
-_IDLE_SECONDS = 60.0
+_WATCHED = (PODS, RESOURCE_CLAIMS, RESOURCE_CLAIM_TEMPLATES)
 
 
 class ClaimController:
@@ -39,55 +37,26 @@ class ClaimController:
 
     def __init__(self, api: KubeApi) -> None:
         self._api = api
-        self._changes = Changes(api, (PODS, RESOURCE_CLAIMS, RESOURCE_CLAIM_TEMPLATES))
         self._events = EventRecorder(api, "resource_claim")
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rounds = Rounds(
+            "claim-controller", api, (PODS, RESOURCE_CLAIMS, RESOURCE_CLAIM_TEMPLATES), self._events, self.run_once
+        )
 
     def start(self) -> None:
-        if self._thread is not None:
-            return
-        self._events.start()
-        self._changes.start()
-        self._thread = threading.Thread(target=self._run, name="claim-controller", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
-        """1. The loop ends after its round. 2. The watches. 3. The events that were recorded are written."""
-        if self._thread is None:
-            return
-        self._stopping.set()
-        self._changes.signal()
-        self._thread.join(timeout=5.0)
-        self._changes.stop()
-        self._events.stop(timeout=2.0)
-        self._thread = None
+        self._rounds.stop()
 
     def run_once(self) -> bool:
         """False when something has to be tried again soon."""
         # Claims before pods: a pod that is missing from the later list did not exist when a claim of the earlier one
         # was read, or is gone; a claim is never taken from a pod that was only too new to be seen.
-        claims = read_all(self._api, RESOURCE_CLAIMS)
-        pods = {pod["metadata"]["uid"]: pod for pod in read_all(self._api, PODS)}
+        claims = list_all(self._api, RESOURCE_CLAIMS)
+        pods = {pod["metadata"]["uid"]: pod for pod in list_all(self._api, PODS)}
         results = [self._guarded(self._make_claims, pod, claims) for pod in pods.values()]
         results += [self._guarded(self._tidy, claim, pods) for claim in claims]
         return all(results)
-
-    def _run(self) -> None:
-        backoff = Backoff(_RETRY_SECONDS, _RETRY_LIMIT_SECONDS)
-        while not self._stopping.is_set():
-            try:
-                settled = self.run_once()
-            except ApiError as error:
-                logger.warning("claim round failed, will retry: %s", error)
-                settled = False
-            except Exception:
-                # Thread boundary: a fault in one round must not end the controller.
-                logger.exception("claim round failed, will retry")
-                settled = False
-            if settled:
-                backoff.reset()
-            self._changes.wait(_IDLE_SECONDS if settled else backoff.next_delay())
 
     def _guarded(self, step: Callable[[Obj, Any], None], subject: Obj, others: Any) -> bool:
         """One object's trouble is its own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dra_driver.allocator.parse import allocation_results
 from dra_driver.kube.interface import Obj
 
 
@@ -66,8 +67,7 @@ def check_claim(pod: Obj, pod_claim: PodClaim, claim: Obj) -> None:
 
 def claim_drivers(claim: Obj) -> tuple[str, ...]:
     """Drivers with a device in the claim's allocation, each once."""
-    results = (claim["status"]["allocation"].get("devices") or {}).get("results") or ()
-    return tuple(dict.fromkeys(result["driver"] for result in results))
+    return tuple(dict.fromkeys(result["driver"] for result in allocation_results(claim)))
 
 
 def container_claims(pod: Obj, container: Obj) -> Iterator[tuple[str, str, str]]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import calendar
 import logging
-import threading
 import time
 from collections import Counter
 
 from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.selectors import SelectorEngine
-from dra_driver.kube.backoff import Backoff
 from dra_driver.kube.interface import (
     DEVICE_CLASSES,
     NODES,
@@ -27,8 +25,9 @@ from dra_driver.kube.interface import (
     NotFound,
     Obj,
 )
+from dra_driver.kube.lists import list_all
 from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
-from dra_driver.simulation.scheduler.changes import Changes, read_all
+from dra_driver.simulation.rounds import Rounds
 from dra_driver.simulation.scheduler.commit import SchedulerApi, commit
 from dra_driver.simulation.scheduler.plan import Cluster, Placement, place
 from dra_driver.simulation.scheduler.pods import FINISHED_PHASES, is_waiting
@@ -36,8 +35,6 @@ from dra_driver.simulation.scheduler.pods import FINISHED_PHASES, is_waiting
 logger = logging.getLogger(__name__)
 
 _WATCHED = (PODS, NODES, RESOURCE_SLICES, RESOURCE_CLAIMS, DEVICE_CLASSES)
-_RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 0.1, 10.0
-_IDLE_SECONDS = 60.0
 
 
 class Scheduler:
@@ -48,33 +45,18 @@ class Scheduler:
         self._api = api
         self._engine = engine or CelEngine()
         self._patience = patience
-        self._changes = Changes(api, _WATCHED)
         self._events = EventRecorder(api, "default-scheduler")
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rounds = Rounds("scheduler", api, _WATCHED, self._events, self.run_once)
 
     def start(self) -> None:
-        if self._thread is not None:
-            return
-        self._events.start()
-        self._changes.start()
-        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
-        """1. The loop ends after the pod it works on. 2. The watches. 3. The events that were recorded are written."""
-        if self._thread is None:
-            return
-        self._stopping.set()
-        self._changes.signal()
-        self._thread.join(timeout=5.0)
-        self._changes.stop()
-        self._events.stop(timeout=2.0)
-        self._thread = None
+        self._rounds.stop()
 
     def run_once(self) -> bool:
         """Try every waiting pod, oldest first. False when something has to be tried again soon."""
-        pods = read_all(self._api, PODS)
+        pods = list_all(self._api, PODS)
         waiting = sorted((pod for pod in pods if is_waiting(pod)), key=_age)
         if not waiting:
             return True
@@ -82,29 +64,13 @@ class Scheduler:
         results = [self._schedule(pod, cluster) for pod in waiting]
         return all(results)
 
-    def _run(self) -> None:
-        backoff = Backoff(_RETRY_SECONDS, _RETRY_LIMIT_SECONDS)
-        while not self._stopping.is_set():
-            try:
-                settled = self.run_once()
-            except ApiError as error:
-                logger.warning("scheduling round failed, will retry: %s", error)
-                settled = False
-            except Exception:
-                # Thread boundary: a fault in one round must not end scheduling.
-                logger.exception("scheduling round failed, will retry")
-                settled = False
-            if settled:
-                backoff.reset()
-            self._changes.wait(_IDLE_SECONDS if settled else backoff.next_delay())
-
     def _read(self, pods: list[Obj]) -> Cluster:
         running = (pod for pod in pods if (pod.get("status") or {}).get("phase") not in FINISHED_PHASES)
-        claims = read_all(self._api, RESOURCE_CLAIMS)
+        claims = list_all(self._api, RESOURCE_CLAIMS)
         return Cluster(
-            nodes=read_all(self._api, NODES),
-            slices=read_all(self._api, RESOURCE_SLICES),
-            classes=read_all(self._api, DEVICE_CLASSES),
+            nodes=list_all(self._api, NODES),
+            slices=list_all(self._api, RESOURCE_SLICES),
+            classes=list_all(self._api, DEVICE_CLASSES),
             claims={(claim["metadata"]["namespace"], claim["metadata"]["name"]): claim for claim in claims},
             pods_per_node=Counter(pod["spec"]["nodeName"] for pod in running if pod["spec"].get("nodeName")),
         )

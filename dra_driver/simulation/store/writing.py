@@ -32,7 +32,6 @@ from dra_driver.simulation.store.removal import Remover
 from dra_driver.simulation.store.store import ObjectKey, Store, object_key
 from dra_driver.simulation.validation import cause
 
-_DRA_GROUP = "resource.k8s.io"
 _NAME_ATTEMPTS = 8
 _PATCHED_ONLY_BY_MERGE = "strategic merge patch is only for built-in kinds; use a merge patch"
 

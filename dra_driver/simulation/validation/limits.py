@@ -1,6 +1,6 @@
 """The numbers that the API server enforces for resource.k8s.io/v1 (staging/src/k8s.io/api/resource/v1/types.go, 1.37).
 
-Kept apart from ``dra_driver.slices.limits``, which says what our layout respects: the server's side of a rule is only
+Kept apart from ``dra_driver.slices.limits``, which says what our slices respect: the server's side of a rule is only
 a check of ours if it is written down independently. A test compares the two.
 """
 

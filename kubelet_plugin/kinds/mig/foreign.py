@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from dra_driver.devices.policy import MigMode, toggles_without_reset
+from api.mig_policy import MigMode
+from dra_driver.devices.policy import toggles_without_reset
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigState, RefusedPlacement
 from kubelet_plugin.kinds.mig.owners import Owners
 

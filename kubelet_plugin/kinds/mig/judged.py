@@ -1,6 +1,6 @@
 """The hardware as the controller is told of it: the last reading, judged with the checkpoint beside it.
 
-Sits between the hardware watch and the inventory publisher. It has no thread: everything happens at the end of a
+Sits between the hardware watch and the inventory writer. It has no thread: everything happens at the end of a
 reading, on the watch's.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from dra_driver.devices.policy import MigMode
+from api.mig_policy import MigMode
 from dra_driver.errors import StateError
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.entry import ClaimEntry
@@ -38,7 +38,7 @@ class Watch(Protocol):
 
 
 class JudgedHardware:
-    """An ``inventory_publisher.HardwareSource``."""
+    """An ``inventory.writer.HardwareSource``."""
 
     def __init__(
         self,

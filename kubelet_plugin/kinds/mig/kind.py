@@ -9,16 +9,16 @@ from typing import Protocol
 from api.claim_config import ClaimConfig, MigDeviceConfig, SharingStrategy
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.naming import MigName
+from dra_driver.devices.naming import MigName, read_name
 from dra_driver.errors import DeviceNotFound
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import DELETE_CLAIM, absent_device
 from kubelet_plugin.claims.allocated import AllocatedDevice
-from kubelet_plugin.claims.configs import TakenConfig
+from kubelet_plugin.claims.configs import WITHOUT_SHARING, TakenConfig
 from kubelet_plugin.claims.entry import HeldDevice, StepRecord
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
-from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks, name_of
+from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks
 from kubelet_plugin.kinds.in_the_way import InTheWay, remove
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader, capability_nodes
 from kubelet_plugin.kinds.mig.device import MigDevice, mig_of
@@ -64,10 +64,10 @@ class MigDevices(Kind):
     # -- names and configuration --------------------------------------------------------------------------------------
 
     def names(self, device_name: str) -> bool:
-        return isinstance(name_of(device_name), MigName)
+        return isinstance(read_name(device_name), MigName)
 
     def find(self, device_name: str, machine: Machine) -> MigDevice:
-        name = name_of(device_name)
+        name = read_name(device_name)
         if not isinstance(name, MigName):
             raise absent_device(device_name, machine)
         gpu = gpu_with(name.minor, device_name, machine)
@@ -91,8 +91,7 @@ class MigDevices(Kind):
             return None
         if config.sharing.strategy is SharingStrategy.TIME_SLICING:
             return None
-        advice = "remove sharing: pods that use one claim then share the device with the driver's default time slices"
-        return Refusal("sharing.strategy", config.sharing.strategy, advice)
+        return Refusal("sharing.strategy", config.sharing.strategy, WITHOUT_SHARING)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 

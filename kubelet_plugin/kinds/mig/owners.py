@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from dra_driver.devices.naming import MigName
+from dra_driver.devices.naming import MigName, read_name
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice
-from kubelet_plugin.kinds.gpus import name_of
 
 _Spot = tuple[str, int, int]  # GPU, profile id, placement start
 
@@ -37,7 +36,7 @@ def held_mig_devices(
 ) -> Iterator[tuple[HeldDevice, MigName, Gpu | None]]:
     """The MIG devices among those of a claim that it has other than by admin access, with their GPU where known."""
     for held in devices:
-        name = None if held.admin_access else name_of(held.prepared.device_name)
+        name = None if held.admin_access else read_name(held.prepared.device_name)
         if isinstance(name, MigName):
             yield held, name, _gpu(held, name, machine)
 

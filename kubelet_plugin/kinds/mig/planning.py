@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dra_driver.devices.policy import MigMode, toggles_without_reset
+from api.mig_policy import MigMode
+from dra_driver.devices.policy import toggles_without_reset
 from dra_driver.errors import DeviceNotFound
 from dra_driver.hardware.model import GpuInstance
 from dra_driver.hardware.nvml import MigModePending, PlacementOccupied

@@ -32,7 +32,6 @@ class MigModeOn:
     afterwards: Afterwards
 
     kind = MODE_ON
-    has_result = False
 
     def does(self) -> str:
         return f"turn MIG mode of GPU {self.gpu_uuid} on"
@@ -56,7 +55,6 @@ class MakeGpuInstance:
     place: MigPlace
 
     kind = GPU_INSTANCE
-    has_result = False
 
     def does(self) -> str:
         return f"make GPU instance {self.place}"
@@ -79,7 +77,6 @@ class MakeComputeInstance:
     place: MigPlace
 
     kind = COMPUTE_INSTANCE
-    has_result = False
 
     def does(self) -> str:
         return f"make a compute instance of {self.place.slices} slices in GPU instance {self.place}"

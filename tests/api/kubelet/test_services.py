@@ -41,7 +41,6 @@ def test_advertised_names() -> None:
     advertised = [service.advertised for service in (DRA_V1, DRA_V1BETA1, HEALTH_V1, HEALTH_V1ALPHA1)]
     assert advertised == ["v1.DRAPlugin", "v1beta1.DRAPlugin", "v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth"]
     assert PLUGIN_TYPE == "DRAPlugin"
-    assert (DRA_V1.knows_shares, DRA_V1BETA1.knows_shares) == (True, False)
 
 
 def get_info(_: registration_v1_pb2.InfoRequest, __: grpc.ServicerContext) -> registration_v1_pb2.PluginInfo:

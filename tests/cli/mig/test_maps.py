@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
+from api.mig_policy import MigMode
 from dra_driver.cli.mig.gpu_map import BlockState
 from dra_driver.cli.mig.reading import ClusterView, map_cluster, view
 from dra_driver.cli.mig.report import status_json, status_lines
 from dra_driver.devices.naming import MigName
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.hardware.model import Gpu
 from dra_driver.kube.interface import Obj
 from tests.cli.mig.world import DRIVER, claim, gpus, having, instance, inventory, slices
@@ -154,6 +155,18 @@ def test_what_keeps_people_from_a_node_is_said() -> None:
     text = drawn(view(DRIVER, [inventory("n0", h100, refused), silent], [], []))
     assert "  gpu-0: none of its devices is published" in text
     assert text.endswith("n0: gpu-0: waits for ml/c\nn1: no GPU\nn1: the plugin has not read the hardware")
+
+
+def test_slices_that_an_older_generation_left_behind_do_not_count() -> None:
+    h100 = gpus("h100-sxm5-80gb", 1)
+    tainted = slices("n0", [having(h100[0], instance(h100[0], "1g.10gb", 5, foreign=True))])
+    now = slices("n0", h100)
+    for entry in now:
+        entry["spec"]["pool"]["generation"] = 2
+        entry["metadata"]["name"] += "-new"
+    text = drawn(view(DRIVER, [inventory("n0", h100)], [*tainted, *now], []))
+    assert "tainted" in drawn(view(DRIVER, [inventory("n0", h100)], tainted, []))
+    assert "tainted" not in text
 
 
 def test_colours_only_add() -> None:

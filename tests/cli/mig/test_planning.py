@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.mig_policy import MigMode
 from dra_driver.allocator.model import ClaimKey
 from dra_driver.cli.mig.planning import MigPlan, Placed, plan
 from dra_driver.cli.mig.reading import ClusterView, map_cluster, view
 from dra_driver.cli.mig.report import blocked, plan_json, plan_lines, planned_names
 from dra_driver.cli.mig.want import WantError, check_profiles, parse_want
 from dra_driver.devices.naming import MigName, parse_name
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.hardware.model import Gpu, MigPlacement
 from dra_driver.kube.interface import Obj
 from tests.cli.mig.world import DRIVER, claim, gpus, having, instance, inventory, slices

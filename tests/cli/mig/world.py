@@ -10,9 +10,9 @@ from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.inventory import machine_to_status
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, Machine, MigPlacement
 from dra_driver.kube.interface import Obj
+from dra_driver.slices.cutting import PoolOwner, desired_slices
 from dra_driver.slices.encode import encode_slice
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import PoolOwner, desired_slices
 from tests.devices.recorded import recorded_gpu
 
 DRIVER = "gpu.nvidia.com"

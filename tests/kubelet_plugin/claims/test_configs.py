@@ -14,8 +14,9 @@ from api.claim_config import (
     TimeSliceInterval,
     VfioDeviceConfig,
 )
+from api.feature_gates import FEATURE_GATES
 from dra_driver.devices.model import DeviceKind
-from dra_driver.errors import ConfigError
+from dra_driver.errors import ConfigError, UnsupportedConfig
 from kubelet_plugin.claims.allocated import check_claim
 from kubelet_plugin.claims.configs import DeviceConfig, TakenConfig, resolve_configs
 from tests.kubelet_plugin.prepare.node import DRIVER, NODE, claim, config, opaque, ref, result
@@ -38,9 +39,13 @@ TAKEN = {
 }
 
 
+# One that this version does not have is named by itself; what is tested here is which configuration wins.
+GATES = frozenset(FEATURE_GATES)
+
+
 def resolve(configs: list[Any], request: str = "gpu", kind: DeviceKind = GPU) -> DeviceConfig:
     stored = claim("u1", result("gpu-0", request), configs=configs)
-    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[kind]])
+    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[kind]], GATES)
     return found
 
 
@@ -146,7 +151,7 @@ def test_each_device_has_its_own() -> None:
         result("gpu-2", "c"),
         configs=[opaque(SHORT, ["a"]), opaque(LONG, ["b"])],
     )
-    found = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[GPU]] * 3)
+    found = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[GPU]] * 3, GATES)
     assert [device.origin[:19] for device in found] == ["FromClaim config[0]", "FromClaim config[1]", ""]
 
 
@@ -170,3 +175,29 @@ def test_a_class_config_is_the_administrators_to_correct() -> None:
         resolve([opaque(config(kind="Foo"), source="FromClass")])
     assert "a DeviceClass gave to claim default/u1" in str(caught.value)
     assert "ask your administrator" in str(caught.value)
+
+
+def test_a_configuration_is_refused_only_where_it_applies() -> None:
+    stored = claim("u1", result("gpu-0"), configs=[opaque(LONG), opaque(config(), ["gpu"])])
+    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[GPU]], ())
+    assert found.config == GpuConfig()
+
+
+NEED_A_GATE = [
+    (LONG, GPU, "sharing.strategy", "TimeSlicingSettings"),
+    (config(sharing={"strategy": "MPS"}), GPU, "sharing.strategy", "MPSSupport"),
+    (config("MigDeviceConfig", sharing={"strategy": "MPS"}), DeviceKind.MIG, "sharing.strategy", "MPSSupport"),
+    (VFIO, DeviceKind.VFIO, "kind", "PassthroughSupport"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "kind", "field", "gate"), NEED_A_GATE)
+def test_a_configuration_needs_its_feature_gate(parameters: Any, kind: DeviceKind, field: str, gate: str) -> None:
+    stored = claim("u1", result("gpu-0"), configs=[opaque(parameters)])
+    allocated = check_claim(stored, ref("u1"), DRIVER, NODE)
+    with pytest.raises(UnsupportedConfig) as caught:
+        resolve_configs(allocated, [TAKEN[kind]], GATES - {gate})
+    where = f"config[0].opaque.parameters.{field}: needs feature gate {gate}, which this version does not have"
+    assert where in str(caught.value)
+    (found,) = resolve_configs(allocated, [TAKEN[kind]], {gate})
+    assert found.origin

@@ -15,6 +15,7 @@ import pytest
 from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet.services import DRA_V1, HEALTH_V1, HEALTH_V1ALPHA1
 from api.kubelet.services import HealthService as Wire
+from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import StateError
 from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.simulation.hardware import create_state, faults, install, uninstall
@@ -41,7 +42,7 @@ class Lab:
         self.watch = HardwareWatch(NvmlHardware(), RESCAN, retry=0.05)
         self.held: DeviceUuids = {}
         self.held_error: StateError | None = None
-        self.health = HealthService(NODE, self.watch, self._held, repeat=repeat)
+        self.health = HealthService(NODE, self.watch, self._held, mig=MigPolicy(), repeat=repeat)
         self.preparer = ScriptedPreparer()
         self.paths = socket_paths(DRIVER, root / "plugins", root / "plugins_registry")
         registration = RegistrationService(DRIVER, self.paths.dra, (), _Nobody())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.node_inventory import Registration
+from api.node_inventory import NodeInventoryStatus, Registration
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import GpuProblem
 from kubelet_plugin.endpoint.connection import RegistrationState
@@ -86,21 +86,30 @@ def test_the_registration_condition_says_what_the_kubelet_said() -> None:
     assert "/var/lib/kubelet/plugins_registry" in silent.message
 
 
-def test_an_unreadable_gpu_is_unhealthy_when_it_is_known() -> None:
-    problems = (GpuProblem(0, "GPU-a", "0000:01:00.0", True, "lost"), GpuProblem(1, None, None, False, "no handle"))
-    status = build_status(HardwareState(True, EMPTY, "", problems), Registration(), None, None, {})
-    assert [(entry.uuid, entry.reason) for entry in status.health] == [("GPU-a", "Unreadable")]
-
-
 def test_the_registration_block_names_the_writer() -> None:
-    block = registration_block(PluginInstance("pod-uid", "1.2.3", "boot"), RegistrationState(2, True)).to_wire()
+    block = registration_block(PluginInstance("pod-uid", "1.2.3"), RegistrationState(2, True)).to_wire()
     assert block == {
-        "bootID": "boot",
         "pluginInstance": "pod-uid",
         "pluginVersion": "1.2.3",
         "registered": True,
         "registrations": 2,
     }
+
+
+def test_every_field_of_a_status_is_written() -> None:
+    condition = registration_condition(RegistrationState(1, True), "/r")
+    status = build_status(HardwareState(True, EMPTY), Registration(), condition, "c-1")
+    assert set(status.to_wire()) == set(NodeInventoryStatus.model_fields)
+    block = registration_block(PluginInstance("pod-uid", "1.2.3"), RegistrationState(2, True)).to_wire()
+    assert set(block) == {field.alias for field in Registration.model_fields.values()}
+
+
+def test_what_an_earlier_version_wrote_and_nobody_read_goes_with_the_next_write() -> None:
+    block = registration_block(PluginInstance("pod-uid", "1.2.3"), RegistrationState(2, True))
+    wanted = build_status(HardwareState(True, EMPTY), block, None, None).to_wire()
+    health = [{"uuid": "GPU-a", "state": "Unhealthy", "reason": "Unreadable"}]
+    present = {**wanted, "registration": {**wanted["registration"], "bootID": "boot"}, "health": health}
+    assert merge_patch(present, wanted) == {"registration": {"bootID": None}, "health": None}
 
 
 def test_a_time_moves_only_with_its_status() -> None:

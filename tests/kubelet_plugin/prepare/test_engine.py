@@ -116,9 +116,9 @@ CONFIG_ERRORS: list[tuple[Any, type[DriverError], list[str]]] = [
     (
         config(sharing={"strategy": "TimeSlicing"}),
         UnsupportedConfig,
-        ["config[0].opaque.parameters.sharing.strategy", "TimeSlicing", "remove sharing"],
+        ["config[0].opaque.parameters.sharing.strategy", "TimeSlicingSettings", "remove sharing"],
     ),
-    (config(sharing={"strategy": "MPS"}), UnsupportedConfig, ["sharing.strategy", "MPS", "remove sharing"]),
+    (config(sharing={"strategy": "MPS"}), UnsupportedConfig, ["sharing.strategy", "MPSSupport", "remove sharing"]),
     ("text", ConfigError, ["config[0].opaque.parameters", "must be an object"]),
     (None, ConfigError, ["config[0].opaque.parameters"]),
 ]
@@ -143,7 +143,7 @@ def test_a_strategy_is_refused_only_where_it_applies(node: TestNode, engine: Pre
     node.claims.add(claim("u1", result("gpu-0"), configs=[opaque(long), opaque(config(), ["gpu"])]))
     prepare(engine, "u1")
     node.claims.add(claim("u2", result("gpu-1"), configs=[opaque(long)]))
-    with pytest.raises(UnsupportedConfig, match="TimeSlicing is not available on this node"):
+    with pytest.raises(UnsupportedConfig, match="needs feature gate TimeSlicingSettings"):
         prepare(engine, "u2")
 
 

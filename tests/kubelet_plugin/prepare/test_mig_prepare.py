@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.devices.policy import GpuSelector, MigMode, MigPolicy, MigRule
+from api.mig_policy import MigMode
+from dra_driver.devices.policy import GpuSelector, MigPolicy, MigRule
 from dra_driver.errors import DeviceInUse, DeviceNotFound, DriverError, HardwareError, UnsupportedConfig
 from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigModePending, NvmlCallError, PlacementOccupied
 from dra_driver.hardware.nvml.codes import Return

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from api.mig_policy import MigMode
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.errors import DriverError, StateError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.entry import ClaimEntry

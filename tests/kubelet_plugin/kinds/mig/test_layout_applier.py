@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.mig_layouts import decode
-from api.mig_policy import MigRuleSettings, MigSettings
-from dra_driver.devices.policy import DevicePolicy, MigMode, MigPolicy, MigRule
+from api.mig_policy import MigMode, MigRuleSettings, MigSettings
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.errors import HardwareError, HardwareUnavailable, StateError
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import PlacementOccupied

@@ -15,7 +15,6 @@ from itertools import groupby
 from typing import TypeVar
 
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
-from dra_driver.devices.naming import minor_of
 from dra_driver.devices.reordering import by_group
 from dra_driver.errors import DriverError
 from dra_driver.slices import limits
@@ -26,7 +25,7 @@ _Item = TypeVar("_Item")
 _Content = tuple[Sequence[AllocatableDevice], Sequence[CounterSet]]
 
 
-class LayoutError(DriverError):
+class PoolDoesNotFit(DriverError):
     """The devices of one GPU do not fit into the form of slice that this API server takes."""
 
     reason = "PoolDoesNotFit"
@@ -67,7 +66,7 @@ def desired_slices(
 ) -> tuple[SliceSpec, ...]:
     """The slices of a pool, in index order; an empty pool is one empty slice, so that consumers see it is complete.
 
-    Raises LayoutError when the one-slice form of 1.34 cannot hold a GPU's devices.
+    Raises PoolDoesNotFit when the one-slice form of 1.34 cannot hold a GPU's devices.
     """
     reduced = reduce_to(device_set, features).device_set
     contents: list[_Content]
@@ -111,7 +110,9 @@ def _combined(device_set: DeviceSet, owner: PoolOwner) -> Iterator[_Content]:
             yield from ((chunk, ()) for chunk in _chunks(devices, limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS))
             continue
         if twice := placed & names:
-            raise LayoutError(f"pool {owner.pool}: devices that draw from {', '.join(sorted(twice))} are not adjacent")
+            raise PoolDoesNotFit(
+                f"pool {owner.pool}: devices that draw from {', '.join(sorted(twice))} are not adjacent"
+            )
         placed |= names
         _require("devices", len(devices), limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS, devices[0], owner)
         counters = sum(len(counter_set.counters) for counter_set in sets)
@@ -123,14 +124,14 @@ def _combined(device_set: DeviceSet, owner: PoolOwner) -> Iterator[_Content]:
 
 def _require(what: str, count: int, limit: int, device: AllocatableDevice, owner: PoolOwner) -> None:
     if count > limit:
-        raise LayoutError(
+        raise PoolDoesNotFit(
             f"pool {owner.pool}: GPU {device.gpu_uuid} has {count} {what} and a slice of this API server holds {limit}",
             hint="upgrade to Kubernetes 1.35 or later, or offer fewer MIG profiles",
         )
 
 
 def _per_gpu(devices: Iterable[AllocatableDevice]) -> Iterator[Sequence[AllocatableDevice]]:
-    for _, group in groupby(devices, key=_board):
+    for _, group in groupby(devices, key=lambda device: device.board):
         yield tuple(group)
 
 
@@ -144,13 +145,6 @@ def _per_profile(devices: Iterable[AllocatableDevice]) -> Iterator[Sequence[Allo
         together += group
     if together:
         yield together
-
-
-def _board(device: AllocatableDevice) -> int | str:
-    """By the minor number in the name, like counter sets: another GPU may have come into the place of one whose
-    devices claims still hold."""
-    minor = minor_of(device.name)
-    return device.gpu_uuid if minor is None else minor
 
 
 def _slice_size(features: ApiFeatures) -> int:

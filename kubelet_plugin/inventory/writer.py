@@ -90,7 +90,7 @@ def _wall_clock() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-class InventoryPublisher:
+class InventoryWriter:
     """One thread, ``inventory``, and one reflector on our own object, between start and stop."""
 
     def __init__(
@@ -103,12 +103,11 @@ class InventoryPublisher:
         *,
         registry: str,
         layouts: LayoutSource | None = None,
-        features: dict[str, bool] | None = None,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], str] = _wall_clock,
     ) -> None:
-        """``registry``: the kubelet's plugin folder, for messages. ``features``: what was found on this node."""
+        """``registry``: the kubelet's plugin folder, for messages."""
         self._api = api
         self._node_name = node_name
         self._plugin = plugin
@@ -116,7 +115,6 @@ class InventoryPublisher:
         self._connection = connection
         self._registry = registry
         self._layouts = layouts
-        self._features = features or {}
         self._timing = timing or Timing()
         self._clock = clock
         self._now = now
@@ -129,7 +127,7 @@ class InventoryPublisher:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.published = threading.Event()  # set once the status on the server was ours and complete
+        self.written = threading.Event()  # set once the status on the server was ours and complete
         self.writes = 0
         self.reflector = Reflector(
             api, NODE_INVENTORIES, self._object_changed, field_selector=f"metadata.name={node_name}"
@@ -166,7 +164,7 @@ class InventoryPublisher:
             except Exception:
                 # Thread boundary: without this thread the node would never come back after a wipe.
                 pause = self._backoff.next_delay()
-                logger.exception("publishing the NodeInventory broke, trying again")
+                logger.exception("writing the NodeInventory broke, trying again")
             self._wake.wait(pause)
 
     def _step(self) -> float | None:
@@ -195,7 +193,7 @@ class InventoryPublisher:
             return 0.0
         if owns:
             self._claimed_registrations = registrations
-        self.published.set()
+        self.written.set()
         if unanswered and not alive:
             return self._timing.answer_poll
         return max(self._timing.grace - waited, 0.05) if waited < self._timing.grace else None
@@ -233,12 +231,10 @@ class InventoryPublisher:
             # A restart: what the last instance wrote stays until the kubelet has spoken, or had the time to.
             registration = Registration.model_validate(present) if present else registration_block(self._plugin, state)
             condition = _present_condition(status, KUBELET_REGISTERED)
-        wanted = build_status(
-            hardware, registration, condition, answer, self._features, self._layout_condition(status)
-        ).to_wire()
-        if hardware.machine is None and (hardware.tentative or not hardware.read):
+        wanted = build_status(hardware, registration, condition, answer, self._layout_condition(status)).to_wire()
+        if hardware.machine is None and (hardware.tentative or not hardware.read) and "machine" in status:
             # A restart, and the first reading failed or hangs: as in a plugin that runs on, nothing is withdrawn yet.
-            wanted.update({key: status[key] for key in ("machine", "health") if key in status})
+            wanted["machine"] = status["machine"]
         return with_times(wanted, status, self._now())
 
     def _write(self, known: Obj, patch: dict[str, Any], answered: str | None) -> bool:

@@ -16,8 +16,8 @@ from dra_driver.simulation.kubelet.kubelet import ensure_node
 from dra_driver.simulation.store import EmbeddedApi
 from kubelet_plugin.endpoint.connection import RegistrationState
 from kubelet_plugin.hardware.watch import HardwareState
-from kubelet_plugin.inventory.publisher import InventoryPublisher, Timing
 from kubelet_plugin.inventory.status import PluginInstance
+from kubelet_plugin.inventory.writer import InventoryWriter, Timing
 from tests.kubelet_plugin.fakes import NODE, eventually
 
 GPU = Gpu(0, 0, "GPU-0", "NVIDIA T4", "Nvidia", "Turing", "7.5", "0000:01:00.0", memory_bytes=16 << 30)
@@ -116,7 +116,7 @@ class Api(EmbeddedApi):
 
 
 class Instance:
-    """One publisher with its hardware and kubelet connection."""
+    """One writer with its hardware and kubelet connection."""
 
     def __init__(
         self,
@@ -129,20 +129,20 @@ class Instance:
         self.hardware = Hardware(hardware)
         self.layouts = layouts or Layouts()
         self.connection = Connection()
-        self.publisher = InventoryPublisher(
+        self.writer = InventoryWriter(
             api,
             NODE,
-            PluginInstance(name, "1.0", "boot-1"),
+            PluginInstance(name, "1.0"),
             self.hardware,
             self.connection,
             registry="/r",
             layouts=self.layouts,
             timing=timing,
         )
-        self.publisher.start()
+        self.writer.start()
 
     def stop(self) -> None:
-        self.publisher.stop()
+        self.writer.stop()
 
 
 class Lab:
@@ -230,7 +230,7 @@ def test_a_restart_of_the_same_pod_writes_nothing(lab: Lab) -> None:
     first.stop()
     writes, version = len(lab.api.patches), lab.inventory()["metadata"]["resourceVersion"]
     second = lab.instance()
-    assert second.publisher.published.wait(5)
+    assert second.writer.written.wait(5)
     second.connection.register()
     assert lab.api.stays_quiet()
     assert len(lab.api.patches) == writes
@@ -256,7 +256,7 @@ def test_two_instances_do_not_write_in_turns(lab: Lab) -> None:
     eventually(lambda: lab.is_written_by("old"))
     newer = HardwareState(True, dataclasses.replace(MACHINE, driver_version="590.1"))
     new = lab.instance("new", hardware=newer)
-    assert new.publisher.published.wait(5)
+    assert new.writer.written.wait(5)
     assert lab.status()["machine"]["driverVersion"] == "580.105.08"  # not the new one's turn yet
     new.connection.register()
     eventually(lambda: lab.is_written_by("new"))
@@ -359,7 +359,6 @@ def test_a_kubelet_that_stays_silent_is_said_after_a_while(lab: Lab) -> None:
     lab.instance(timing=dataclasses.replace(TIMING, grace=0.1))
     eventually(lambda: lab.condition("KubeletRegistered").get("reason") == "NotAsked")
     assert lab.registration() == {
-        "bootID": "boot-1",
         "pluginInstance": "pod-1",
         "pluginVersion": "1.0",
         "registered": False,
@@ -438,7 +437,7 @@ def test_a_restart_keeps_what_is_said_about_layouts_until_it_knows_better(lab: L
     since = lab.condition(MIG_LAYOUT_APPLIED)["lastTransitionTime"]
     first.stop()
     second = lab.instance(timing=dataclasses.replace(TIMING, first_layouts=0.0), layouts=Layouts(pending=True))
-    assert second.publisher.published.wait(5)
+    assert second.writer.written.wait(5)
     assert lab.condition(MIG_LAYOUT_APPLIED)["reason"] == "NeedsReset"
     second.layouts.end("WaitingForClaims")
     eventually(lambda: lab.condition(MIG_LAYOUT_APPLIED)["reason"] == "WaitingForClaims")

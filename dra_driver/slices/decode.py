@@ -1,4 +1,4 @@
-"""Published devices read back from ResourceSlices, for the devices that must stay as they are while a claim holds them.
+"""Slices from the API's dictionaries back to devices: the other way of ``encode``.
 
 Reads what this driver and NVIDIA's write. A value that the model cannot hold (list attributes, say) is left out.
 """
@@ -20,19 +20,17 @@ from dra_driver.devices.model import (
     Taint,
     Version,
 )
-from dra_driver.kube.interface import Obj
 from dra_driver.quantity import Quantity
+from dra_driver.slices.encode import Obj
 
 
 def published_devices(slices: Iterable[Obj]) -> DeviceSet:
     """The devices and counter sets of one pool's newest generation, in the order in which the scheduler reads them."""
-    specs = sorted(((obj["metadata"]["name"], obj["spec"]) for obj in slices), key=lambda pair: pair[0])
-    newest = max((generation(spec) for _, spec in specs), default=0)
+    in_order = sorted(slices, key=lambda each: str(each["metadata"]["name"]))
+    newest = max(map(generation_of, in_order), default=0)
     devices: dict[str, AllocatableDevice] = {}
     counter_sets: dict[str, CounterSet] = {}
-    for _, spec in specs:
-        if generation(spec) != newest:
-            continue
+    for spec in (each["spec"] for each in in_order if generation_of(each) == newest):
         for raw in spec.get("devices") or []:
             devices.setdefault(raw["name"], decode_device(raw))
         for raw in spec.get("sharedCounters") or []:
@@ -40,9 +38,29 @@ def published_devices(slices: Iterable[Obj]) -> DeviceSet:
     return DeviceSet(tuple(devices.values()), tuple(counter_sets.values()))
 
 
-def generation(spec: Obj) -> int:
-    """The pool generation in a slice's spec."""
-    return int((spec.get("pool") or {}).get("generation") or 0)
+def driver_of(slice_obj: Obj) -> str:
+    """The driver that a slice belongs to; empty when it says none."""
+    return str(_spec(slice_obj).get("driver") or "")
+
+
+def pool_of(slice_obj: Obj) -> str:
+    """The name of the pool that a slice belongs to; empty when it says none."""
+    return str(_pool(slice_obj).get("name") or "")
+
+
+def generation_of(slice_obj: Obj) -> int:
+    """The pool's generation that a slice belongs to; 0 when it says none."""
+    return int(_pool(slice_obj).get("generation") or 0)
+
+
+def _spec(slice_obj: Obj) -> Obj:
+    spec: Obj = slice_obj.get("spec") or {}
+    return spec
+
+
+def _pool(slice_obj: Obj) -> Obj:
+    pool: Obj = _spec(slice_obj).get("pool") or {}
+    return pool
 
 
 def decode_device(raw: Obj) -> AllocatableDevice:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from dra_driver.devices.policy import MigPacking
+from api.mig_policy import MigPacking
 
 REORDER_SECONDS = 30.0
 

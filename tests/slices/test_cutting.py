@@ -8,16 +8,17 @@ from itertools import chain
 import pytest
 from hypothesis import given
 
+from dra_driver.devices import mig_devices, text
 from dra_driver.devices.model import CounterSet, DeviceKind, DeviceSet
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.quantity import Quantity
 from dra_driver.simulation.validation import limits as server_limits
 from dra_driver.simulation.validation import unknown_fields, validate_create
 from dra_driver.slices import limits
+from dra_driver.slices.cutting import Cut, PoolDoesNotFit, PoolOwner, SliceSpec, desired_slices, generate_name
 from dra_driver.slices.encode import encode_slice
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
-from dra_driver.slices.layout import Cut, LayoutError, PoolOwner, SliceSpec, desired_slices, generate_name
 from tests.slices.builders import (
     FEATURES,
     OLD_FEATURES,
@@ -109,13 +110,13 @@ def test_at_1_34_a_gpu_without_counters_has_a_slice_without() -> None:
 
 
 def test_what_does_not_fit_at_1_34_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(LayoutError, match=r"GPU-0 has 65 devices and a slice .* holds 64 \(upgrade"):
+    with pytest.raises(PoolDoesNotFit, match=r"GPU-0 has 65 devices and a slice .* holds 64 \(upgrade"):
         desired_slices(partitioned_set(1, 64), OWNER, OLD_FEATURES)
     many = CounterSet("gpu-0-counter-set", {f"c-{index}": Quantity.of(1) for index in range(33)})
-    with pytest.raises(LayoutError, match="33 counters"):
+    with pytest.raises(PoolDoesNotFit, match="33 counters"):
         desired_slices(DeviceSet(tuple(partitionable(0, 1)), (many,)), OWNER, OLD_FEATURES)
     apart = (*partitionable(0, 1), whole(5), *partitionable(0, 1)[1:])
-    with pytest.raises(LayoutError, match="gpu-0-counter-set are not adjacent"):
+    with pytest.raises(PoolDoesNotFit, match="gpu-0-counter-set are not adjacent"):
         desired_slices(DeviceSet(apart, partitioned_set(1, 1).counter_sets), OWNER, OLD_FEATURES)
 
 
@@ -156,7 +157,5 @@ def test_our_limits_are_the_servers() -> None:
     assert limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS == server_limits.DEVICES_WITH_ADVANCED_FEATURES
     assert limits.MAX_COUNTER_SETS == server_limits.COUNTER_SETS
     assert limits.MAX_COUNTERS_PER_SET == server_limits.COUNTERS_PER_SET
-    assert limits.MAX_COUNTERS_PER_DEVICE == server_limits.COUNTERS_PER_CONSUMPTION
-    assert limits.MAX_ATTRIBUTES_AND_CAPACITIES == server_limits.ATTRIBUTES_AND_CAPACITIES
-    assert limits.MAX_ATTRIBUTE_BYTES == server_limits.ATTRIBUTE_VALUE_BYTES
-    assert limits.MAX_TAINTS == server_limits.TAINTS
+    assert mig_devices.MOST_ENTRIES == server_limits.ATTRIBUTES_AND_CAPACITIES
+    assert text.MAX_BYTES == server_limits.ATTRIBUTE_VALUE_BYTES

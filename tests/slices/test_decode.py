@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from controller.published import decode_device, published_devices
+import pytest
+
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import (
     AllocatableDevice,
@@ -15,10 +16,13 @@ from dra_driver.devices.model import (
     Version,
 )
 from dra_driver.devices.policy import DevicePolicy
-from dra_driver.hardware.model import Machine
 from dra_driver.quantity import Quantity
+from dra_driver.simulation.hardware.description import recorded_machines
+from dra_driver.slices.cutting import PoolOwner, desired_slices
+from dra_driver.slices.decode import decode_device, driver_of, generation_of, pool_of, published_devices
 from dra_driver.slices.encode import encode_device, encode_slice
-from dra_driver.slices.layout import PoolOwner, SliceSpec
+from tests.devices.recorded import recorded
+from tests.slices.builders import FEATURES
 
 OWNER = PoolOwner("gpu.nvidia.com", "n1", "uid")
 EVERYTHING = AllocatableDevice(
@@ -42,12 +46,20 @@ def test_round_trip_of_every_field() -> None:
     assert decode_device(encode_device(EVERYTHING)) == EVERYTHING
 
 
-def test_round_trip_of_a_real_machine(a100: Machine) -> None:
-    device_set = allocatable_devices(a100, DevicePolicy(additional_attributes=True))
-    spec = SliceSpec(0, device_set.devices)
-    encoded = encode_slice(spec, OWNER, generation=1, count=1)
-    encoded["metadata"]["name"] = "00000-x"
-    assert published_devices([encoded]) == device_set
+@pytest.mark.parametrize("machine", recorded_machines())
+def test_a_pool_read_back_is_what_the_machine_offers(machine: str) -> None:
+    offered = allocatable_devices(recorded(machine), DevicePolicy(additional_attributes=True))
+    specs = desired_slices(offered, OWNER, FEATURES)
+    slices = [encode_slice(spec, OWNER, generation=3, count=len(specs)) for spec in specs]
+    for each in slices:
+        each["metadata"]["name"] = f"{each['metadata']['generateName']}x"
+    assert published_devices(reversed(slices)) == offered
+    assert {(driver_of(each), pool_of(each), generation_of(each)) for each in slices} == {("gpu.nvidia.com", "n1", 3)}
+
+
+def test_a_slice_that_says_nothing_belongs_nowhere() -> None:
+    for nothing in ({}, {"spec": None}, {"spec": {"pool": None}}):
+        assert (driver_of(nothing), pool_of(nothing), generation_of(nothing)) == ("", "", 0)
 
 
 def test_only_the_newest_generation_counts_in_the_order_of_names() -> None:
