@@ -29,6 +29,8 @@ from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.kinds.mig.runners import COMPUTE_INSTANCE_ID, GPU_INSTANCE_ID, UUID
 from kubelet_plugin.kinds.mig.steps import COMPUTE_INSTANCE
 from kubelet_plugin.prepare.checkpoint_format import decode_file
+from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_FILE
+from kubelet_plugin.takeover.kubelet_claims import decode as decode_kubelet
 from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaState
 
 pytestmark = [
@@ -38,6 +40,7 @@ pytestmark = [
     pytest.mark.timeout(600, func_only=True),
 ]
 
+_KUBELET_STATE = f"/var/lib/kubelet/{KUBELET_FILE}"
 _PROFILE = "1g.10gb"
 _IS_PROFILE = f'device.attributes["gpu.nvidia.com"].profile == "{_PROFILE}"'
 
@@ -55,6 +58,9 @@ def test_pods_run_on_from_nvidias_driver_to_this_one_and_back(stage: Stage, spac
     instances = len(read_mig(stage.pods, node).instances)
     assert instances == len([name for name in names if name.endswith("mig")])
     made = {device: each for entry in entries.values() for device, each in live(entry).items()}
+
+    kubelet = decode_kubelet(stage.cluster.run_on_node(node, ["cat", _KUBELET_STATE]).encode())
+    assert {uid: kubelet.ref(uid) for uid in entries} == {uid: entry.ref for uid, entry in entries.items()}
 
     # NVIDIA's driver was here: our plugin goes, and its state takes the place of ours.
     uninstall(stage, page)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from kubelet_plugin.takeover.nvidia_checkpoint import LiveMig, NvidiaClaim
 from kubelet_plugin.takeover.take_over import NVIDIA_FILE, Neighbourhood, TakenOver, TakeOver
 from tests.kubelet_plugin.prepare.node import BOOT, DRIVER
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
-from tests.kubelet_plugin.takeover.nvidia import finished, leave, leave_cdi
+from tests.kubelet_plugin.takeover.nvidia import finished, kubelet_file, leave, leave_cdi
 
 
 @dataclass
@@ -73,15 +71,7 @@ class ChangingNode(SimulatedNode):
         return finished(uid, device, gpu.uuid, LiveMig(compute.uuid, gpu.uuid, gpu.minor, made.id, compute.id))
 
     def kubelet_has(self, *uids: str) -> None:
-        claims = [{"ClaimUID": uid, "ClaimName": f"claim-{uid}", "Namespace": "team"} for uid in uids]
-        data = json.dumps(
-            {
-                "kind": "DRACheckpoint",
-                "apiVersion": "checkpoint.dra.kubelet.k8s.io/v1",
-                "ClaimInfoStateList": claims,
-            }
-        )
-        self.kubelet_state.write_text(json.dumps({"Data": data, "Checksum": zlib.crc32(data.encode())}))
+        self.kubelet_state.write_bytes(kubelet_file(*uids))
 
     def machine_now(self) -> Machine:
         if self.silent:

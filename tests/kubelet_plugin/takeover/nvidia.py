@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,17 @@ def with_state(data: bytes, **config_state: Any) -> bytes:
         for group in claim["preparedDevices"]:
             group["configState"] = config_state
     return of_form_v1(v1)
+
+
+def kubelet_file(*uids: str) -> bytes:
+    """The kubelet's own record of claims ``team/claim-<uid>``."""
+    claims = [{"ClaimUID": uid, "ClaimName": f"claim-{uid}", "Namespace": "team"} for uid in uids]
+    return checked(
+        {"kind": "DRACheckpoint", "apiVersion": "checkpoint.dra.kubelet.k8s.io/v1", "ClaimInfoStateList": claims}
+    )
+
+
+def checked(inner: object) -> bytes:
+    """``inner`` as the kubelet wraps it."""
+    data = json.dumps(inner)
+    return json.dumps({"Data": data, "Checksum": zlib.crc32(data.encode())}).encode()

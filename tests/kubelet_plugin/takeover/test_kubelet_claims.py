@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-
 import pytest
 
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.takeover.kubelet_claims import NO_WORD, decode
-from tests.kubelet_plugin.takeover.nvidia import DATA
+from tests.kubelet_plugin.takeover.nvidia import DATA, checked
 
 _UID = "067798be-454e-4be4-9047-1aa06aea63f7"
 _FILE = (DATA / "dra_manager_state.json").read_bytes()
@@ -24,20 +21,15 @@ def test_claims_have_names_and_others_are_forgotten() -> None:
     assert found.ref("another", "ns", "name") == ClaimRef("ns", "name", "another")
 
 
-def file_of(inner: object) -> bytes:
-    data = json.dumps(inner)
-    return json.dumps({"Data": data, "Checksum": zlib.crc32(data.encode())}).encode()
-
-
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"[]",
         _FILE.replace(b"example", b"exampla"),
-        file_of({"kind": "DRACheckpoint", "apiVersion": "checkpoint.dra.kubelet.k8s.io/v2", "ClaimInfoStateList": []}),
-        file_of({"kind": "DRACheckpoint", "apiVersion": "checkpoint.dra.kubelet.k8s.io/v1", "Entries": []}),
-        file_of([]),
+        checked({"kind": "DRACheckpoint", "apiVersion": "checkpoint.dra.kubelet.k8s.io/v2", "ClaimInfoStateList": []}),
+        checked({"kind": "DRACheckpoint", "apiVersion": "checkpoint.dra.kubelet.k8s.io/v1", "Entries": []}),
+        checked([]),
     ],
 )
 def test_a_file_of_another_form_says_nothing(data: bytes) -> None:
@@ -47,4 +39,4 @@ def test_a_file_of_another_form_says_nothing(data: bytes) -> None:
 
 def test_a_node_without_claims_has_forgotten_all() -> None:
     empty = {"kind": "DRACheckpoint", "apiVersion": "checkpoint.dra.kubelet.k8s.io/v1", "ClaimInfoStateList": None}
-    assert decode(file_of(empty)).has_forgotten(_UID)
+    assert decode(checked(empty)).has_forgotten(_UID)

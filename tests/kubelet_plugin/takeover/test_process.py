@@ -15,7 +15,7 @@ from kubelet_plugin.prepare.checkpoint_format import decode_file
 from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaState, decode
 from tests.kubelet_plugin.fakes import DRIVER, eventually
 from tests.kubelet_plugin.node_lab import NodeLab, PluginProcess
-from tests.kubelet_plugin.takeover.nvidia import finished, leave, leave_cdi
+from tests.kubelet_plugin.takeover.nvidia import finished, kubelet_file, leave, leave_cdi
 
 pytestmark = pytest.mark.process
 
@@ -34,6 +34,12 @@ class ChangingLab(NodeLab):
     @property
     def nvidia_file(self) -> Path:
         return self.folder / "checkpoint.json"
+
+    def kubelet_says(self, *uids: str) -> None:
+        """A kubelet's own record where the plugin sees it, below the host's root."""
+        file = self.host / str(self.folder.parents[1] / "dra_manager_state").lstrip("/")
+        file.parent.mkdir(parents=True)
+        file.write_bytes(kubelet_file(*uids))
 
     def claims(self) -> set[str]:
         """UIDs in our checkpoint."""
@@ -104,7 +110,10 @@ def test_files_of_nvidias_driver_survive_the_start_beside_our_empty_checkpoint(l
     assert (lab.folder / "gpu-dra/checkpoint.json").exists()
     leave_cdi(lab.cdi, "theirs", "gpu-1")
     content = lab.cdi.path("theirs").read_bytes()
+    lab.kubelet_says("theirs")
     lab.begin("pod-2")
+    (told,) = lab.events("ClaimsTakenOver")
+    assert told["message"].endswith("held until they are unprepared: team/claim-theirs:theirs")
     assert lab.cdi.claim_uids() == ("theirs",)
     assert lab.cdi.path("theirs").read_bytes() == content
     assert lab.claims() == {"theirs"}
