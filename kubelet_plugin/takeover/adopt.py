@@ -7,12 +7,13 @@ which the start of the plugin rolls back as NVIDIA's driver does: what a finishe
 From a CDI file without any record: our own record is on disk before the file is written and goes after it has gone, so
 somebody else wrote it, and a container may have been started with it. Its claim is held, by what the file says, until
 the kubelet unprepares it. Only a claim that the kubelet provably does not have, or whose file an administrator has
-removed, is given up: it is left half unprepared, which the start of the plugin then finishes.
+removed, is given up: it is left half unprepared, which the start of the plugin then finishes. When drivers were changed
+without handing over, the first is so of other claims, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dra_driver.devices.naming import MigName, parse_name
@@ -34,7 +35,8 @@ _Spot = tuple[int, int, int]  # minor of the GPU, profile id, placement start
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """The node as it is now. ``machine``: None while the hardware does not answer.
+    """The node as it is now. ``machine``: None while the hardware does not answer. ``kubelet`` was read after
+    ``entries``: it writes a claim down before it asks for it, so what it lacks then is over.
 
     ``mend`` gives a lost record the steps that its devices' names stand for (``prepare.kinds.Kinds.mended``).
     """
@@ -83,21 +85,27 @@ def adopt_files(lost: Iterable[ClaimEntry], kubelet: KubeletClaims) -> tuple[Cla
     return tuple(replace(entry, ref=kubelet.ref(entry.ref.uid)) for entry in lost)
 
 
-def give_up(here: Here, files: Iterable[str]) -> tuple[ClaimEntry, ...]:
-    """Claims known only from their CDI files that are over: the kubelet does not have them, or the file has gone.
+def give_up(here: Here, files: Collection[str], *, changed: bool) -> tuple[ClaimEntry, ...]:
+    """Claims that are over and that nobody will unprepare: the kubelet does not have them. ``changed``: NVIDIA's driver
+    had the node until now; then that may be so of any claim, since each driver is silent about claims of the other.
 
-    ``files``: UIDs of the claims that have one. While the hardware does not answer, what they have made cannot be told.
+    Else it can be so only of claims known from their CDI files, and then an administrator may say it by removing the
+    file. ``files``: UIDs of the claims that have one. While the hardware does not answer, what a lost record has left
+    cannot be told.
     """
-    if here.machine is None:
-        return ()
-    there = set(files)
     return tuple(
         replace(here.mend(entry), state=ClaimState.UNPREPARE_STARTED)
         for entry in here.entries.values()
-        if entry.state is ClaimState.RECORD_LOST
-        and entry.boot_id == here.boot_id
-        and (entry.ref.uid not in there or here.kubelet.has_forgotten(entry.ref.uid))
+        if entry.boot_id == here.boot_id and _is_over(entry, here, files, changed=changed)
     )
+
+
+def _is_over(entry: ClaimEntry, here: Here, files: Collection[str], *, changed: bool) -> bool:
+    forgotten = here.kubelet.has_forgotten(entry.ref.uid)
+    if entry.state is ClaimState.COMPLETED:
+        return changed and forgotten
+    is_lost = entry.state is ClaimState.RECORD_LOST and here.machine is not None
+    return is_lost and (forgotten or entry.ref.uid not in files)
 
 
 def _finished(claim: NvidiaClaim, made_by_hand: frozenset[str], here: Here) -> ClaimEntry:

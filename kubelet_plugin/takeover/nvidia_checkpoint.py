@@ -1,4 +1,4 @@
-"""NVIDIA's checkpoint, read and written: the claims that its GPU plugin has prepared on this node. Pure.
+"""NVIDIA's checkpoint, read: the claims that its GPU plugin has prepared on this node. Pure.
 
 The file is ``checkpoint.json`` in the folder that both drivers share (dra-driver-nvidia-gpu, cmd/gpu-kubelet-plugin,
 checkpoint.go, checkpointv.go, prepared.go)::
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -25,8 +25,6 @@ from dra_driver.errors import StateError
 _V1_OPENING = re.compile(r'\{"checksum":(\d+),"v1":')
 _V2_OPENING = re.compile(r'(?:,"v2":|\{"checksum":\d+,"v2":)(?=(\{"checksum":(\d+)))')
 _DECODER = json.JSONDecoder()
-
-Json = dict[str, Any]
 
 
 class UnknownCheckpoint(StateError):
@@ -131,25 +129,6 @@ def decode(data: bytes, driver_name: str) -> NvidiaCheckpoint:
         problems = (f"the checksum of its form {forms[0]} does not match, and {form} is used instead", *problems)
     boot_id = document[form].get("nodeBootID")
     return NvidiaCheckpoint(claims, boot_id if isinstance(boot_id, str) else "", problems)
-
-
-def encode(claims: Iterable[NvidiaClaim], driver_name: str, boot_id: str) -> bytes:
-    """The file as NVIDIA's plugin writes it: it must come out the same when that plugin reads and writes it again."""
-    ordered = sorted(claims, key=lambda claim: claim.uid)
-    v2_claims = {claim.uid: _claim_v2(claim, driver_name) for claim in ordered}
-    v1_claims = {
-        claim.uid: {key: v2_claims[claim.uid][key] for key in ("status", "preparedDevices")}
-        for claim in ordered
-        if claim.state is NvidiaState.COMPLETED
-    }
-    v1 = _go_json({"preparedClaims": v1_claims} if v1_claims else {})
-    v2: Json = {"preparedClaims": v2_claims} if v2_claims else {}
-    if boot_id:
-        v2["nodeBootID"] = boot_id
-    checksum_v1 = checksum(f'{{"checksum":0,"v1":{v1}}}')
-    checksum_v2 = checksum(_go_json({"checksum": 0, **v2}))
-    v2_text = _go_json({"checksum": checksum_v2, **v2})
-    return f'{{"checksum":{checksum_v1},"v1":{v1},"v2":{v2_text}}}'.encode()
 
 
 def checksum(text: str) -> int:
@@ -260,63 +239,3 @@ def _live_mig(found: Mapping[str, Any]) -> LiveMig:
         gpu_instance=concrete["giId"],
         compute_instance=concrete["ciId"],
     )
-
-
-# -- writing -----------------------------------------------------------------------------------------------------------
-
-
-def _claim_v2(claim: NvidiaClaim, driver_name: str) -> Json:
-    results = [_result_document(result, driver_name) for result in claim.results]
-    document: Json = {
-        "checkpointState": str(claim.state),
-        # Its plugin looks into the allocation without asking whether there is one.
-        "status": {"allocation": {"devices": {"results": results} if results else {}}},
-    }
-    if claim.state is NvidiaState.COMPLETED:
-        document["preparedDevices"] = [
-            {"devices": [_device_document(device) for device in claim.devices], "configState": {}}
-        ]
-    # It keeps names of begun claims only, but reads those of all.
-    document |= {"name": claim.name} if claim.name else {}
-    document |= {"namespace": claim.namespace} if claim.namespace else {}
-    return document
-
-
-def _result_document(result: NvidiaResult, driver_name: str) -> Json:
-    document: Json = {
-        "request": result.request,
-        "driver": driver_name,
-        "pool": result.pool,
-        "device": result.device,
-    }
-    document |= {"adminAccess": True} if result.admin_access else {}
-    document |= {"shareID": result.share_id} if result.share_id else {}
-    return document
-
-
-def _device_document(device: NvidiaDevice) -> Json:
-    answer: Json = {
-        "Requests": list(device.requests),
-        "PoolName": device.pool,
-        "DeviceName": device.name,
-        "CDIDeviceIDs": list(device.cdi_ids),
-    }
-    answer |= {"ShareID": device.share_id} if device.share_id else {}
-    if device.mig is None:
-        return {"gpu": {"info": {"uuid": device.gpu_uuid}, "device": answer}, "mig": None}
-    concrete = {
-        "parentMinor": device.mig.parent_minor,
-        "giId": device.mig.gpu_instance,
-        "ciId": device.mig.compute_instance,
-        "migUUID": device.mig.uuid,
-        "parentUUID": device.mig.parent_uuid,
-    }
-    return {"gpu": None, "mig": {"concrete": concrete, "device": answer}}
-
-
-def _go_json(document: Mapping[str, Any] | Sequence[Any]) -> str:
-    """As Go's encoding/json writes it: without spaces, and with what means something to HTML escaped."""
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

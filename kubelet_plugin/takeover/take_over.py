@@ -34,7 +34,8 @@ from kubelet_plugin.takeover.adopt import Here, adopt, adopt_files, give_up
 from kubelet_plugin.takeover.hand_over import to_nvidia
 from kubelet_plugin.takeover.kubelet_claims import NO_WORD, KubeletClaims
 from kubelet_plugin.takeover.kubelet_claims import decode as decode_kubelet
-from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaCheckpoint, UnknownCheckpoint, decode, encode
+from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaCheckpoint, UnknownCheckpoint, decode
+from kubelet_plugin.takeover.nvidia_writing import encode
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class TakenOver:
 
     from_nvidia: tuple[str, ...] = ()
     from_files: tuple[str, ...] = ()  # known from their CDI files only
-    given_up: tuple[str, ...] = ()  # known only from their files, and over
+    given_up: tuple[str, ...] = ()  # over, though nobody has unprepared them
 
 
 class TakeOver:
@@ -127,10 +128,10 @@ class TakeOver:
             raise
 
     def _take(self) -> TakenOver:
-        kubelet = _read_kubelet(self._neighbourhood.kubelet_state)
-        from_nvidia = self._from_nvidia(kubelet)
-        from_files = self._put(self._from_files(kubelet), lambda known, entry: entry.ref.uid not in known)
-        given_up = self._give_up(kubelet)
+        found = self._read_nvidia()
+        from_nvidia = () if found is None else self._from_nvidia(found)
+        from_files = self._put(self._from_files(), lambda known, entry: entry.ref.uid not in known)
+        given_up = self._give_up(changed=found is not None)
         taken = TakenOver(from_nvidia, from_files, given_up)
         if taken != TakenOver():
             self._listener.taken_over(_told(taken, self._checkpoint.entries()))
@@ -165,13 +166,10 @@ class TakeOver:
 
     # -- from NVIDIA's driver ------------------------------------------------------------------------------------------
 
-    def _from_nvidia(self, kubelet: KubeletClaims) -> tuple[str, ...]:
-        found = self._read_nvidia()
-        if found is None:
-            return ()
+    def _from_nvidia(self, found: NvidiaCheckpoint) -> tuple[str, ...]:
         if found.problems:
             self._listener.take_over_incomplete(f"of {self._nvidia_file}: {'; '.join(found.problems)}")
-        adopted = adopt(found, self._here(kubelet))
+        adopted = adopt(found, self._here())
         known = self._checkpoint.entries()
         new = tuple(entry for entry in adopted.entries if known.get(entry.ref.uid) != entry)
         self._checkpoint.announce(new)
@@ -201,7 +199,9 @@ class TakeOver:
         )
         return None
 
-    def _here(self, kubelet: KubeletClaims) -> Here:
+    def _here(self) -> Here:
+        entries = self._checkpoint.entries()
+        kubelet = self._kubelet()
         try:
             machine: Machine | None = self._neighbourhood.machine()
         except HardwareError as error:
@@ -211,7 +211,13 @@ class TakeOver:
         def mend(entry: ClaimEntry) -> ClaimEntry:
             return entry if machine is None else self._kinds.mended(entry, lambda: machine)
 
-        return Here(self._cdi.names.device_id, self._boot_id, self._checkpoint.entries(), kubelet, machine, mend)
+        return Here(self._cdi.names.device_id, self._boot_id, entries, kubelet, machine, mend)
+
+    def _kubelet(self) -> KubeletClaims:
+        try:
+            return decode_kubelet(self._neighbourhood.kubelet_state.read_bytes())
+        except OSError:
+            return NO_WORD  # not mounted, or no claim has ever been on this node
 
     # -- from CDI files ------------------------------------------------------------------------------------------------
 
@@ -221,14 +227,15 @@ class TakeOver:
             return ()
         return tuple(lost_records(self._cdi, self._kinds, self._boot_id, tuple(known)))
 
-    def _from_files(self, kubelet: KubeletClaims) -> tuple[ClaimEntry, ...]:
+    def _from_files(self) -> tuple[ClaimEntry, ...]:
         known = self._checkpoint.entries().keys()
-        return adopt_files(lost_records(self._cdi, self._kinds, self._boot_id, known), kubelet)
+        return adopt_files(lost_records(self._cdi, self._kinds, self._boot_id, known), self._kubelet())
 
-    def _give_up(self, kubelet: KubeletClaims) -> tuple[str, ...]:
-        if all(entry.state is not ClaimState.RECORD_LOST for entry in self._checkpoint.entries().values()):
+    def _give_up(self, *, changed: bool) -> tuple[str, ...]:
+        lost = any(entry.state is ClaimState.RECORD_LOST for entry in self._checkpoint.entries().values())
+        if not (lost or changed):
             return ()
-        over = give_up(self._here(kubelet), self._cdi.claim_uids())
+        over = give_up(self._here(), self._cdi.claim_uids(), changed=changed)
         return self._put(over, lambda known, entry: entry.ref.uid in known)
 
     def _put(
@@ -274,18 +281,11 @@ class TakeOver:
         return replace(machine, gpus=gpus)
 
 
-def _read_kubelet(path: Path) -> KubeletClaims:
-    try:
-        return decode_kubelet(path.read_bytes())
-    except OSError:
-        return NO_WORD  # not mounted, or no claim has ever been on this node
-
-
 def _told(taken: TakenOver, entries: Mapping[str, ClaimEntry]) -> str:
     parts = (
         ("taken over from NVIDIA's driver", taken.from_nvidia),
         ("known only from their CDI files, and held until they are unprepared", taken.from_files),
-        ("known only from their CDI files, and given up, since no container has them", taken.given_up),
+        ("given up, since the kubelet does not have them or their CDI file is gone", taken.given_up),
     )
     return "; ".join(f"claims {what}: {_named(uids, entries)}" for what, uids in parts if uids)
 

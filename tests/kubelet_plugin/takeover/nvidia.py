@@ -17,8 +17,8 @@ from kubelet_plugin.takeover.nvidia_checkpoint import (
     NvidiaResult,
     NvidiaState,
     checksum,
-    encode,
 )
+from kubelet_plugin.takeover.nvidia_writing import encode
 from kubelet_plugin.takeover.take_over import NVIDIA_FILE
 from tests.kubelet_plugin.prepare.node import DRIVER, NODE
 

@@ -15,8 +15,8 @@ from kubelet_plugin.takeover.nvidia_checkpoint import (
     NvidiaState,
     UnknownCheckpoint,
     decode,
-    encode,
 )
+from kubelet_plugin.takeover.nvidia_writing import encode
 from tests.kubelet_plugin.prepare.node import DRIVER
 from tests.kubelet_plugin.takeover.nvidia import RECORDED, RECORDED_BOOT, begun, finished, of_form_v1, recorded
 

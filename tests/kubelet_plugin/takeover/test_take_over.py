@@ -176,6 +176,30 @@ def test_a_file_whose_claim_the_kubelet_does_not_have_goes_with_its_instance(nod
     assert node.everything() == {}, "the claim's instance is destroyed by the policy that makes it"
 
 
+def test_what_ended_under_nvidias_driver_without_handing_over_is_given_up(node: ChangingNode) -> None:
+    """The kubelet unprepared it there, which knew nothing of it: no second call comes."""
+    _nothing, engine = node.starts()
+    assert isinstance(prepare(node, engine, "ended", MIG), tuple)
+    assert isinstance(prepare(node, engine, "runs", "gpu-0"), tuple)
+    engine.stop()
+    node.kubelet_has("runs")
+    assert node.take_over().start() == TakenOver(), "the drivers have not changed"
+    node.nvidia_leaves()
+    taken, engine = node.starts()
+    assert taken == TakenOver(given_up=("ended",))
+    assert list(engine.entries()) == ["runs"]
+    assert node.cdi.claim_uids() == ("runs",)
+    assert node.everything() == {}
+
+
+def test_without_the_kubelets_word_no_claim_is_given_up(node: ChangingNode) -> None:
+    node.nvidia_leaves(finished("theirs", "gpu-0", node.machine.gpus[0].uuid))
+    node.kubelet_state.write_bytes(b"{}")
+    taken, engine = node.starts()
+    assert taken == TakenOver(from_nvidia=("theirs",))
+    assert list(engine.entries()) == ["theirs"]
+
+
 def test_a_lost_record_ends_when_its_file_is_removed_by_hand(node: ChangingNode) -> None:
     node.nvidia_cdi("stuck", "gpu-0")
     _taken, engine = node.starts()
