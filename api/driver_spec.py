@@ -101,6 +101,10 @@ class KubeletSettings(ApiModel):
         default=Path("/var/lib/kubelet/plugins"),
         description="Folder of the plugin's sockets and state; the same path on host and in the pod.",
     )
+    hand_over: StrictBool = Field(
+        default=False,
+        description="When the plugin ends, it leaves the prepared claims to NVIDIA's driver, in that one's checkpoint.",
+    )
 
 
 class CdiSettings(ApiModel):

@@ -118,6 +118,7 @@ SETTINGS: tuple[Setting, ...] = (
         _P,
     ),
     Setting("spec.kubelet.pluginsDirectory", "--kubelet-plugins-directory-path", "KUBELET_PLUGINS_DIRECTORY_PATH", _P),
+    Setting("spec.kubelet.handOver", "--hand-over", "HAND_OVER", _P),
     Setting("spec.cdi.root", "--cdi-root", "CDI_ROOT", _P),
     Setting("spec.cdi.hookPath", "--nvidia-cdi-hook-path", "NVIDIA_CDI_HOOK_PATH", _P),
     Setting("spec.hardware.driverRoot", "--nvidia-driver-root", "NVIDIA_DRIVER_ROOT", _P),

@@ -43,7 +43,7 @@ def write_atomically(
             os.unlink(temporary)
         raise
     if durability is Durability.LASTING:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def target_of_temporary(name: str) -> str | None:
@@ -69,7 +69,8 @@ def _write(path: str, data: bytes, mode: int, durability: Durability) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Which files are in ``folder`` survives a power cut from now on. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -53,6 +53,7 @@ from kubelet_plugin.hardware.setup import (
     build_edits,
     build_hardware,
     build_obstacles,
+    kubelet_state,
     read_boot_id,
 )
 from kubelet_plugin.hardware.watch import HardwareWatch
@@ -69,6 +70,7 @@ from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
 from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
@@ -119,16 +121,27 @@ class PluginApp:
         kinds = build_kinds(NodeTools(policy, edits, mig, build_capabilities(spec), refused))
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
+        cdi, listener = CdiStore(spec.cdi.root), EngineListener(registry, self._events, self._failure_events, node_ref)
+        self._take_over = TakeOver(
+            spec.kubelet.plugins_directory / driver,
+            driver,
+            boot_id,
+            cdi,
+            kinds,
+            Neighbourhood(self._hardware.machine, mig.instances, kubelet_state(spec)),
+            listener,
+            hand_over=spec.kubelet.hand_over,
+        )
         self._engine = PrepareEngine(
             api=api,
             driver_name=driver,
             machine=self._hardware.machine,
-            cdi=CdiStore(spec.cdi.root),
+            cdi=cdi,
             edits=edits,
             state_folder=spec.kubelet.plugins_directory / driver / STATE_FOLDER,
             kinds=kinds,
             policy=policy,
-            listener=EngineListener(registry, self._events, self._failure_events, node_ref),
+            listener=listener,
         )
         self._driver_change = DriverChange(self._hardware, self._engine.put_right)
         judged = JudgedHardware(self._hardware, self._engine.entries, policy, refused)
@@ -181,7 +194,8 @@ class PluginApp:
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
 
     def start(self) -> None:
-        """1. Events. 2. Hardware. 3. Inventory. 4. Prepare engine, driver changes. 5. MIG layouts. 6. Sockets. 7. HTTP.
+        """1. Events. 2. Hardware. 3. Inventory. 4. Taking over. 5. Prepare engine, driver changes. 6. MIG layouts.
+        7. Sockets. 8. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -198,12 +212,14 @@ class PluginApp:
             self._inventory.start()
             stack.callback(self._inventory.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
+            taken = self._take_over.start()
+            stack.callback(self._take_over.stop)
             driver = self._driver_change.version()  # before the engine looks at its claims
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
             self._driver_change.start(done_for=None if recovered.failed else driver)
             stack.callback(self._driver_change.stop)
-            logger.info("state of earlier processes", extra={"recovered": recovered})
+            logger.info("state of earlier processes", extra={"recovered": recovered, "taken_over": taken})
             self._layouts.start()
             stack.callback(self._layouts.stop)
             self._servers.start()
@@ -215,7 +231,7 @@ class PluginApp:
 
     def stop(self) -> None:
         """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Driver changes, engine.
-        5. Inventory. 6. Hardware. 7. Events.
+        5. Handing over. 6. Inventory. 7. Hardware. 8. Events.
         """
         self._stack.close()
 

@@ -1,8 +1,9 @@
 """The folder of CDI files: one file per claim, whole or absent.
 
 Container runtimes watch the folder; ``files.write_atomically`` renames within it, which they notice.
-The folder is a tmpfs on a node, so nothing is synced to disk; what a power cut elsewhere leaves is put right by the
-plugin's next start.
+The folder is a tmpfs on most nodes, so what is written is not synced to disk; what a power cut elsewhere takes, the
+plugin's next start writes again. A removal is synced, since the claim's record goes after it: a file without a record
+is somebody else's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dra_driver.cdi.encode import encode
 from dra_driver.cdi.names import CLASS, VENDOR, CdiNames
 from dra_driver.cdi.spec import Spec
 from dra_driver.errors import StateError
-from dra_driver.files import Durability, target_of_temporary, write_atomically
+from dra_driver.files import Durability, sync_folder, target_of_temporary, write_atomically
 
 
 class CdiStore:
@@ -66,10 +67,11 @@ class CdiStore:
         return decode(data, source=str(path))
 
     def remove(self, claim_uid: str) -> bool:
-        """Remove the claim's file; True when it was there."""
+        """Remove the claim's file for good; True when it was there."""
         path = self.path(claim_uid)
         try:
             path.unlink()
+            sync_folder(self._root)
         except FileNotFoundError:
             return False
         except OSError as error:

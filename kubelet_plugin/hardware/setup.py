@@ -24,6 +24,7 @@ from dra_driver.hardware.nvml import NvmlHardware, Reading, loaded_library
 from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.hardware.obstacles import Edits, LookForObstacles, obstacles_of
 from kubelet_plugin.hardware.watch import Hardware
+from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,12 @@ def read_boot_id(spec: DriverSpec) -> str:
     except HardwareError as error:
         logger.info("%s; using this process's /proc", error)
         return Sysfs(Path("/")).boot_id()
+
+
+def kubelet_state(spec: DriverSpec) -> Path:
+    """The kubelet's own record of claims, on the host; it lies beside the folder of the plugins."""
+    host, inner = Root(spec.hardware.host_root, "/"), str(spec.kubelet.plugins_directory.parent / KUBELET_STATE)
+    return host.visible_path(host.resolve(inner) or inner)
 
 
 def _hooks(spec: DriverSpec, root: Root, host: Root) -> tuple[HookPlace, ...]:

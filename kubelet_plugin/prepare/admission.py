@@ -78,9 +78,10 @@ def _refuse_held(device: AllocatedDevice, place: Place, entry: ClaimEntry, kinds
     lost = entry.state is ClaimState.RECORD_LOST
     raise DeviceInUse(
         f"{which} is held by claim {entry.holder} on this node"
-        + (", whose record was damaged and is known only from its CDI file" if lost else ""),
+        + (", a claim known only from its CDI file" if lost else ""),
         hint="it becomes free when the last pod with that claim has ended on this node; "
-        "if that pod was force-deleted, wait for the kubelet to clean up",
+        "if that pod was force-deleted, wait for the kubelet to clean up"
+        + ("; if there is no such pod, remove the CDI file and restart the plugin's pod" if lost else ""),
     )
 
 

@@ -138,7 +138,8 @@ def plan_again(admitted: AdmittedClaim, facts: CdiFacts, before: ClaimEntry, kin
     steps = tuple(
         PlannedStep(file if record.kind == CDI_FILE else kinds.again(record), record) for record in before.steps
     )
-    return Plan(before, steps, repeats=True)
+    # The name may be new: of a claim that another driver prepared, the record may have none.
+    return Plan(replace(before, ref=admitted.claim.ref), steps, repeats=True)
 
 
 def is_prepared(entry: ClaimEntry | None, boot_id: str) -> bool:

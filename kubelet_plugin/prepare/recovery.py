@@ -1,4 +1,4 @@
-"""What a new plugin process finds: claims half prepared or half unprepared, CDI files without claims, lost records.
+"""What a new plugin process finds: claims half prepared or half unprepared, files half written, lost records.
 
 It looks at the node, not only at the journal, and leaves alone what another plugin process is working on (it holds that
 claim's lock). Nothing here stops the plugin: what cannot be put right now is logged and tried again by the next prepare
@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dra_driver.cdi.store import CdiStore
 from dra_driver.errors import DriverError
@@ -39,7 +39,6 @@ class Recovered:
     rolled_back: tuple[str, ...] = ()  # begun prepares undone; the kubelet asks for them again
     unprepared: tuple[str, ...] = ()  # begun unprepares finished
     restored: tuple[str, ...] = ()  # prepared claims whose steps were done again where needed
-    orphans: tuple[str, ...] = ()  # CDI files of claims that nobody knows
     outlived: tuple[str, ...] = ()  # claims prepared in an earlier boot, undone and forgotten
     postponed: tuple[str, ...] = ()  # claims whose GPU somebody else was working on all the time
     failed: tuple[str, ...] = ()  # claims that cannot be put right yet, as the log says
@@ -72,9 +71,8 @@ class Recovery:
         Raises ``StateError`` only when the checkpoint or the CDI folder cannot be read or written at all.
         """
         claims = self.claims(self._checkpoint.entries(), lock_seconds)
-        orphans = self._remove_orphans()
         self._remove_temporaries()
-        return replace(claims, orphans=orphans)
+        return claims
 
     def claims(self, uids: Iterable[str], lock_seconds: float = math.inf) -> Recovered:
         """Only the claims ``uids``."""
@@ -112,16 +110,6 @@ class Recovery:
             return "failed"
         logger.info("claim %s was left %s; undone", entry.ref, entry.state)
         return undone
-
-    def _remove_orphans(self) -> tuple[str, ...]:
-        removed: list[str] = []
-        for uid in self._cdi.claim_uids():
-            with self._locks.try_hold(claim_lock(uid)) as ours:
-                # The record comes before the file, so a claim without one is nobody's while we hold its lock.
-                if ours and uid not in self._checkpoint.entries() and self._cdi.remove(uid):
-                    logger.info("removed CDI file of claim %s, which is not prepared", uid)
-                    removed.append(uid)
-        return tuple(removed)
 
     def _remove_temporaries(self) -> None:
         self._checkpoint.tidy()

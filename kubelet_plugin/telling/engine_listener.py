@@ -1,7 +1,8 @@
-"""What the prepare engine finds out beside its answers: a damaged checkpoint, work that failed without a caller."""
+"""What is found out beside answers to calls: a damaged checkpoint, another driver's claims, work that failed late."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter
@@ -13,11 +14,16 @@ from kubelet_plugin.prepare.checkpoint import CheckpointDamage
 from kubelet_plugin.telling.failure_events import FailureEvents
 from kubelet_plugin.telling.failures import Operation
 
+logger = logging.getLogger(__name__)
+
 _CLAIMS_NAMED = 4
 
 
 class EngineListener:
-    """A ``prepare.engine.PrepareListener``. Damage is told about ``node``, since it concerns no single claim."""
+    """A ``prepare.engine.PrepareListener`` and a ``takeover.take_over.TakeOverListener``.
+
+    What concerns no single claim is told about ``node``.
+    """
 
     def __init__(
         self, registry: CollectorRegistry, events: EventRecorder, failure_events: FailureEvents, node: ObjectRef
@@ -41,6 +47,14 @@ class EngineListener:
     def checkpoint_damaged(self, damage: CheckpointDamage) -> None:
         self._damages.labels(damage.kind).inc()
         self._events.event(self._node, EventKind.WARNING, "CheckpointDamaged", str(damage))
+
+    def taken_over(self, message: str) -> None:
+        logger.info("%s", message)
+        self._events.event(self._node, EventKind.NORMAL, "ClaimsTakenOver", message)
+
+    def take_over_incomplete(self, message: str) -> None:
+        logger.warning("%s", message)
+        self._events.event(self._node, EventKind.WARNING, "TakeOverIncomplete", message)
 
     def recovery_postponed(self, claims: Sequence[str]) -> None:
         more = f" and {len(claims) - _CLAIMS_NAMED} more" if len(claims) > _CLAIMS_NAMED else ""

@@ -27,6 +27,18 @@ def test_names_are_nvidias(tmp_path: Path) -> None:
     assert spec_of(store).device_id("x") == "k8s.gpu.nvidia.com/claim=x"
 
 
+def test_a_removal_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim's record goes after the file; a file that came back without it would pass for another driver's."""
+    store = CdiStore(tmp_path)
+    store.write(UID, spec_of(store))
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(
+        "dra_driver.cdi.store.sync_folder", lambda folder: synced.append((folder, store.path(UID).exists()))
+    )
+    assert store.remove(UID)
+    assert synced == [(tmp_path, False)]
+
+
 def test_write_read_remove(tmp_path: Path) -> None:
     store = CdiStore(tmp_path / "not" / "yet")
     assert store.claim_uids() == ()

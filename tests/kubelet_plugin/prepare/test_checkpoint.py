@@ -113,7 +113,7 @@ def test_damage_is_set_aside_told_and_outlived(node: TestNode) -> None:
     node.claims.add(claim("other", result("gpu-1")))
     refused = engine.prepare([ref("other")], timeout=10)["other"]
     assert "held by claim with UID u2" in str(refused)
-    assert "record was damaged" in str(refused)
+    assert "known only from its CDI file" in str(refused)
     assert isinstance(engine.prepare([ref("u1")], timeout=10)["u1"], tuple)
     assert engine.unprepare([ref("u2")], timeout=10) == {"u2": None}
     assert isinstance(engine.prepare([ref("other")], timeout=10)["other"], tuple)
