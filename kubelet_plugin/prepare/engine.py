@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -32,11 +33,11 @@ from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
-from kubelet_plugin.prepare.flight import Flights
+from kubelet_plugin.prepare.flight import RECOVERY, Flight, Flights
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.pilot import ClaimFlight, Outcome, Pilot, stopping
-from kubelet_plugin.prepare.recovery import Recovered, Recovery, lost_records
+from kubelet_plugin.prepare.recovery import Findings, Recovered, Recovery, lost_records
 from kubelet_plugin.prepare.stuck import StuckWork, find_stuck
 from kubelet_plugin.prepare.work import ClaimWork, CommonEdits, Node
 from kubelet_plugin.telling.failures import Operation
@@ -44,8 +45,7 @@ from kubelet_plugin.telling.failures import Operation
 logger = logging.getLogger(__name__)
 
 _LOCK_WAITERS_LEAVE = 0.5  # seconds
-_START_LOCK_SECONDS = 5.0  # for GPUs that an old plugin works on; usually milliseconds
-_POSTPONED_PAUSE_SECONDS = 5.0
+_START_SECONDS = 5.0  # for what an earlier process left; usually milliseconds
 # A call keeps a thread of its server while it waits. Beyond so many, each waits only so long: a retry joins the work.
 _PATIENT_CALLERS = 32
 _IMPATIENT_SECONDS = 0.5
@@ -59,7 +59,7 @@ class PrepareListener(Protocol):
         ...
 
     def recovery_postponed(self, claims: Sequence[str]) -> None:
-        """Claims (UIDs) that an earlier process left are put right later: somebody else works on their GPUs."""
+        """Claims (UIDs) that an earlier process left are put right later: see ``recovery.Recovered.postponed``."""
         ...
 
     def failed_late(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:
@@ -82,14 +82,9 @@ class PrepareEngine:
         kinds: Kinds,
         policy: NodePolicy,
         listener: PrepareListener,
-        start_lock_seconds: float = _START_LOCK_SECONDS,
-        postponed_pause: float = _POSTPONED_PAUSE_SECONDS,
+        start_seconds: float = _START_SECONDS,
     ) -> None:
-        """``machine`` gives the current snapshot, at once. The node's pool has its name.
-
-        ``start_lock_seconds``: how long the start waits for GPUs that another plugin works on; what is left then is
-        tried again after each ``postponed_pause``.
-        """
+        """``machine`` gives the current snapshot, at once. The node's pool has its name."""
         boot_id = policy.boot_id
         self._listener = listener
         self._state_folder = state_folder
@@ -108,16 +103,14 @@ class PrepareEngine:
         self._pilot = Pilot(self._locks, self._land)
         self._callers = 0
         self._callers_lock = threading.Lock()
-        self._start_lock_seconds = start_lock_seconds
-        self._postponed_pause = postponed_pause
+        self._start_seconds = start_seconds
         self._stopping = threading.Event()
-        self._postponed: threading.Thread | None = None
 
     def start(self) -> Recovered:
         """Make the folders and put right what an earlier process left. Raises ``StateError`` when it cannot.
 
-        It takes no longer than the work itself and ``start_lock_seconds``; what has to wait for somebody else is put
-        right later, on the thread ``recovery``.
+        It waits for that no longer than ``start_seconds``; claims whose GPU another plugin works on, or that does not
+        answer, are put right when that is over.
         """
         try:
             self._state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -126,13 +119,10 @@ class PrepareEngine:
                 f"cannot make state folder {self._state_folder}: {error.strerror or error}",
                 hint="check that the plugin's data folder is mounted from the host and writable",
             ) from error
-        recovered = self._recovery.run(self._start_lock_seconds)
+        recovered = self._recover()
+        self._recovery.tidy()
         if recovered.postponed:
             self._listener.recovery_postponed(recovered.postponed)
-            self._postponed = threading.Thread(
-                target=self._recover_later, args=(recovered.postponed,), name="recovery", daemon=True
-            )
-            self._postponed.start()
         return recovered
 
     def put_right(self) -> bool:
@@ -140,22 +130,18 @@ class PrepareEngine:
 
         What a claim needs may change while it is prepared: its CDI file names files of the driver.
         """
-        done = self._recovery.claims(self._checkpoint.entries(), self._start_lock_seconds)
+        done = self._recover()
         return not done.postponed and not done.failed
 
-    def _recover_later(self, uids: Sequence[str]) -> None:
-        while uids and not self._stopping.wait(self._postponed_pause):
-            try:
-                recovered = self._recovery.claims(uids, self._start_lock_seconds)
-            except StateError as error:
-                logger.warning("claims of an earlier process cannot be put right yet: %s", error)
-            except Exception:
-                # Thread boundary: the kubelet's next call for such a claim puts it right all the same.
-                logger.exception("putting claims of an earlier process right broke")
-                return
-            else:
-                uids = recovered.postponed
-                logger.info("state of earlier processes, later", extra={"recovered": recovered})
+    def _recover(self) -> Recovered:
+        deadline = time.monotonic() + self._start_seconds
+        findings = Findings()
+        flights = [Flight[Outcome](RECOVERY, entry.ref, None) for entry in self._checkpoint.entries().values()]
+        for flight in flights:
+            self._flights.add(flight)
+            self._pilot.fly(flight, lambda each: self._recovery.put_right(each, findings))
+        late = [each for each in flights if not each.wait(max(0.0, deadline - time.monotonic())) and each.give_up()]
+        return replace(findings.so_far(), postponed=tuple(flight.ref.uid for flight in late))
 
     def stop(self, timeout: float = 10.0) -> None:
         """1. refuse new calls; 2. wait for the work under way; 3. stop what waits for locks; 4. answer who still waits.
@@ -169,8 +155,6 @@ class PrepareEngine:
             flight.wait(max(0.0, deadline - time.monotonic()))
         self._locks.stop()
         self._pilot.stop()
-        if self._postponed is not None:
-            self._postponed.join(_LOCK_WAITERS_LEAVE)
         for flight in self._flights.under_way():
             if not flight.wait(_LOCK_WAITERS_LEAVE):
                 self._flights.land(flight, stopping())
@@ -232,6 +216,8 @@ class PrepareEngine:
             logger.info("%s of claim %s is done now", flight.operation, flight.ref)
             return
         logger.warning("%s of claim %s failed in the end: %s", flight.operation, flight.ref, outcome)
+        if not isinstance(flight.operation, Operation):
+            return  # nobody asked for it, and the next call for the claim tells what is wrong
         try:
             self._listener.failed_late(flight.operation, flight.ref, outcome)
         except Exception:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.telling.failures import Operation
 
 Outcome = TypeVar("Outcome")
+
+# What a new process does to a claim that an earlier one left; see :class:`Operation` for the others.
+RECOVERY: Final = "recovery"
 
 
 class Flight(Generic[Outcome]):
@@ -24,7 +27,7 @@ class Flight(Generic[Outcome]):
     locks it has.
     """
 
-    def __init__(self, operation: Operation, ref: ClaimRef, after: Flight[Outcome] | None) -> None:
+    def __init__(self, operation: str, ref: ClaimRef, after: Flight[Outcome] | None) -> None:
         self.operation = operation
         self.ref = ref
         self.after = after  # must land first
@@ -101,6 +104,11 @@ class Flights(Generic[Outcome]):
                     new.append(latest)
                 flights[ref.uid] = latest
         return flights, new
+
+    def add(self, flight: Flight[Outcome]) -> None:
+        """One that nobody joins."""
+        with self._lock:
+            self._under_way.add(flight)
 
     def land(self, flight: Flight[Outcome], outcome: Outcome) -> bool:
         """Give the outcome to everybody who waits; tells whether somebody had given up. Later calls start anew."""

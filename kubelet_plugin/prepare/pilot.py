@@ -18,7 +18,7 @@ from functools import partial
 
 from dra_driver.errors import DriverError, StateError
 from kubelet_plugin.claims.model import PreparedDevice
-from kubelet_plugin.prepare.flight import Flight
+from kubelet_plugin.prepare.flight import RECOVERY, Flight
 from kubelet_plugin.prepare.locks import Held, NamedLocks
 from kubelet_plugin.prepare.workers import Workers
 from kubelet_plugin.telling.failures import Operation
@@ -39,8 +39,8 @@ class Pilot:
     def __init__(self, locks: NamedLocks, land: Callable[[ClaimFlight, Outcome], None]) -> None:
         self._locks = locks
         self._land = land
-        self._workers: Mapping[Operation, Workers] = {
-            operation: Workers(_MAX_THREADS, f"claim-{operation}") for operation in Operation
+        self._workers: Mapping[str, Workers] = {
+            operation: Workers(_MAX_THREADS, f"claim-{operation}") for operation in (*Operation, RECOVERY)
         }
 
     def stop(self) -> None:

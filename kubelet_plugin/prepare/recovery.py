@@ -2,16 +2,15 @@
 
 It looks at the node, not only at the journal, and leaves alone what another plugin process is working on (it holds that
 claim's lock). Nothing here stops the plugin: what cannot be put right now is logged and tried again by the next prepare
-or unprepare of that claim. A GPU whose lock somebody else holds is waited for only so long, since an old plugin that
-hangs must not keep its successor from starting; such claims are named, for another try.
+or unprepare of that claim. Each claim is a flight of its own, so a GPU that does not answer, or that an old plugin
+works on, keeps neither the others nor the start waiting; such claims are named, and put right as soon as they can be.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from dra_driver.cdi.store import CdiStore
@@ -23,7 +22,8 @@ from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE
 from kubelet_plugin.prepare.checkpoint import Checkpoint
 from kubelet_plugin.prepare.kinds import Kinds
-from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
+from kubelet_plugin.prepare.locks import NamedLocks
+from kubelet_plugin.prepare.pilot import ClaimFlight, FlightWork
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,25 @@ class Recovered:
     unprepared: tuple[str, ...] = ()  # begun unprepares finished
     restored: tuple[str, ...] = ()  # prepared claims whose steps were done again where needed
     outlived: tuple[str, ...] = ()  # claims prepared in an earlier boot, undone and forgotten
-    postponed: tuple[str, ...] = ()  # claims whose GPU somebody else was working on all the time
+    postponed: tuple[str, ...] = ()  # claims whose GPU another plugin works on, or that does not answer
     failed: tuple[str, ...] = ()  # claims that cannot be put right yet, as the log says
+
+
+class Findings:
+    """Collects what becomes of claims, from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, list[str]] = {}
+
+    def add(self, field: str, uid: str) -> None:
+        """``field`` of :class:`Recovered`."""
+        with self._lock:
+            self._found.setdefault(field, []).append(uid)
+
+    def so_far(self) -> Recovered:
+        with self._lock:
+            return Recovered(**{field: tuple(sorted(uids)) for field, uids in self._found.items()})
 
 
 class Recovery:
@@ -65,53 +82,43 @@ class Recovery:
         self._boot_id = boot_id
         self._restore = restore
 
-    def run(self, lock_seconds: float = math.inf) -> Recovered:
-        """Everything, waiting for GPUs for ``lock_seconds`` in all.
+    def put_right(self, flight: ClaimFlight, findings: Findings) -> FlightWork:
+        """One claim. What cannot be done is told and logged, never raised."""
+        uid = flight.ref.uid
+        with self._locks.try_hold(claim_lock(uid)) as ours:
+            entry = self._checkpoint.entries().get(uid) if ours else None
+            undone = None if entry is None else self._undone_as(entry)
+            if entry is None or (undone is None and entry.state is not ClaimState.COMPLETED):
+                return None
+            with (yield self._kinds.locks_of_entry(entry)):
+                try:
+                    if undone is None:
+                        flight.progress("looking at what was prepared")
+                        self._restore(entry)
+                    else:
+                        self._applier.undo(entry, flight.progress)
+                        self._checkpoint.update(remove=[uid])
+                        logger.info("claim %s was left %s; undone", entry.ref, entry.state)
+                except DriverError as error:
+                    logger.warning(
+                        "claim %s was left %s and cannot be put right yet: %s", entry.ref, entry.state, error
+                    )
+                    findings.add("failed", uid)
+                    return None
+        findings.add(undone or "restored", uid)
+        return None
 
-        Raises ``StateError`` only when the checkpoint or the CDI folder cannot be read or written at all.
-        """
-        claims = self.claims(self._checkpoint.entries(), lock_seconds)
-        self._remove_temporaries()
-        return claims
-
-    def claims(self, uids: Iterable[str], lock_seconds: float = math.inf) -> Recovered:
-        """Only the claims ``uids``."""
-        until = time.monotonic() + lock_seconds
-        done: dict[str, list[str]] = {}
-        for uid in uids:
-            with self._locks.try_hold(claim_lock(uid)) as ours:
-                entry = self._checkpoint.entries().get(uid) if ours else None
-                what = self._put_right(entry, until) if entry else None
-                if what:
-                    done.setdefault(what, []).append(uid)
-        return Recovered(**{what: tuple(found) for what, found in done.items()})
-
-    def _put_right(self, entry: ClaimEntry, until: float) -> str | None:
-        """The field of :class:`Recovered` that tells what was done; None for nothing. Its claim's lock is held."""
+    def _undone_as(self, entry: ClaimEntry) -> str | None:
+        """The field of :class:`Recovered` for a claim that has to be undone; None for one that has not."""
         undone = _UNDONE.get(entry.state)
         if undone is None and entry.boot_id != self._boot_id:
             # Its containers are gone and device numbers may have changed. The kubelet has prepared again what it still
             # wants; of a claim that it forgot, or unprepared just before a power cut, we never hear.
-            undone = "outlived"
-        if undone is None and entry.state is not ClaimState.COMPLETED:
-            return None
-        try:
-            with self._locks.hold(self._kinds.locks_of_entry(entry), until=until):
-                if undone is None:
-                    self._restore(entry)
-                    return "restored"
-                self._applier.undo(entry, lambda _step: None)
-                self._checkpoint.update(remove=[entry.ref.uid])
-        except LockBusy as error:
-            logger.warning("claim %s was left %s and has to wait: %s", entry.ref, entry.state, error)
-            return "postponed"
-        except DriverError as error:
-            logger.warning("claim %s was left %s and cannot be put right yet: %s", entry.ref, entry.state, error)
-            return "failed"
-        logger.info("claim %s was left %s; undone", entry.ref, entry.state)
+            return "outlived"
         return undone
 
-    def _remove_temporaries(self) -> None:
+    def tidy(self) -> None:
+        """Remove what killed writers left. Raises ``StateError``."""
         self._checkpoint.tidy()
         for path, uid in self._cdi.temporaries().items():
             with self._locks.try_hold(claim_lock(uid)) as ours:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from kubelet_plugin.claims.lock_names import gpu_of
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.prepare.pilot import ClaimFlight
-from kubelet_plugin.telling.failures import Operation
 
 
 @dataclass(frozen=True, slots=True)
 class StuckWork:
     """One operation that has been at ``step`` for ``seconds``. ``gpus``: UUIDs of those that it holds."""
 
-    operation: Operation
+    operation: str
     claim: ClaimRef
     step: str
     seconds: float

@@ -59,7 +59,7 @@ class EngineListener:
     def recovery_postponed(self, claims: Sequence[str]) -> None:
         more = f" and {len(claims) - _CLAIMS_NAMED} more" if len(claims) > _CLAIMS_NAMED else ""
         named = ", ".join(claims[:_CLAIMS_NAMED]) + more
-        text = f"another plugin on this node works on the GPUs of claims {named}; they are put right later"
+        text = f"the GPUs of claims {named} are worked on by another plugin or do not answer; they are put right later"
         self._events.event(self._node, EventKind.WARNING, "RecoveryPostponed", text)
 
     def failed_late(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:

@@ -27,7 +27,7 @@ from kubelet_plugin.telling.failures import Operation
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault, Misuse
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
-from tests.kubelet_plugin.prepare.on_this_thread import fly
+from tests.kubelet_plugin.prepare.on_this_thread import fly, start
 
 _FUNCTIONS = (
     "mode",
@@ -354,7 +354,7 @@ class World:
     def _start(self) -> PrepareEngine:
         engine = self.node.engine(f"boot-{self.boot}", start=False)
         try:
-            engine.start()
+            start(engine)
         except Killed:
             engine.stop(0.0)
             raise

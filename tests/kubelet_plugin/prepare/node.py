@@ -156,9 +156,7 @@ class TestNode:
         self.edits = DriverEdits(DriverRoots(Root(self.root), sysfs=self.root / "sys"))
         self.listener = Listener()
 
-    def engine(
-        self, boot_id: str = BOOT, *, start: bool = True, lock_seconds: float = 5.0, pause: float = 5.0
-    ) -> PrepareEngine:
+    def engine(self, boot_id: str = BOOT, *, start: bool = True, start_seconds: float = 5.0) -> PrepareEngine:
         engine = PrepareEngine(
             api=self.claims,
             driver_name=DRIVER,
@@ -169,8 +167,7 @@ class TestNode:
             kinds=self.kinds(boot_id),
             policy=self.node_policy(boot_id),
             listener=self.listener,
-            start_lock_seconds=lock_seconds,
-            postponed_pause=pause,
+            start_seconds=start_seconds,
         )
         if start:
             engine.start()

@@ -5,15 +5,30 @@ from __future__ import annotations
 from dra_driver.errors import DriverError
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.prepare.flight import Flight
-from kubelet_plugin.prepare.pilot import Outcome
+from kubelet_plugin.prepare.flight import RECOVERY, Flight
+from kubelet_plugin.prepare.pilot import FlightWork, Outcome
+from kubelet_plugin.prepare.recovery import Findings, Recovered
 from kubelet_plugin.telling.failures import Operation
 
 
 def fly(engine: PrepareEngine, operation: Operation, claim: ClaimRef) -> Outcome:
     """Its outcome. Nobody else may hold what it needs."""
     flight: Flight[Outcome] = Flight(operation, claim, None)
-    work = (engine._work.prepare if operation is Operation.PREPARE else engine._work.unprepare)(flight)
+    return _run(engine, (engine._work.prepare if operation is Operation.PREPARE else engine._work.unprepare)(flight))
+
+
+def start(engine: PrepareEngine) -> Recovered:
+    """What the engine's start does, claim by claim."""
+    engine._state_folder.mkdir(parents=True, exist_ok=True)
+    findings = Findings()
+    for entry in tuple(engine.entries().values()):
+        flight: Flight[Outcome] = Flight(RECOVERY, entry.ref, None)
+        _run(engine, engine._recovery.put_right(flight, findings))
+    engine._recovery.tidy()
+    return findings.so_far()
+
+
+def _run(engine: PrepareEngine, work: FlightWork) -> Outcome:
     try:
         names = next(work)
         while True:

@@ -110,6 +110,6 @@ def test_damage_and_late_failures_are_told_and_counted(lab: Lab) -> None:
     assert by_reason["CheckpointDamaged"]["involvedObject"]["kind"] == "Node"
     assert "checkpoint.json.corrupt-1" in by_reason["CheckpointDamaged"]["message"]
     assert by_reason["DeviceInUse"]["involvedObject"]["name"] == "c"
-    assert "claims uid-0, uid-1, uid-2, uid-3 and 96 more;" in by_reason["RecoveryPostponed"]["message"]
+    assert "claims uid-0, uid-1, uid-2, uid-3 and 96 more " in by_reason["RecoveryPostponed"]["message"]
     assert registry.get_sample_value("gpu_dra_checkpoint_damaged_total", {"kind": "corrupt"}) == 1
     assert registry.get_sample_value("gpu_dra_late_failures_total", {"operation": "prepare"}) == 1
