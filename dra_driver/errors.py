@@ -25,6 +25,19 @@ class DriverError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+class InternalError(DriverError):
+    """Something in this driver broke; the log has the trace."""
+
+    reason = "InternalError"
+
+    @classmethod
+    def of(cls, error: Exception) -> InternalError:
+        return cls(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="this is a defect of the driver; its log has the details",
+        )
+
+
 class ConfigError(DriverError):
     """An opaque configuration or a driver configuration is wrong; trying again cannot help."""
 

@@ -74,6 +74,7 @@ from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
 from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.telling.stuck_work import StuckWorkCollector, StuckWorkEvents, stuck_check
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +181,8 @@ class PluginApp:
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._inventory.reflector]))
+        self._stuck = StuckWorkEvents(self._engine.stuck, self._events, node_ref)
+        registry.register(StuckWorkCollector(self._engine.stuck))
         self._loops = (
             self._events.loop,
             self._failure_events.loop,
@@ -189,6 +192,7 @@ class PluginApp:
             self._inventory.reflector.loop,
             self._layouts.loop,
             self._driver_change.loop,
+            self._stuck.loop,
         )
         registry.register(LoopCollector(self._loops))
         self._endpoint = self._build_endpoint(spec.observability, registry, SocketCheck(driver, self._paths, calls))
@@ -219,6 +223,8 @@ class PluginApp:
             stack.callback(self._engine.stop)
             self._driver_change.start(done_for=None if recovered.failed else driver)
             stack.callback(self._driver_change.stop)
+            self._stuck.start()
+            stack.callback(self._stuck.stop)
             logger.info("state of earlier processes", extra={"recovered": recovered, "taken_over": taken})
             self._layouts.start()
             stack.callback(self._layouts.stop)
@@ -248,6 +254,7 @@ class PluginApp:
                 "registration": lambda: registration_check(self._connection),
                 "hardware": lambda: hardware_check(self._hardware),
                 "loops": lambda: standing_still(self._loops),
+                "gpus": lambda: stuck_check(self._engine.stuck),
             },
             liveness={"sockets": sockets.alive},
             metrics_path=settings.metrics_path,

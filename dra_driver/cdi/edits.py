@@ -1,6 +1,6 @@
-"""The container edits of this node's GPUs: looks at the node, chooses the layout, remembers the answer.
+"""The container edits of this node's GPUs: looks at the node, chooses the form, remembers the answer.
 
-:class:`DriverEdits` is what the prepare engine uses; ``driver_files`` and ``device_nodes`` look, ``layouts`` decides.
+:class:`DriverEdits` is what the prepare engine uses; ``driver_files`` and ``device_nodes`` look, ``forms`` decides.
 The answer is remembered until a file or folder it came from changes (identity, and time of change where the content
 counts), see ``file_states``. Finding the files takes some ten milliseconds, asking whether they changed half of one.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dra_driver.cdi import file_states, layouts
+from dra_driver.cdi import file_states, forms
 from dra_driver.cdi.device_nodes import CONTROL_NODES, SIMULATED_TABLE, control_nodes, gpu_nodes
 from dra_driver.cdi.driver_files import find_driver_files, mounted_paths, watched_paths
 from dra_driver.cdi.file_states import FileState, Look
@@ -93,7 +93,7 @@ class DriverEdits:
 
     def gpu(self, gpu: Gpu) -> ContainerEdits:
         """The device nodes of one whole GPU. Raises ``HardwareError``, retryable, when its node is missing."""
-        return layouts.for_gpu(gpu, gpu_nodes(self._roots, gpu), self._hooks.find())
+        return forms.for_gpu(gpu, gpu_nodes(self._roots, gpu), self._hooks.find())
 
     def mig_parent(self, gpu: Gpu, profile: str) -> ContainerEdits:
         """What a MIG device of ``gpu`` needs of its parent: the GPU's node, and its DRM nodes where ``profile`` draws.
@@ -101,7 +101,7 @@ class DriverEdits:
         The nodes of the MIG device itself are ``mig_capabilities``' matter. Raises ``HardwareError`` as :meth:`gpu`.
         """
         nodes = gpu_nodes(self._roots, gpu)
-        return layouts.for_gpu(gpu, nodes if _draws(profile) else nodes[:1], self._hooks.find())
+        return forms.for_gpu(gpu, nodes if _draws(profile) else nodes[:1], self._hooks.find())
 
     def _find(self, driver_version: str, program: HookProgram | None) -> tuple[ContainerEdits, _Paths]:
         """The edits, and every path they depend on."""
@@ -109,9 +109,9 @@ class DriverEdits:
         files = find_driver_files(root, driver_version, self._loaded_folder)
         nodes = control_nodes(self._roots)
         if program is not None:
-            edits = layouts.with_hooks(files, nodes, root, program)
+            edits = forms.with_hooks(files, nodes, root, program)
         else:
-            edits = layouts.hook_free(files, nodes, root, self._loader_folders)
+            edits = forms.hook_free(files, nodes, root, self._loader_folders)
         dev = self._roots.dev()
         looked_at = (
             *((root, path) for path in watched_paths(files)),

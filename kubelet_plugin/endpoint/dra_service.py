@@ -18,7 +18,7 @@ import grpc
 from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet import dra_v1beta1_pb2 as v1beta1
 from api.kubelet.services import DRA_V1, DRA_V1BETA1
-from dra_driver.errors import DriverError, PrepareTimeout
+from dra_driver.errors import DriverError, InternalError, PrepareTimeout
 from dra_driver.observability.listeners import Listeners
 from dra_driver.observability.logs import operation
 from kubelet_plugin.claims.model import (
@@ -52,12 +52,6 @@ class CallObserver(Protocol):
     def finished(self, operation: Operation, seconds: float, failures: Failures) -> None:
         """It was answered; ``failures`` are the claims that got an error."""
         ...
-
-
-class InternalError(DriverError):
-    """Something in this driver broke; the log has the trace."""
-
-    reason = "InternalError"
 
 
 class ClaimMessage(Protocol):
@@ -210,12 +204,10 @@ class DraService:
             return {claim: answers[claim.uid] if claim.uid in answers else _missing(claim) for claim in claims}
         except DriverError as error:
             return dict.fromkeys(claims, error)
-        except Exception:
+        except Exception as error:
             # The RPC boundary: a bug must cost these claims an error, not the caller its answer.
             logger.exception("%s broke", name)
-            return dict.fromkeys(
-                claims, InternalError(f"{name} failed unexpectedly", hint="see the trace in the plugin's log")
-            )
+            return dict.fromkeys(claims, InternalError.of(error))
 
 
 def _refs(claims: Iterable[ClaimMessage]) -> tuple[ClaimRef, ...]:

@@ -109,6 +109,7 @@ class HardwareWatch:
         self._failures = 0
         self._reading_since: float | None = None
         self._read_at = 0.0
+        self._readings = 0
         self._first = threading.Event()
 
     @property
@@ -119,6 +120,11 @@ class HardwareWatch:
     def read_at(self) -> float:
         """When the last reading ended, well or not, in seconds since 1970; 0 before the first one."""
         return self._read_at
+
+    @property
+    def readings(self) -> int:
+        """How many have begun. One shows what happened before it began; one under way may be too old for that."""
+        return self._readings
 
     def machine(self) -> Machine:
         """The machine as last read. Raises :class:`HardwareUnavailable` saying why there is none."""
@@ -174,6 +180,7 @@ class HardwareWatch:
 
     def scan(self) -> None:
         """One reading, on the calling thread."""
+        self._readings += 1
         self._reading_since = self._clock()
         try:
             state = self._read()

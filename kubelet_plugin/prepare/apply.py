@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dra_driver.errors import DriverError
+from dra_driver.errors import DriverError, InternalError
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, StepRecord
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.prepare.kind import NothingDone, StepRunner
@@ -111,6 +111,4 @@ def _as_driver_error(error: Exception, ref: ClaimRef) -> DriverError:
     if isinstance(error, NothingDone):
         return error.error
     logger.error("claim %s: unexpected error in a step", ref, exc_info=error)
-    return DriverError(
-        f"unexpected {type(error).__name__}: {error}", hint="this is a defect of the driver; its log has the details"
-    )
+    return InternalError.of(error)

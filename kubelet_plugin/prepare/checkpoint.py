@@ -12,7 +12,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 STATE_FOLDER = "gpu-dra"
 LOCK_NAME = "checkpoint"
 FILE_NAME = "checkpoint.json"
+_LOCK_SECONDS = 10.0
 
 _Identity = tuple[int, int, int, int] | None  # device, inode, time of change, size; None: no file
 
@@ -92,9 +95,13 @@ class Checkpoint:
         locks: NamedLocks,
         unrecorded: Callable[[Collection[str]], Sequence[ClaimEntry]],
         on_damage: Callable[[CheckpointDamage], None],
+        *,
+        lock_seconds: float = _LOCK_SECONDS,
     ) -> None:
+        """``lock_seconds``: how long another process that writes is waited for."""
         self.path = folder / FILE_NAME
         self._boot_id = boot_id
+        self._lock_seconds = lock_seconds
         self._locks = locks
         self._unrecorded = unrecorded
         self._on_damage = on_damage
@@ -107,7 +114,7 @@ class Checkpoint:
         """All claims by UID, as the file has them now. Raises :class:`StateError`."""
         snapshot = self._current()
         if snapshot is None:
-            with self._writing, self._locks.hold([LOCK_NAME]):
+            with self._writing, self._lock():
                 snapshot = self._current() or self._repair()
         return snapshot.entries
 
@@ -137,9 +144,13 @@ class Checkpoint:
         if change.error:
             raise change.error
 
+    def _lock(self) -> AbstractContextManager[None]:
+        """Writing takes milliseconds, so whoever has it for longer hangs or was stopped. Raises ``LockBusy`` then."""
+        return self._locks.hold([LOCK_NAME], until=time.monotonic() + self._lock_seconds)
+
     def tidy(self) -> None:
         """Remove what writers that were killed have left. Raises :class:`StateError`."""
-        with self._writing, self._locks.hold([LOCK_NAME]):
+        with self._writing, self._lock():
             for path in self.path.parent.iterdir():
                 if (target_of_temporary(path.name) or "").startswith(FILE_NAME):
                     path.unlink(missing_ok=True)
@@ -147,7 +158,7 @@ class Checkpoint:
     def _write_for(self, changes: Sequence[_Change]) -> None:
         error: StateError | None = StateError("the write of the checkpoint was interrupted")
         try:
-            with self._locks.hold([LOCK_NAME]):
+            with self._lock():
                 self._write(changes)
             error = None
         except StateError as failure:

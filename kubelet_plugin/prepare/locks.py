@@ -168,7 +168,10 @@ class NamedLocks:
         except Empty:
             busy = request.waits_for
             if self._give_up(request):
-                return LockBusy(f"lock {busy} is held by another operation, of this plugin or of another one here")
+                return LockBusy(
+                    f"lock {busy} is held by another operation, of this plugin or of another one on this node",
+                    hint="it is tried again; if it stays, end the old plugin's process, which hangs or was stopped",
+                )
             return answers.get()  # it has just come
 
     # -- within the process -------------------------------------------------------------------------------------------

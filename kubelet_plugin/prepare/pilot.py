@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Collection, Generator, Mapping
 from functools import partial
 
-from dra_driver.errors import DriverError, StateError
+from dra_driver.errors import DriverError, InternalError, StateError
 from kubelet_plugin.claims.model import PreparedDevice
 from kubelet_plugin.prepare.flight import RECOVERY, Flight
 from kubelet_plugin.prepare.locks import Held, NamedLocks
@@ -81,10 +81,7 @@ class Pilot:
         except Exception as error:
             # Without an answer the kubelet would wait for its deadline, each time.
             logger.exception("unexpected error in %s", flight.operation)
-            outcome = DriverError(
-                f"unexpected {type(error).__name__}: {error}",
-                hint="this is a defect of the driver; its log has the details",
-            )
+            outcome = InternalError.of(error)
         flight.holds = frozenset()
         self._land(flight, outcome)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from kubelet_plugin.claims.lock_names import claim_lock
 from kubelet_plugin.endpoint.sockets import Listener, probe
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER, Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.kinds import Kinds
-from kubelet_plugin.prepare.locks import NamedLocks
+from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
 from kubelet_plugin.prepare.recovery import lost_records
 from kubelet_plugin.takeover.adopt import Here, adopt, adopt_files, give_up
 from kubelet_plugin.takeover.hand_over import to_nvidia
@@ -44,6 +45,7 @@ TAKEN_FILE = "nvidia-checkpoint.json"  # NVIDIA's file in our folder, as it was 
 _PLUGINS = "plugins"  # every running plugin holds a shared lock on it
 
 _CLAIMS_NAMED = 6
+_PRESENCE_SECONDS, _ASK_AGAIN_SECONDS = 20.0, 0.05
 
 
 class TakeOverListener(Protocol):
@@ -92,6 +94,7 @@ class TakeOver:
         listener: TakeOverListener,
         *,
         hand_over: bool = False,
+        seconds: float = _PRESENCE_SECONDS,
     ) -> None:
         """``folder``: the drivers', ``/var/lib/kubelet/plugins/gpu.nvidia.com``."""
         self._nvidia_file = folder / NVIDIA_FILE
@@ -103,6 +106,7 @@ class TakeOver:
         self._neighbourhood = neighbourhood
         self._listener = listener
         self._hand_over = hand_over
+        self._seconds = seconds
         self._locks = NamedLocks(self._state / "locks")
         self._checkpoint = Checkpoint(
             self._state, boot_id, self._locks, self._of_damaged_checkpoint, listener.checkpoint_damaged
@@ -115,7 +119,7 @@ class TakeOver:
         try:
             self._state.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._presence = os.open(self._state / _PLUGINS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._presence, fcntl.LOCK_SH)  # waits only while another one is handing over
+            self._wait_for_presence(self._presence)
         except OSError as error:
             raise StateError(
                 f"cannot use state folder {self._state}: {error.strerror or error}",
@@ -126,6 +130,22 @@ class TakeOver:
         except BaseException:
             self._leave()
             raise
+
+    def _wait_for_presence(self, descriptor: int) -> None:
+        """Waits only while another plugin is handing over, and not for one that hangs at it."""
+        until = time.monotonic() + self._seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise LockBusy(
+                        f"another plugin on this node has been handing its claims over for {self._seconds:.0f} s",
+                        hint="end its process if it hangs; the claims stay where they are",
+                    ) from None
+                time.sleep(_ASK_AGAIN_SECONDS)
+            else:
+                return
 
     def _take(self) -> TakenOver:
         found = self._read_nvidia()

@@ -1,4 +1,4 @@
-"""The edits of a node: both layouts, device nodes, and when the answer is found anew."""
+"""The edits of a node: both forms, device nodes, and when the answer is found anew."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from dra_driver.cdi import file_states
 from dra_driver.cdi.device_nodes import FoundNode
 from dra_driver.cdi.edits import DriverEdits
+from dra_driver.cdi.forms import for_gpu
 from dra_driver.cdi.hooks import HookPlace
-from dra_driver.cdi.layouts import for_gpu
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import Device, DeviceNode, Spec, minimum_version
 from dra_driver.errors import HardwareError, HardwareUnavailable

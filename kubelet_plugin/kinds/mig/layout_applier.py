@@ -47,6 +47,8 @@ class Claims(Protocol):
 class Hardware(Protocol):
     """What is needed of the hardware watch."""
 
+    @property
+    def readings(self) -> int: ...
     def machine(self) -> Machine: ...
     def request_scan(self) -> None: ...
     def on_change(self, listener: Callable[[], None]) -> None: ...
@@ -81,7 +83,7 @@ class LayoutApplier:
         self._mig = mig
         self._claims = claims
         self._outcomes: dict[str, LayoutOutcome] | None = None  # by GPU UUID; None before the first pass
-        self._reading_due = False
+        self._changed_in: int | None = None  # the reading under way at a change that no reading shows yet
         self._backoff = Backoff(retry, max(retry, _LONGEST_RETRY_SECONDS))
         self.loop = Loop(
             "mig-layouts",
@@ -109,7 +111,7 @@ class LayoutApplier:
 
         MIG mode of newer GPUs does not outlive a boot, so a node must not offer them as whole GPUs meanwhile.
         """
-        return self.wanted and (self._outcomes is None or self._reading_due)
+        return self.wanted and (self._outcomes is None or self._changed_in is not None)
 
     def condition(self) -> Condition | None:
         """Condition MigLayoutApplied; None where no GPU has a layout."""
@@ -164,7 +166,7 @@ class LayoutApplier:
                 self._told.tell(outcome)
         changed = any(outcome.changed for outcome in outcomes.values())
         first = self._outcomes is None
-        self._reading_due = first and changed
+        self._changed_in = self._hardware.readings if first and changed else None
         self._outcomes = outcomes
         if changed:
             self._hardware.request_scan()
@@ -173,8 +175,8 @@ class LayoutApplier:
         return all(outcome.state.settled for outcome in outcomes.values())
 
     def _was_read(self) -> None:
-        if self._reading_due:
-            self._reading_due = False
+        if self._changed_in is not None and self._hardware.readings > self._changed_in:
+            self._changed_in = None
             self._changed.tell()
 
     def _one(self, asked: GpuLayout, before: LayoutOutcome | None) -> LayoutOutcome:

@@ -13,8 +13,9 @@ import kubelet_plugin.prepare.checkpoint as checkpoint_module
 from dra_driver.errors import StateError
 from dra_driver.files import Durability, write_atomically
 from kubelet_plugin.claims.entry import ClaimState
-from kubelet_plugin.prepare.checkpoint import DamageKind
-from tests.kubelet_plugin.prepare.node import TestNode, claim, entry, ref, result
+from kubelet_plugin.prepare.checkpoint import Checkpoint, DamageKind
+from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
+from tests.kubelet_plugin.prepare.node import BOOT, TestNode, claim, entry, ref, result
 
 
 def test_update_is_read_by_others(node: TestNode) -> None:
@@ -182,3 +183,17 @@ def test_each_damage_has_a_file_of_its_own(node: TestNode) -> None:
     names = [damage.set_aside.name for damage in node.listener.damages if damage.set_aside]
     assert len(set(names)) == 3
     assert sorted(names) == sorted(name for name in os.listdir(node.state) if "corrupt" in name)
+
+
+def test_a_plugin_that_was_stopped_while_it_writes_is_not_waited_for_for_ever(node: TestNode) -> None:
+    node.state.mkdir(parents=True)
+    checkpoint = Checkpoint(
+        node.state, BOOT, NamedLocks(node.state / "locks"), lambda _known: (), lambda _damage: None, lock_seconds=0.1
+    )
+    with NamedLocks(node.state / "locks").hold(["checkpoint"]):
+        with pytest.raises(LockBusy, match="end the old plugin's process"):
+            checkpoint.update(put=[entry("u1")])
+        with pytest.raises(LockBusy):
+            checkpoint.tidy()
+    checkpoint.update(put=[entry("u1")])
+    assert set(checkpoint.entries()) == {"u1"}

@@ -13,6 +13,7 @@ import pytest
 from api.mig_policy import MigMode
 from dra_driver.devices.policy import GpuSelector, MigPolicy, MigRule
 from dra_driver.errors import DeviceInUse, DeviceNotFound, DriverError, HardwareError, UnsupportedConfig
+from dra_driver.hardware.model import ComputeInstance
 from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigModePending, NvmlCallError, PlacementOccupied
 from dra_driver.hardware.nvml.codes import Return
 from kubelet_plugin.claims.entry import ClaimState
@@ -470,6 +471,47 @@ def test_one_claim_of_a_call_fails_and_the_other_does_not(node: TestNode, engine
     assert isinstance(answers[failed[0]], HardwareError)
     assert there(node) == [("GPU-1", "1g.10gb", 1 if failed == ["u1"] else 0)]
     unprepare(engine, "u1", "u2")
+    assert there(node) == []
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_compute_instance_that_somebody_else_made_in_a_new_gpu_instance_survives_the_rollback(
+    slices: int, node: TestNode, engine: PrepareEngine
+) -> None:
+    """One of the device's own size too: NVML refused ours, so it cannot be ours."""
+    node.claims.add(claim("u1", result(THREE_G)))
+    create = node.fake_mig.create_compute_instance
+    theirs: list[str] = []
+
+    def somebody_is_faster(gpu: str, gpu_instance: int, wanted: int) -> ComputeInstance:
+        if not theirs:
+            theirs.append(create(gpu, gpu_instance, slices).uuid)
+        return create(gpu, gpu_instance, wanted)
+
+    node.fake_mig.create_compute_instance = somebody_is_faster  # type: ignore[method-assign,assignment]
+    with pytest.raises(PlacementOccupied):
+        prepare(engine, "u1")
+    assert there(node) == [("GPU-1", "3g.40gb", 4)]
+    with pytest.raises(InstanceInUse, match="holds what this claim has not made"):
+        prepare(engine, "u1")
+    (instance,) = node.fake_mig.everything()["GPU-1"]
+    assert [each.uuid for each in instance.compute_instances] == theirs
+    node.fake_mig.destroy_compute_instance("GPU-1", instance.id, instance.compute_instances[0].id)
+    prepare(engine, "u1")
+    unprepare(engine, "u1")
+    assert there(node) == []
+
+
+def test_what_was_made_in_the_gpu_instance_of_a_prepared_claim_ends_with_it(
+    node: TestNode, engine: PrepareEngine
+) -> None:
+    node.claims.add(claim("u1", result(THREE_G)))
+    prepare(engine, "u1")
+    (instance,) = node.fake_mig.everything()["GPU-1"]
+    node.fake_mig.destroy_compute_instance("GPU-1", instance.id, instance.compute_instances[0].id)
+    node.fake_mig.create_compute_instance("GPU-1", instance.id, 1)
+    node.fake_mig.create_compute_instance("GPU-1", instance.id, 1)
+    unprepare(engine, "u1")
     assert there(node) == []
 
 

@@ -78,10 +78,12 @@ class ChangingNode(SimulatedNode):
             raise HardwareError("the driver does not answer")
         return self.hardware.read_machine()
 
-    def take_over(self, boot_id: str = BOOT, *, hand_over: bool = False) -> TakeOver:
+    def take_over(self, boot_id: str = BOOT, *, hand_over: bool = False, seconds: float = 20.0) -> TakeOver:
         around = Neighbourhood(self.machine_now, self.control.instances, self.kubelet_state)
         kinds = self.kinds(boot_id)
-        return TakeOver(self.folder, DRIVER, boot_id, self.cdi, kinds, around, self.told, hand_over=hand_over)
+        return TakeOver(
+            self.folder, DRIVER, boot_id, self.cdi, kinds, around, self.told, hand_over=hand_over, seconds=seconds
+        )
 
     def starts(self, boot_id: str = BOOT) -> tuple[TakenOver, PrepareEngine]:
         """As the plugin starts: first what others left, then the engine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from dataclasses import replace
@@ -12,6 +13,7 @@ from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import DriverError, StateError
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.prepare.locks import LockBusy
 from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaState, decode
 from kubelet_plugin.takeover.take_over import TakenOver
 from tests.kubelet_plugin.prepare.node import BOOT, DRIVER, claim, ref, result
@@ -330,3 +332,16 @@ def test_a_machine_that_does_not_answer_keeps_the_claims_here(node: ChangingNode
     assert "claims are not handed over" in node.told.incomplete[0]
     assert not node.nvidia_file.exists()
     assert list(node.checkpoint().entries()) == ["ours"]
+
+
+def test_a_plugin_that_hangs_at_handing_over_does_not_hold_up_its_successor(node: ChangingNode) -> None:
+    old, new = node.take_over(hand_over=True), node.take_over(seconds=0.1)
+    old.start()
+    assert old._presence is not None
+    fcntl.flock(old._presence, fcntl.LOCK_EX)
+    with pytest.raises(LockBusy, match="has been handing its claims over"):
+        new.start()
+    fcntl.flock(old._presence, fcntl.LOCK_SH)
+    new.start()
+    new.stop()
+    old.stop()
