@@ -53,7 +53,7 @@ from kubelet_plugin.hardware.setup import (
     build_edits,
     build_hardware,
     build_obstacles,
-    kubelet_state,
+    host_file,
     read_boot_id,
 )
 from kubelet_plugin.hardware.watch import HardwareWatch
@@ -70,6 +70,7 @@ from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
 from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
@@ -123,13 +124,14 @@ class PluginApp:
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
         cdi, listener = CdiStore(spec.cdi.root), EngineListener(registry, self._events, self._failure_events, node_ref)
+        kubelet_state = host_file(spec, spec.kubelet.plugins_directory.parent / KUBELET_STATE)
         self._take_over = TakeOver(
             spec.kubelet.plugins_directory / driver,
             driver,
             boot_id,
             cdi,
             kinds,
-            Neighbourhood(self._hardware.machine, mig.instances, kubelet_state(spec)),
+            Neighbourhood(self._hardware.machine, mig.instances, kubelet_state),
             listener,
             hand_over=spec.kubelet.hand_over,
         )

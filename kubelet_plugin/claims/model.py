@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from dra_driver.errors import DriverError
@@ -35,6 +36,16 @@ class PreparedDevice:
     cdi_device_ids: tuple[str, ...]
     share_id: str | None = None
 
+
+class Operation(StrEnum):
+    """What the kubelet asks for."""
+
+    PREPARE = "prepare"
+    UNPREPARE = "unprepare"
+
+
+Failures = Sequence[tuple[ClaimRef, DriverError]]
+"""The claims of a call that got an error."""
 
 PrepareOutcome = tuple[PreparedDevice, ...] | DriverError
 UnprepareOutcome = DriverError | None

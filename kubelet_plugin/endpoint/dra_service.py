@@ -24,12 +24,14 @@ from dra_driver.observability.logs import operation
 from kubelet_plugin.claims.model import (
     ClaimPreparer,
     ClaimRef,
+    Failures,
+    Operation,
     PreparedDevice,
     PrepareOutcome,
     UnprepareOutcome,
 )
 from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
-from kubelet_plugin.telling.failures import Operation, reply_text
+from kubelet_plugin.telling.failures import reply_text
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,6 @@ _MARGIN_SECONDS = 1.0
 _MARGIN_SHARE = 0.2  # of short deadlines
 
 Answer = TypeVar("Answer")
-Failures = Sequence[tuple[ClaimRef, DriverError]]
 
 
 class CallObserver(Protocol):

@@ -24,7 +24,6 @@ from dra_driver.hardware.nvml import NvmlHardware, Reading, loaded_library
 from dra_driver.hardware.sysfs import Sysfs
 from kubelet_plugin.hardware.obstacles import Edits, LookForObstacles, obstacles_of
 from kubelet_plugin.hardware.watch import Hardware
-from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +112,9 @@ def read_boot_id(spec: DriverSpec) -> str:
         return Sysfs(Path("/")).boot_id()
 
 
-def kubelet_state(spec: DriverSpec) -> Path:
-    """The kubelet's own record of claims, on the host; it lies beside the folder of the plugins."""
-    host, inner = Root(spec.hardware.host_root, "/"), str(spec.kubelet.plugins_directory.parent / KUBELET_STATE)
+def host_file(spec: DriverSpec, path: Path) -> Path:
+    """A file of the host, links followed in there, as this process sees it."""
+    host, inner = Root(spec.hardware.host_root, "/"), str(path)
     return host.visible_path(host.resolve(inner) or inner)
 
 

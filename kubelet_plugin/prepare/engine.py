@@ -28,7 +28,7 @@ from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.allocated import ClaimReader
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.claims.lock_names import gpu_lock
-from kubelet_plugin.claims.model import ClaimRef, PrepareOutcome, UnprepareOutcome
+from kubelet_plugin.claims.model import ClaimRef, Operation, PrepareOutcome, UnprepareOutcome
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
@@ -40,7 +40,6 @@ from kubelet_plugin.prepare.pilot import ClaimFlight, Outcome, Pilot, stopping
 from kubelet_plugin.prepare.recovery import Findings, Recovered, Recovery, lost_records
 from kubelet_plugin.prepare.stuck import StuckWork, find_stuck
 from kubelet_plugin.prepare.work import ClaimWork, CommonEdits, Node
-from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from kubelet_plugin.claims.model import ClaimRef
-from kubelet_plugin.telling.failures import Operation
+from kubelet_plugin.claims.model import ClaimRef, Operation
 
 Outcome = TypeVar("Outcome")
 

@@ -17,11 +17,10 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from functools import partial
 
 from dra_driver.errors import DriverError, InternalError, StateError
-from kubelet_plugin.claims.model import PreparedDevice
+from kubelet_plugin.claims.model import Operation, PreparedDevice
 from kubelet_plugin.prepare.flight import RECOVERY, Flight
 from kubelet_plugin.prepare.locks import Held, NamedLocks
 from kubelet_plugin.prepare.workers import Workers
-from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from dra_driver.errors import DriverError
 from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
-from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef, Operation
 from kubelet_plugin.prepare.checkpoint import CheckpointDamage
 from kubelet_plugin.telling.failure_events import FailureEvents
-from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
 

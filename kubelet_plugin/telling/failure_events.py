@@ -14,9 +14,8 @@ from dra_driver.errors import DriverError
 from dra_driver.kube.interface import RESOURCE_CLAIMS, ApiError, KubeApi, NotFound
 from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.observability.loops import Loop
-from kubelet_plugin.claims.model import ClaimRef
-from kubelet_plugin.endpoint.dra_service import Failures
-from kubelet_plugin.telling.failures import Operation, failure_event
+from kubelet_plugin.claims.model import ClaimRef, Failures, Operation
+from kubelet_plugin.telling.failures import failure_event
 
 logger = logging.getLogger(__name__)
 

@@ -7,19 +7,13 @@ the text says what failed, why, what to do, and whether trying again can help.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from dra_driver.errors import DriverError
 from dra_driver.text import shortened
-from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef, Operation
 
 # The kubelet copies the reply into an Event, with a text of its own before it.
 REPLY_BYTES = 900
-
-
-class Operation(StrEnum):
-    PREPARE = "prepare"
-    UNPREPARE = "unprepare"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ begin with ``gpu_dra_``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from kubelet_plugin.endpoint.connection import KubeletConnection
-from kubelet_plugin.endpoint.dra_service import Failures
+from kubelet_plugin.claims.model import Failures, Operation
 from kubelet_plugin.hardware.watch import HardwareWatch
-from kubelet_plugin.telling.failures import Operation, metric_label
+from kubelet_plugin.telling.failures import metric_label
 
 _BUCKETS = tuple(0.05 * 2**power for power in range(9))  # NVIDIA's
 
@@ -71,6 +71,24 @@ class CallMetrics:
             self._errors[operation].labels(self._driver, metric_label(error)).inc()
 
 
+class Registration(Protocol):
+    """What the kubelet said so far."""
+
+    @property
+    def registrations(self) -> int: ...
+    @property
+    def registered(self) -> bool: ...
+    @property
+    def refusals(self) -> int: ...
+
+
+class Connection(Protocol):
+    """What is needed of ``endpoint.connection.KubeletConnection``."""
+
+    @property
+    def state(self) -> Registration: ...
+
+
 class PluginCollector(Collector):
     """What the plugin's parts know when asked: hardware, registration, prepared devices."""
 
@@ -79,7 +97,7 @@ class PluginCollector(Collector):
         node: str,
         driver: str,
         hardware: HardwareWatch,
-        connection: KubeletConnection,
+        connection: Connection,
         prepared_devices: Callable[[], Mapping[str, int]],
     ) -> None:
         """``prepared_devices``: how many devices are prepared, by device type (gpu, mig, vfio)."""

@@ -21,9 +21,9 @@ from typing import Any
 
 from dra_driver.errors import DriverError
 from kubelet_plugin.claims.entry import ClaimState
+from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.pilot import Outcome
-from kubelet_plugin.telling.failures import Operation
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.on_this_thread import fly
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus

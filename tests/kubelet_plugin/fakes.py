@@ -15,14 +15,13 @@ from dra_driver.errors import DriverError
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, NotFound, Obj
 from dra_driver.simulation.kubelet import FakeKubelet, KubeletOptions
 from dra_driver.simulation.store import EmbeddedApi
-from kubelet_plugin.claims.model import ClaimRef, PreparedDevice, PrepareOutcome, UnprepareOutcome
+from kubelet_plugin.claims.model import ClaimRef, Failures, Operation, PreparedDevice, PrepareOutcome, UnprepareOutcome
 from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
 from kubelet_plugin.endpoint.connection import KubeletConnection
-from kubelet_plugin.endpoint.dra_service import SUPPORTED_VERSIONS, DraService, Failures
+from kubelet_plugin.endpoint.dra_service import SUPPORTED_VERSIONS, DraService
 from kubelet_plugin.endpoint.registration import RegistrationService
 from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
-from kubelet_plugin.telling.failures import Operation
 
 DRIVER = "gpu.nvidia.com"
 NODE = "node-0"

@@ -20,10 +20,10 @@ from dra_driver.errors import DriverError, HardwareError
 from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement
 from kubelet_plugin.claims.entry import ClaimState
+from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.kinds.mig.device import MigDevice
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.kinds import exclude_each_other
-from kubelet_plugin.telling.failures import Operation
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault, Misuse
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result

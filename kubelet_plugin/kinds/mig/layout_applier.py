@@ -22,11 +22,10 @@ from dra_driver.observability.listeners import Listeners
 from dra_driver.observability.loops import Loop
 from dra_driver.text import shortened
 from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.claims.model import Failures, Operation
 from kubelet_plugin.claims.node_policy import NodePolicy
-from kubelet_plugin.endpoint.dra_service import Failures
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.kinds.mig.layout import GpuLayout, LayoutOutcome, LayoutState, asked_layouts, bring_about, holders
-from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
 

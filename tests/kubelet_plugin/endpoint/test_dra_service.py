@@ -11,9 +11,8 @@ from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet import dra_v1beta1_pb2 as v1beta1
 from dra_driver.errors import ClaimNotFound, ConfigError, StateError
 from dra_driver.observability.logs import OperationFilter
-from kubelet_plugin.claims.model import ClaimRef, PrepareOutcome, UnprepareOutcome
-from kubelet_plugin.endpoint.dra_service import DraService, Failures
-from kubelet_plugin.telling.failures import Operation
+from kubelet_plugin.claims.model import ClaimRef, Failures, Operation, PrepareOutcome, UnprepareOutcome
+from kubelet_plugin.endpoint.dra_service import DraService
 from tests.kubelet_plugin.fakes import CDI_KIND, NODE, RecordingObserver, ScriptedPreparer
 
 

@@ -17,7 +17,7 @@ from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.kube.interface import RESOURCE_CLAIMS, NotFound, Obj, Resource
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
-from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.claims.model import ClaimRef, Operation, PreparedDevice
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.kinds import NodeTools, build_kinds
@@ -30,7 +30,6 @@ from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.recovery import lost_records
-from kubelet_plugin.telling.failures import Operation
 from tests.cdi.driver_root import VERSION, small_root
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, fake_capabilities
 

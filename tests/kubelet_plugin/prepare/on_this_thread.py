@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dra_driver.errors import DriverError
-from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef, Operation
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.flight import RECOVERY, Flight
 from kubelet_plugin.prepare.pilot import FlightWork, Outcome
 from kubelet_plugin.prepare.recovery import Findings, Recovered
-from kubelet_plugin.telling.failures import Operation
 
 
 def fly(engine: PrepareEngine, operation: Operation, claim: ClaimRef) -> Outcome:

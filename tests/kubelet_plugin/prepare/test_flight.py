@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from dra_driver.errors import DeviceInUse, DriverError, PrepareTimeout, StateError
+from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.flight import Flights
-from kubelet_plugin.telling.failures import Operation
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 
 

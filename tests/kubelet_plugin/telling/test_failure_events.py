@@ -11,11 +11,10 @@ from prometheus_client import CollectorRegistry
 from dra_driver.errors import DeviceInUse, PrepareTimeout
 from dra_driver.kube.interface import EVENTS, RESOURCE_CLAIMS, Obj, Unavailable
 from dra_driver.observability.events import EventRecorder, ObjectRef
-from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef, Operation
 from kubelet_plugin.prepare.checkpoint import CheckpointDamage, DamageKind
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
-from kubelet_plugin.telling.failures import Operation
 from tests.kubelet_plugin.fakes import Cluster, eventually
 
 ERROR = DeviceInUse("gpu-0 is held by claim default/other", hint="delete its pod")

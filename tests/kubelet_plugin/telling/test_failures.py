@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dra_driver.errors import ConfigError, DeviceInUse
-from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef, Operation
 from kubelet_plugin.telling.failures import (
     REPLY_BYTES,
-    Operation,
     failure_event,
     metric_label,
     reply_text,

@@ -10,10 +10,9 @@ from prometheus_client import CollectorRegistry
 from dra_driver.errors import ConfigError, DeviceInUse
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import GpuProblem, Reading
-from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef, Operation
 from kubelet_plugin.endpoint.connection import KubeletConnection
 from kubelet_plugin.hardware.watch import HardwareWatch
-from kubelet_plugin.telling.failures import Operation
 from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
 
 DRIVER = "gpu.nvidia.com"

@@ -19,9 +19,9 @@ from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.simulation.hardware import faults
+from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.kinds.mig.place import MigPlace, place_of
 from kubelet_plugin.prepare.engine import PrepareEngine
-from kubelet_plugin.telling.failures import Operation
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result

@@ -25,12 +25,11 @@ from dra_driver.kube.interface import EVENTS
 from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.simulation.store import EmbeddedApi
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice
-from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.claims.model import ClaimRef, Operation, PreparedDevice
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.kinds.mig.layout import LayoutOutcome, LayoutState
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
-from kubelet_plugin.telling.failures import Operation
 from tests.devices.recorded import mig_machines, recorded
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault
