@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from api.kubelet import dra_v1_pb2 as v1
+from api.kubelet.services import DRA_V1
 from dra_driver.errors import DriverError, PrepareTimeout
 from dra_driver.observability.events import ObjectRef
 from kubelet_plugin.claims.entry import ClaimState
+from kubelet_plugin.endpoint.dra_service import DraService
+from kubelet_plugin.endpoint.servers import DRA_THREADS, UnixServer
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.telling.stuck_work import StuckWorkCollector, StuckWorkEvents, stuck_check
 from tests.devices.recorded import recorded
@@ -246,3 +251,31 @@ def test_people_are_told_which_gpu_it_is(
     assert sum(reason == "GpuDoesNotAnswer" for _kind, reason, _text in recorder.told) == 1
     events.stop()
     assert stuck_check(engine.stuck) is None
+
+
+def test_the_server_answers_for_healthy_gpus_while_every_pod_of_a_node_asks_for_the_sick_one(
+    node: TestNode, engine: PrepareEngine, hang: Hang, root: Path
+) -> None:
+    """110 pods are what a node may have; each call keeps a thread of the server while it waits."""
+    for number in range(110):
+        node.claims.add(claim(f"sick-{number}", result(SICK)))
+    node.claims.add(claim("well", result(HEALTHY)))
+    server = UnixServer("dra-service", root / "dra.sock", DRA_THREADS, DraService(engine).handlers())
+    server.start()
+    with grpc.insecure_channel(f"unix:{root / 'dra.sock'}") as channel:
+        client = DRA_V1.client(channel)
+        with callers(110, lambda number: client.prepare(_request(f"sick-{number}"), 5.0)):
+            eventually(lambda: engine._callers >= 32 and hang.hanging == 1)
+            answer = client.prepare(_request("well"), 4.0)
+            assert answer.claims["well"].error == ""
+            assert [device.device_name for device in answer.claims["well"].devices] == [HEALTHY]
+            assert not client.unprepare(_unrequest("well"), 4.0).claims["well"].error
+    server.stop(0.5)
+
+
+def _request(uid: str) -> v1.NodePrepareResourcesRequest:
+    return v1.NodePrepareResourcesRequest(claims=[v1.Claim(namespace="default", name=uid, uid=uid)])
+
+
+def _unrequest(uid: str) -> v1.NodeUnprepareResourcesRequest:
+    return v1.NodeUnprepareResourcesRequest(claims=[v1.Claim(namespace="default", name=uid, uid=uid)])
