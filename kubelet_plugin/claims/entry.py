@@ -73,11 +73,6 @@ class ClaimEntry:
         """The same for whoever wants what it has: that may be a later claim of the same name."""
         return str(self.ref) if self.ref.name else self.title
 
-    @property
-    def gpu_uuids(self) -> frozenset[str]:
-        """GPUs that the claim may change: those it has other than by admin access."""
-        return frozenset(device.gpu_uuid for device in self.devices if device.gpu_uuid and not device.admin_access)
-
 
 def entry_to_json(entry: ClaimEntry) -> Json:
     return {

@@ -67,7 +67,7 @@ class PrepareListener(Protocol):
 
 
 class PrepareEngine:
-    """A ``prepare.model.ClaimPreparer``. Between :meth:`start` and :meth:`stop` it may be called from any thread."""
+    """A ``claims.model.ClaimPreparer``. Between :meth:`start` and :meth:`stop` it may be called from any thread."""
 
     def __init__(
         self,
