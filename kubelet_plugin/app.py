@@ -58,9 +58,9 @@ from kubelet_plugin.hardware.setup import (
 )
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
-from kubelet_plugin.health.missing import MissingDevices
 from kubelet_plugin.health.service import HealthService
 from kubelet_plugin.health.states import DeviceUuids
+from kubelet_plugin.health.troubles import TroubledDevices
 from kubelet_plugin.inventory.status import PluginInstance
 from kubelet_plugin.inventory.writer import InventoryWriter
 from kubelet_plugin.kinds import NodeTools, build_kinds
@@ -148,7 +148,7 @@ class PluginApp:
         )
         self._driver_change = DriverChange(self._hardware, self._engine.put_right)
         judged = JudgedHardware(self._hardware, self._engine.entries, policy, refused)
-        missing = MissingDevices(self._hardware, self._engine.entries, kinds, boot_id)
+        troubled = TroubledDevices(self._hardware, self._engine.entries, kinds, boot_id)
         self._layouts = LayoutApplier(
             spec.mig, policy, self._hardware, mig, self._engine, LayoutEvents(self._events, node_ref)
         )
@@ -166,9 +166,9 @@ class PluginApp:
             self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
         )
         health = HealthService(
-            node, self._hardware, self._held_devices, mig=policy.devices.mig, missing=lambda: missing.devices
+            node, self._hardware, self._held_devices, mig=policy.devices.mig, troubles=lambda: troubled.devices
         )
-        missing.on_change(health.look_again)
+        troubled.on_change(health.look_again)
         registration = RegistrationService(
             driver,
             self._paths.dra,
@@ -283,4 +283,4 @@ class PluginApp:
 
     def _held_devices(self) -> DeviceUuids:
         entries = self._engine.entries().values()
-        return {held.prepared.device_name: held.gpu_uuid for entry in entries for held in entry.devices}
+        return {held.prepared.device_name: self._kinds.gpu_of(held) for entry in entries for held in entry.devices}

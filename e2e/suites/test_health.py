@@ -21,7 +21,7 @@ pytestmark = pytest.mark.simulated
 
 @pytest.mark.needs(HEALTH)
 def test_health_of_a_device_in_the_status_of_its_pod(stage: Stage, space: Space) -> None:
-    gpu = free_gpus(stage.api)[0]
+    gpu = free_gpus(stage.api)[-1]
     # The kubelet of 1.34 reports health only where the pod's entry has the claim's own name (its manager.go).
     space.claim("gpu", claim_spec(exactly(selectors=[only_uuid(gpu.uuid)])))
     space.pod(pod("holder", Use(claim="gpu", entry="gpu")))

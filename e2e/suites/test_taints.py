@@ -22,7 +22,7 @@ _TOLERATION: Obj = {"key": _KEY, "operator": "Exists"}
 
 
 def test_no_schedule_keeps_pods_off_and_lets_others_run(stage: Stage, space: Space) -> None:
-    gpu = free_gpus(stage.api)[0]
+    gpu = free_gpus(stage.api)[-1]
     that = exactly(selectors=[only_uuid(gpu.uuid)])
     space.template("that", claim_spec(that))
     space.template(

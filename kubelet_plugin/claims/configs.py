@@ -48,11 +48,11 @@ class DeviceConfig:
 
 
 def resolve_configs(
-    claim: AllocatedClaim, taken: Sequence[TakenConfig], gates: Collection[str]
+    claim: AllocatedClaim, taken: Sequence[TakenConfig], gates: Collection[str] | None
 ) -> tuple[DeviceConfig, ...]:
     """One configuration for each of ``claim.devices``, which take what ``taken`` says, in the same order.
 
-    ``gates``: the feature gates that are on.
+    ``gates``: the feature gates that are on; None for a claim that is prepared already, which none may take away from.
 
     Raises :class:`ConfigError` for what is wrong anywhere in the claim's configurations, also in those that apply to
     nothing, and :class:`UnsupportedConfig` for one that applies and whose gate is off. The message names path, value,
@@ -88,7 +88,7 @@ def _pick(
     decoded: Sequence[tuple[ClaimConfig, OpaqueConfig]],
     device: AllocatedDevice,
     takes: TakenConfig,
-    gates: Collection[str],
+    gates: Collection[str] | None,
 ) -> DeviceConfig:
     for config, entry in reversed(decoded):
         fits = type(config) is type(takes.default)
@@ -101,7 +101,8 @@ def _pick(
                 f"of its requests; {_REMEDY[entry.source]}",
             )
         if fits and (named or not entry.requests):
-            _refuse_switched_off(claim, config, entry, gates)
+            if gates is not None:
+                _refuse_switched_off(claim, config, entry, gates)
             return DeviceConfig(config, entry)
     return DeviceConfig(takes.default)
 

@@ -63,6 +63,10 @@ class ClaimEntry:
     def prepared(self) -> tuple[PreparedDevice, ...]:
         return tuple(device.prepared for device in self.devices)
 
+    def is_prepared(self, boot_id: str) -> bool:
+        """Whether the claim is ready for containers: a reboot empties the CDI folder and resets hardware."""
+        return self.state is ClaimState.COMPLETED and self.boot_id == boot_id
+
     @property
     def title(self) -> str:
         """The claim in words. A lost record has no name."""

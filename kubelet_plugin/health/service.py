@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any, Protocol
 
@@ -48,7 +48,7 @@ class HealthService:
     """Streams from the start of the server until :meth:`stop`. ``held`` gives the devices of prepared claims.
 
     The pool has the node's name. ``mig``: what is decided about its GPUs, and so which are offered as a whole.
-    ``missing``: those of them that are gone though their GPU is there; MIG devices can be destroyed by hand.
+    ``troubles``: those of them that cannot be used though their GPU answers, and why.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class HealthService:
         held: Callable[[], DeviceUuids],
         *,
         mig: MigPolicy,
-        missing: Callable[[], Collection[str]] = frozenset,
+        troubles: Callable[[], Mapping[str, str]] = dict,
         repeat: float = _REPEAT_SECONDS,
     ) -> None:
         self._pool_name = pool_name
         self._hardware = hardware
         self._held = held
         self._mig = mig
-        self._missing = missing
+        self._troubles = troubles
         self._repeat = repeat
         self._changed = threading.Condition()
         self._changes = 0
@@ -119,7 +119,7 @@ class HealthService:
             self._known = remember(self._known, hardware.machine, self._mig, self._pool_name)
             known = self._known
         hanging = self._hardware.hanging_for() > HANGING_SECONDS
-        return device_health(hardware, known, held, self._missing(), hanging=hanging)
+        return device_health(hardware, known, held, self._troubles(), hanging=hanging)
 
     def _watch(self, context: grpc.ServicerContext) -> Iterator[tuple[DeviceHealth, ...]]:
         with self._changed:

@@ -7,9 +7,10 @@ are told only while claims hold them: before that, there is nothing that could b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from types import MappingProxyType
 
 from dra_driver.devices.naming import minor_of
 from dra_driver.devices.offered import whole_gpus
@@ -17,6 +18,7 @@ from dra_driver.devices.policy import MigPolicy
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.hardware.watch import HardwareState
 
+_NO_TROUBLES: Mapping[str, str] = MappingProxyType({})
 NOT_READ = "the hardware was not read yet"
 
 
@@ -35,28 +37,29 @@ class DeviceHealth:
     message: str = ""
 
 
-DeviceUuids = Mapping[str, str]
-"""UUIDs of the GPUs behind devices, by device name; empty where a record was lost."""
+DeviceUuids = Mapping[str, str | None]
+"""UUIDs of the GPUs behind devices, by device name; empty where a record was lost, None where there is no GPU."""
 
 
 def device_health(
     hardware: HardwareState,
     known: DeviceUuids,
     held: DeviceUuids,
-    missing: Collection[str] = (),
+    troubles: Mapping[str, str] = _NO_TROUBLES,
     *,
     hanging: bool = False,
 ) -> tuple[DeviceHealth, ...]:
     """Every device of ``known`` (this reading and earlier ones) and of ``held`` (prepared claims), by name.
 
-    ``missing``: held MIG devices that are not on their GPU. ``hanging``: the reading in progress does not come back.
+    ``troubles``: held devices that cannot be used though their GPU answers, and why. ``hanging``: the reading in
+    progress does not come back.
     """
     # A claim's device stands for the GPU that the claim has, also when another one has come into its place.
     devices = {**held, **known, **{name: uuid for name, uuid in held.items() if uuid}}
     doubt = _doubt(hardware, hanging)
     if doubt:
         return tuple(DeviceHealth(name, Health.UNKNOWN, doubt) for name in sorted(devices))
-    return tuple(_judge(name, devices[name], hardware, missing) for name in sorted(devices))
+    return tuple(_judge(name, devices[name], hardware, troubles) for name in sorted(devices))
 
 
 def remember(known: DeviceUuids, machine: Machine | None, policy: MigPolicy, node: str) -> DeviceUuids:
@@ -77,11 +80,12 @@ def _doubt(hardware: HardwareState, hanging: bool) -> str:
     return "" if hardware.machine else NOT_READ
 
 
-def _judge(name: str, uuid: str, hardware: HardwareState, missing: Collection[str]) -> DeviceHealth:
+def _judge(name: str, uuid: str | None, hardware: HardwareState, troubles: Mapping[str, str]) -> DeviceHealth:
     gpus = hardware.machine.gpus if hardware.machine else ()
-    if any(gpu.uuid == uuid if uuid else gpu.minor == minor_of(name) for gpu in gpus):
-        if name in missing:
-            return DeviceHealth(name, Health.UNHEALTHY, f"somebody has destroyed this MIG device of GPU {uuid}")
+    minor = minor_of(name)
+    if uuid is None or any(gpu.uuid == uuid if uuid else gpu.minor == minor for gpu in gpus):
+        if name in troubles:
+            return DeviceHealth(name, Health.UNHEALTHY, troubles[name])
         return DeviceHealth(name, Health.HEALTHY)
     of_this = [problem.message for problem in hardware.gpu_problems if uuid and problem.uuid == uuid]
     if of_this:

@@ -6,27 +6,30 @@ turned off first. Nothing of that is undone, since claims of MIG devices turn it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from api.claim_config import ClaimConfig, GpuConfig
 from api.mig_policy import MigMode
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.naming import GpuName, read_name
+from dra_driver.devices.naming import GpuName, minor_of, read_name
 from dra_driver.devices.policy import toggles_without_reset
-from dra_driver.errors import DeviceNotFound
+from dra_driver.errors import DeviceNotFound, HardwareError
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import absent_device
-from kubelet_plugin.claims.allocated import AllocatedDevice
 from kubelet_plugin.claims.configs import WITHOUT_SHARING, TakenConfig
-from kubelet_plugin.claims.entry import StepRecord
+from kubelet_plugin.claims.entry import HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
 from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks
 from kubelet_plugin.kinds.in_the_way import InTheWay, removable, remove
-from kubelet_plugin.prepare.kind import ClaimDevice, Kind, MakerPlan, Others, Place, Refusal, Step, StepRunner
+from kubelet_plugin.prepare.kind import ClaimDevice, Kind, MakerPlan, Mended, Others, Place, Refusal, Step, StepRunner
+
+logger = logging.getLogger(__name__)
 
 MODE_OFF: Final = "MigModeOff"
 
@@ -76,11 +79,11 @@ class WholeGpus(Kind):
     def locks(self, device_name: str, gpu_uuid: str) -> tuple[str, ...]:
         return gpu_locks(gpu_uuid)
 
-    def looks_at(self, device: AllocatedDevice, place: Place) -> tuple[str, ...]:
+    def admin_locks(self, place: Place) -> tuple[str, ...]:
         return looking_locks(_gpu(place))
 
-    def refuses(self, config: ClaimConfig, *, wrapped: bool) -> Refusal | None:
-        if wrapped or not isinstance(config, GpuConfig) or config.sharing is None:
+    def refuses(self, config: ClaimConfig, *, honoured: bool) -> Refusal | None:
+        if honoured or not isinstance(config, GpuConfig) or config.sharing is None:
             return None
         return Refusal("sharing.strategy", config.sharing.strategy, WITHOUT_SHARING)
 
@@ -122,6 +125,20 @@ class WholeGpus(Kind):
 
     def edits(self, place: Place) -> ContainerEdits:
         return self._edits.gpu(_gpu(place))
+
+    def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
+        """Only which GPU it is, so that it is locked; where the hardware is not known the claim can end without."""
+        try:
+            by_minor = {gpu.minor: gpu.uuid for gpu in machine().gpus}
+        except HardwareError as error:
+            logger.info("claim %s: the GPUs of its lost record are not known: %s", claim.uid, error)
+            return Mended(tuple(devices))
+        return Mended(
+            tuple(
+                replace(held, gpu_uuid=held.gpu_uuid or by_minor.get(minor_of(held.prepared.device_name) or 0, ""))
+                for held in devices
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

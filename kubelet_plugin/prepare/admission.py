@@ -9,7 +9,7 @@ Whether the hardware is ready for it is the makers' question, when they plan: th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dra_driver.errors import ClaimError, DeviceInUse
@@ -18,7 +18,7 @@ from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice
 from kubelet_plugin.claims.configs import DeviceConfig, resolve_configs, unsupported
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.claims.node_policy import NodePolicy
-from kubelet_plugin.prepare.kind import ClaimDevice, Place
+from kubelet_plugin.prepare.kind import ClaimDevice, Others, Place
 from kubelet_plugin.prepare.kinds import Kinds, exclude_each_other
 
 
@@ -36,33 +36,65 @@ class AdmittedClaim:
     claim: AllocatedClaim
     devices: tuple[ClaimDevice, ...]
     before: ClaimEntry | None
+    others: Others
 
 
 def admit(
     claim: AllocatedClaim, machine: Machine, entries: Mapping[str, ClaimEntry], kinds: Kinds, policy: NodePolicy
 ) -> AdmittedClaim:
-    """Raises the ``DriverError`` that says why not. ``entries`` is the checkpoint, by claim UID."""
+    """Raises the ``DriverError`` that says why not. ``entries`` is the checkpoint, by claim UID.
+
+    A claim that is prepared already keeps what it has, whatever gates and policy say since.
+    """
+    before = entries.get(claim.ref.uid)
+    is_new = before is None or not (before.is_prepared(policy.boot_id) and _has_devices(before, claim))
     found = tuple(kinds.find(device.device, machine) for device in claim.devices)
-    configs = resolve_configs(claim, [kind.takes for kind, _place in found], policy.gates)
+    configs = resolve_configs(claim, [kind.takes for kind, _place in found], policy.gates if is_new else None)
     devices = tuple(
-        _wrapped(claim, ClaimDevice(allocated, kind, place, config.config), config, kinds)
+        _wrapped(ClaimDevice(claim.ref, allocated, kind, place, config.config), kinds)
         for allocated, (kind, place), config in zip(claim.devices, found, configs, strict=True)
     )
-    others = [entry for entry in entries.values() if entry.ref.uid != claim.ref.uid and entry.boot_id == policy.boot_id]
+    # What an earlier boot prepared, no process uses any more.
+    others = Others(kinds.others(entries, claim.ref.uid, policy.boot_id, lambda: machine), machine)
     for position, device in enumerate(devices):
-        for entry in others:  # what an earlier boot prepared, no process uses any more
+        for entry in others.entries:
             _refuse_held(device.allocated, device.place, entry, kinds, machine)
         for beside in devices[:position]:
             _refuse_beside(claim, device, beside)
-    return AdmittedClaim(claim, devices, entries.get(claim.ref.uid))
+    if is_new:
+        for device, config in zip(devices, configs, strict=True):
+            _refuse_config(claim, device, config, devices, others, kinds)
+    return AdmittedClaim(claim, devices, before, others)
 
 
-def _wrapped(claim: AllocatedClaim, device: ClaimDevice, found: DeviceConfig, kinds: Kinds) -> ClaimDevice:
-    wrappers = tuple(wrapper for wrapper in kinds.wrappers if wrapper.wraps(device))
-    refusal = device.kind.refuses(device.config, wrapped=bool(wrappers))
+def _has_devices(entry: ClaimEntry, claim: AllocatedClaim) -> bool:
+    held = {(each.prepared.device_name, each.prepared.share_id) for each in entry.devices}
+    return held == {(device.device, device.share_id) for device in claim.devices}
+
+
+def _wrapped(device: ClaimDevice, kinds: Kinds) -> ClaimDevice:
+    if device.allocated.admin_access:
+        return device
+    return replace(device, wrappers=tuple(wrapper for wrapper in kinds.wrappers if wrapper.wraps(device)))
+
+
+def _refuse_config(
+    claim: AllocatedClaim,
+    device: ClaimDevice,
+    config: DeviceConfig,
+    devices: Sequence[ClaimDevice],
+    others: Others,
+    kinds: Kinds,
+) -> None:
+    if device.allocated.admin_access:
+        return
+    honoured = any(wrapper.honours(device.config) for wrapper in device.wrappers)
+    beside = tuple(other for other in devices if other is not device)
+    refusal = device.kind.refuses(device.config, honoured=honoured) or next(
+        filter(None, (wrapper.refuses(device, beside, others) for wrapper in kinds.wrappers)), None
+    )
     if refusal is not None:
-        raise unsupported(claim, found, refusal.field, refusal.value, refusal.advice)
-    return replace(device, wrappers=wrappers)
+        raise unsupported(claim, config, refusal.field, refusal.value, refusal.advice)
 
 
 def _refuse_held(device: AllocatedDevice, place: Place, entry: ClaimEntry, kinds: Kinds, machine: Machine) -> None:

@@ -31,15 +31,27 @@ class Failure:
     entry: ClaimEntry | None
 
 
-class Applier:
-    """Runs steps with ``runners``, by kind. ``boot_id``: the present boot's."""
+StillNeeded = Callable[[StepRecord, Sequence[ClaimEntry]], bool]
 
-    def __init__(self, runners: Mapping[str, StepRunner], boot_id: str) -> None:
+
+class Applier:
+    """Runs steps with ``runners``, by kind. ``boot_id``: the present boot's.
+
+    ``still_needed``: whether others need what a step brought about, so that it must not be undone with this claim.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, StepRunner],
+        boot_id: str,
+        still_needed: StillNeeded = lambda _record, _others: False,
+    ) -> None:
         self._runners = dict(runners)
         self._boot_id = boot_id
+        self._still_needed = still_needed
 
-    def apply(self, plan: Plan, progress: Progress) -> ClaimEntry | Failure:
-        """Do the steps; the claim's finished record, or a :class:`Failure` after rolling back.
+    def apply(self, plan: Plan, progress: Progress, others: Sequence[ClaimEntry] = ()) -> ClaimEntry | Failure:
+        """Do the steps; the claim's finished record, or a :class:`Failure` after rolling back. ``others``: claims.
 
         Of a plan that repeats only what is found not done is done, and nothing is rolled back: its claim was prepared
         before, and containers may use it.
@@ -57,7 +69,7 @@ class Applier:
                 if plan.repeats:
                     return Failure(failure, plan.entry)
                 touched = done if isinstance(error, NothingDone) else [*done, record]
-                return self._roll_back(_started(plan.entry, touched), failure, progress)
+                return self._roll_back(_started(plan.entry, touched), failure, progress, others)
             done.append(record)
         return replace(plan.entry, steps=tuple(done))
 
@@ -66,14 +78,17 @@ class Applier:
         observed = runner.observe(planned.step, done) if plan.repeats else None
         return runner.do(planned.step, done) if observed is None else observed
 
-    def undo(self, entry: ClaimEntry, progress: Progress) -> None:
+    def undo(self, entry: ClaimEntry, progress: Progress, others: Sequence[ClaimEntry] = ()) -> None:
         """Undo all steps of ``entry``, the last first, done or not. Raises ``DriverError`` at the first that cannot.
 
-        What a reboot has undone is left alone: whatever looks like it was made by somebody else since. Where one step
-        is of an unknown kind, none is undone: what the others made may be part of what it made.
+        ``others``: the other claims of this boot; what they need too is left to the last of them. What a reboot has
+        undone is left alone: whatever looks like it was made by somebody else since. Where one step is of an unknown
+        kind, none is undone: what the others made may be part of what it made.
         """
         runners = [(record, self._runner(record)) for record in reversed(entry.steps)]
         for record, runner in runners:
+            if self._still_needed(record, others):
+                continue
             if entry.boot_id == self._boot_id or runner.survives_reboot:
                 progress(f"undo {record.kind}")
                 runner.undo(entry.ref.uid, record)
@@ -82,10 +97,12 @@ class Applier:
         """Whether the record has to say that undoing has begun, before it begins. Raises as :meth:`undo`."""
         return any([self._runner(record).undo_needs_intent for record in entry.steps])  # noqa: C419 - all are known
 
-    def _roll_back(self, entry: ClaimEntry, failure: DriverError, progress: Progress) -> Failure:
+    def _roll_back(
+        self, entry: ClaimEntry, failure: DriverError, progress: Progress, others: Sequence[ClaimEntry]
+    ) -> Failure:
         """``entry`` has the steps that may have been done."""
         try:
-            self.undo(entry, progress)
+            self.undo(entry, progress, others)
         except DriverError as error:
             logger.error(  # noqa: TRY400 - both are expected errors with a sentence of their own
                 "claim %s: rolling back failed, the next attempt goes on with it: %s", entry.ref, error

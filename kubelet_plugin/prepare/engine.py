@@ -95,9 +95,11 @@ class PrepareEngine:
             unrecorded=lambda known: lost_records(cdi, kinds, boot_id, known),
             on_damage=listener.checkpoint_damaged,
         )
-        applier = Applier({**kinds.runners, CDI_FILE: CdiFileRunner(cdi, kinds)}, boot_id)
+        applier = Applier({**kinds.runners, CDI_FILE: CdiFileRunner(cdi, kinds)}, boot_id, kinds.still_needed)
         self._work = ClaimWork(Node(driver_name, policy, api, machine, cdi, edits, kinds), self._checkpoint, applier)
-        self._recovery = Recovery(self._checkpoint, cdi, applier, self._locks, kinds, boot_id, self._work.restore)
+        self._recovery = Recovery(
+            self._checkpoint, cdi, applier, self._locks, kinds, boot_id, machine, self._work.restore
+        )
         self._flights: Flights[Outcome] = Flights()
         self._pilot = Pilot(self._locks, self._land)
         self._callers = 0

@@ -21,6 +21,7 @@ from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.allocated import AllocatedDevice
 from kubelet_plugin.claims.configs import TakenConfig
 from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef
 
 
 class NothingDone(Exception):
@@ -95,6 +96,7 @@ class Place(Protocol):
 class ClaimDevice:
     """A device of a claim that may be prepared, between its allocation and its record."""
 
+    claim: ClaimRef
     allocated: AllocatedDevice
     kind: Kind
     place: Place
@@ -104,7 +106,7 @@ class ClaimDevice:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """The other claims of this boot, and the machine their devices are on."""
+    """The other claims of this boot, those with a lost record mended, and the machine their devices are on."""
 
     entries: tuple[ClaimEntry, ...]
     machine: Machine
@@ -138,7 +140,8 @@ class Mended:
 class Maker(Protocol):
     """What makes steps for devices of claims. Subclasses get the answers of a maker that has nothing to say.
 
-    ``look``, ``remove`` and the runners touch the node, under the locks of the devices; all else is pure.
+    ``look``, ``remove`` and the runners touch the node, under the locks of the devices; all else is pure. An error of
+    the node is a ``HardwareError``; an ``undo`` succeeds where the hardware has gone, and what was made on it with it.
     """
 
     @property
@@ -153,6 +156,7 @@ class Maker(Protocol):
     def plan(self, devices: Sequence[ClaimDevice], seen: Any, others: Others) -> MakerPlan:
         """What ``devices`` need, after ``seen``, the answer of :meth:`look`. Nothing of the claim itself is left.
 
+        Not asked of a claim that is prepared already, nor of one whose record was lost: see :meth:`making_steps`.
         Raises ``DriverError`` where the node is not as the claim needs it.
         """
         return MakerPlan(self.making_steps(devices))
@@ -160,6 +164,11 @@ class Maker(Protocol):
     def making_steps(self, devices: Sequence[ClaimDevice]) -> tuple[Step, ...]:
         """All that brings ``devices`` about, whatever is there already: for a claim whose record was lost."""
         return ()
+
+    def still_needed(self, record: StepRecord, others: Sequence[ClaimEntry]) -> bool:
+        """Whether another claim of this boot, in whatever state, needs what the step of ``record`` brought about. Then
+        undoing it is left to the last one. For what claims share: the time slice of a GPU, one daemon for several."""
+        return False
 
     def again(self, record: StepRecord) -> Step:
         """The step of a record that this maker's steps wrote. Raises KeyError or ValueError for one that is damaged."""
@@ -180,14 +189,16 @@ class Maker(Protocol):
         """
         return ContainerEdits()
 
-    def is_missing(self, device: HeldDevice, machine: Machine) -> bool:
-        """Whether the reading ``machine`` shows that a prepared device is not there, though its GPU answers."""
-        return False
+    def trouble(self, device: HeldDevice, entry: ClaimEntry, machine: Machine) -> str:
+        """Why a prepared device of the claim ``entry`` cannot be used though its GPU answers, in a sentence; empty for
+        one that can. ``machine`` is the reading; asked after each one, on the watch's thread, so it must not block."""
+        return ""
 
-    def mend(self, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
-        """What claims with a lost record have left of ``devices``, which are this maker's (a wrapper gets all).
+    def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
+        """What a claim with a lost record has left of ``devices``, which are this maker's (a wrapper gets all).
 
-        ``machine`` raises ``HardwareError`` where it is not known; ask it only when the answer depends on it.
+        ``machine`` raises ``HardwareError`` where it is not known; ask it only when the answer depends on it. A step
+        whose arguments cannot be known any more has those that undo it whatever they were.
         """
         return Mended(tuple(devices))
 
@@ -210,12 +221,12 @@ class Kind(Maker, Protocol):
         """Locks of what preparing and unpreparing the device may change; ``gpu_uuid`` is empty where unknown."""
         ...
 
-    def looks_at(self, device: AllocatedDevice, place: Place) -> tuple[str, ...]:
+    def admin_locks(self, place: Place) -> tuple[str, ...]:
         """Locks for a device with admin access, of which nothing is changed but which may be looked at."""
         return ()
 
-    def refuses(self, config: ClaimConfig, *, wrapped: bool) -> Refusal | None:
-        """Why ``config`` cannot be had here. ``wrapped``: a wrapper does what it asks for."""
+    def refuses(self, config: ClaimConfig, *, honoured: bool) -> Refusal | None:
+        """Why ``config`` cannot be had here. ``honoured``: a wrapper around the device does what it asks for."""
         return None
 
     def edits(self, place: Place) -> ContainerEdits:
@@ -224,8 +235,20 @@ class Kind(Maker, Protocol):
 
 
 class Wrapper(Maker, Protocol):
-    """A way of sharing, around devices of kinds."""
+    """A way of sharing, around devices of kinds, but for admin access, whose configuration changes nothing."""
 
     def wraps(self, device: ClaimDevice) -> bool:
         """Whether it is put around ``device``, by its configuration or its share id."""
         ...
+
+    def honours(self, config: ClaimConfig) -> bool:
+        """Whether it does what ``config`` of a device that it wraps asks for."""
+        ...
+
+    def refuses(self, device: ClaimDevice, beside: Sequence[ClaimDevice], others: Others) -> Refusal | None:
+        """Why ``device`` cannot be had, whether wrapped or not, before anything is changed or undone.
+
+        ``beside``: the claim's other devices. For two that ask for different things of one GPU, or limits that together
+        are more than there is. Not asked of a claim that is prepared already.
+        """
+        return None

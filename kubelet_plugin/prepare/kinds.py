@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.naming import minor_of
-from dra_driver.errors import DeviceNotFound, StateError
+from dra_driver.errors import DeviceNotFound, HardwareError, StateError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.absent import absent_device
 from kubelet_plugin.claims.allocated import AllocatedDevice
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
 from kubelet_plugin.claims.lock_names import gpu_lock
 from kubelet_plugin.prepare.kind import ClaimDevice, Kind, Maker, Place, Step, StepRunner, Wrapper
+
+logger = logging.getLogger(__name__)
 
 
 class Kinds:
@@ -44,6 +47,12 @@ class Kinds:
             raise absent_device(device_name, machine)
         return kind, kind.find(device_name, machine)
 
+    def gpu_of(self, device: HeldDevice) -> str | None:
+        """UUID of the GPU behind it; empty where the record was lost, None for a kind of device that has none."""
+        name = device.prepared.device_name
+        has_none = not device.gpu_uuid and minor_of(name) is None and self.of(name) is not None
+        return None if has_none else device.gpu_uuid
+
     def type_of(self, device_name: str) -> str:
         """The name of its kind, for people and metrics."""
         kind = self.of(device_name)
@@ -73,7 +82,7 @@ class Kinds:
             _kind, other = self.find(theirs, machine)
         except DeviceNotFound:
             # The GPU no longer has what was held, or we never knew it: who can say what that covers.
-            return place.gpu_uuid != "" and place.gpu_uuid == _gpu_of(theirs, machine)
+            return place.gpu_uuid != "" and place.gpu_uuid == (held.gpu_uuid or _gpu_of(theirs, machine))
         return exclude_each_other(place, other)
 
     # -- locks --------------------------------------------------------------------------------------------------------
@@ -92,7 +101,7 @@ class Kinds:
             except DeviceNotFound:
                 continue  # refused later, with its reason
             if device.admin_access:
-                locks.update(kind.looks_at(device, place))
+                locks.update(kind.admin_locks(place))
             else:
                 locks.update(kind.locks(device.device, place.gpu_uuid))
         return locks
@@ -109,10 +118,13 @@ class Kinds:
         for maker in (device.kind, *self.wrappers):
             yield maker.late_edits(device, done)
 
-    def is_missing(self, device: HeldDevice, machine: Machine) -> bool:
-        kind = self.of(device.prepared.device_name)
-        makers: tuple[Maker, ...] = self.wrappers if kind is None else (kind, *self.wrappers)
-        return any(maker.is_missing(device, machine) for maker in makers)
+    def still_needed(self, record: StepRecord, others: Sequence[ClaimEntry]) -> bool:
+        maker = self._maker_of.get(record.kind)
+        return maker is not None and maker.still_needed(record, others)
+
+    def trouble(self, device: HeldDevice, entry: ClaimEntry, machine: Machine) -> str:
+        """Why a prepared device cannot be used, by all who know something of it; empty for one that can."""
+        return "; ".join(filter(None, (maker.trouble(device, entry, machine) for maker in self._makers_of(device))))
 
     def mended(self, entry: ClaimEntry, machine: Callable[[], Machine]) -> ClaimEntry:
         """``entry`` with all that undoing it needs, also when its record was lost. Raises ``HardwareError``."""
@@ -122,11 +134,28 @@ class Kinds:
         steps: list[StepRecord] = []
         for maker in self.makers:
             theirs = [at for at, device in enumerate(devices) if maker in self._makers_of(device)]
-            mended = maker.mend([devices[at] for at in theirs], machine)
+            mended = maker.mend(entry.ref, [devices[at] for at in theirs], machine)
             for at, device in zip(theirs, mended.devices, strict=True):
                 devices[at] = device
             steps.extend(mended.steps)
         return replace(entry, devices=tuple(devices), steps=(*steps, *entry.steps))
+
+    def others(
+        self, entries: Mapping[str, ClaimEntry], uid: str, boot_id: str, machine: Callable[[], Machine]
+    ) -> tuple[ClaimEntry, ...]:
+        """The claims of this boot but ``uid``; what is lost of a record is mended as far as the hardware is known."""
+        return tuple(
+            self._mended_or_not(entry, machine)
+            for entry in entries.values()
+            if entry.ref.uid != uid and entry.boot_id == boot_id
+        )
+
+    def _mended_or_not(self, entry: ClaimEntry, machine: Callable[[], Machine]) -> ClaimEntry:
+        try:
+            return self.mended(entry, machine)
+        except HardwareError as error:
+            logger.warning("claim %s has no record, and its devices are not known: %s", entry.title, error)
+            return entry
 
     def _makers_of(self, device: HeldDevice) -> tuple[Maker, ...]:
         kind = self.of(device.prepared.device_name)

@@ -19,7 +19,7 @@ from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, Step
 from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.admission import AdmittedClaim
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiDevice, WriteCdiFile
-from kubelet_plugin.prepare.kind import ClaimDevice, Maker, MakerPlan, Others, Removal, Step
+from kubelet_plugin.prepare.kind import ClaimDevice, Maker, MakerPlan, Removal, Step
 from kubelet_plugin.prepare.kinds import Kinds
 
 
@@ -101,7 +101,7 @@ def standing(admitted: AdmittedClaim, names: CdiNames, boot_id: str) -> Standing
         asked = {(device.allocated.device, device.allocated.share_id) for device in admitted.devices}
         known = {(device.device_name, device.share_id) for device in before.prepared}
         return Standing.UNRECORDED if not known or known == asked else Standing.STALE
-    if is_prepared(before, boot_id) and before.devices == _held_devices(admitted, names):
+    if before.is_prepared(boot_id) and before.devices == _held_devices(admitted, names):
         return Standing.PREPARED
     return Standing.STALE
 
@@ -112,14 +112,12 @@ def works(admitted: AdmittedClaim, kinds: Kinds) -> tuple[Work, ...]:
     return tuple(Work(maker, devices) for maker, devices in of_makers if devices)
 
 
-def plan_new(
-    admitted: AdmittedClaim, facts: CdiFacts, boot_id: str, seen: Sequence[tuple[Work, Any]], others: Others
-) -> Plan:
+def plan_new(admitted: AdmittedClaim, facts: CdiFacts, boot_id: str, seen: Sequence[tuple[Work, Any]]) -> Plan:
     """For a claim of which nothing is left. ``seen``: what each maker of :func:`works` saw on the node.
 
     Raises ``DriverError`` where the hardware is not as the claim needs it.
     """
-    plans = [(work.maker, work.maker.plan(work.devices, answer, others)) for work, answer in seen]
+    plans = [(work.maker, work.maker.plan(work.devices, answer, admitted.others)) for work, answer in seen]
     removals = (PlannedRemoval(maker, removal) for maker, plan in plans for removal in plan.removals)
     plan = _whole(admitted, facts, boot_id, [plan for _maker, plan in plans])
     return replace(plan, removals=tuple(removals))
@@ -140,11 +138,6 @@ def plan_again(admitted: AdmittedClaim, facts: CdiFacts, before: ClaimEntry, kin
     )
     # The name may be new: of a claim that another driver prepared, the record may have none.
     return Plan(replace(before, ref=admitted.claim.ref), steps, repeats=True)
-
-
-def is_prepared(entry: ClaimEntry | None, boot_id: str) -> bool:
-    """Whether the claim is ready for containers: a reboot empties the CDI folder and resets hardware."""
-    return entry is not None and entry.state is ClaimState.COMPLETED and entry.boot_id == boot_id
 
 
 def _devices_of(maker: Maker, devices: Sequence[ClaimDevice]) -> tuple[ClaimDevice, ...]:

@@ -9,12 +9,14 @@ works on, keeps neither the others nor the start waiting; such claims are named,
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from dra_driver.cdi.store import CdiStore
 from dra_driver.errors import DriverError
+from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
 from kubelet_plugin.claims.lock_names import claim_lock
 from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
@@ -27,7 +29,7 @@ from kubelet_plugin.prepare.pilot import ClaimFlight, FlightWork
 
 logger = logging.getLogger(__name__)
 
-_SHARE_ID_LENGTH = 36  # a UUID
+_SHARE = re.compile(r"(.+)-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.ASCII)  # a device and a share id, a UUID
 # What is undone in any case, and as what it is told.
 _UNDONE = {ClaimState.PREPARE_STARTED: "rolled_back", ClaimState.UNPREPARE_STARTED: "unprepared"}
 
@@ -72,6 +74,7 @@ class Recovery:
         locks: NamedLocks,
         kinds: Kinds,
         boot_id: str,
+        machine: Callable[[], Machine],
         restore: Callable[[ClaimEntry], None],
     ) -> None:
         self._checkpoint = checkpoint
@@ -80,6 +83,7 @@ class Recovery:
         self._locks = locks
         self._kinds = kinds
         self._boot_id = boot_id
+        self._machine = machine
         self._restore = restore
 
     def put_right(self, flight: ClaimFlight, findings: Findings) -> FlightWork:
@@ -96,7 +100,8 @@ class Recovery:
                         flight.progress("looking at what was prepared")
                         self._restore(entry)
                     else:
-                        self._applier.undo(entry, flight.progress)
+                        others = self._kinds.others(self._checkpoint.entries(), uid, self._boot_id, self._machine)
+                        self._applier.undo(entry, flight.progress, others)
                         self._checkpoint.update(remove=[uid])
                         logger.info("claim %s was left %s; undone", entry.ref, entry.state)
                 except DriverError as error:
@@ -149,7 +154,7 @@ def _from_cdi_file(cdi: CdiStore, kinds: Kinds, boot_id: str, uid: str) -> Claim
 
 
 def _prepared(cdi: CdiStore, kinds: Kinds, uid: str, name: str) -> PreparedDevice:
-    device, share_id = name, None
-    if kinds.of(name) is None:
-        device, share_id = name[: -_SHARE_ID_LENGTH - 1], name[-_SHARE_ID_LENGTH:]
+    """A share's id comes first: its last groups may look like the end of a MIG device's name."""
+    share = _SHARE.fullmatch(name)
+    device, share_id = (share[1], share[2]) if share and kinds.of(share[1]) is not None else (name, None)
     return PreparedDevice((), "", device, (cdi.names.device_id(uid, device, share_id),), share_id)

@@ -28,14 +28,12 @@ from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.prepare.admission import AdmittedClaim, admit
 from kubelet_plugin.prepare.apply import Applier, Failure
 from kubelet_plugin.prepare.checkpoint import Checkpoint
-from kubelet_plugin.prepare.kind import Others
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.pilot import ClaimFlight, FlightWork
 from kubelet_plugin.prepare.plan import (
     CdiFacts,
     Plan,
     Standing,
-    is_prepared,
     plan_again,
     plan_new,
     plan_unrecorded,
@@ -89,6 +87,7 @@ class ClaimWork:
             before = self._checkpoint.entries().get(flight.ref.uid)
             claim = self._or_as_recorded(read, before)
             machine = self._node.machine()
+            before = None if before is None else self._node.kinds.mended(before, lambda: machine)
             locks = self._node.kinds.locks_of_devices(claim.devices, machine)
             if before is not None:
                 locks |= self._node.kinds.locks_of_entry(before)
@@ -105,7 +104,7 @@ class ClaimWork:
         """A prepared claim is answered from its record while the API server is away: the kubelet has just read it."""
         if not isinstance(read, DriverError):
             return read
-        if not isinstance(read, ClaimReadError) or entry is None or not is_prepared(entry, self._node.boot_id):
+        if not isinstance(read, ClaimReadError) or entry is None or not entry.is_prepared(self._node.boot_id):
             raise read
         logger.warning("claim %s: answering from the checkpoint: %s", entry.ref, read)
         return _as_recorded(entry)
@@ -117,7 +116,8 @@ class ClaimWork:
         plan = self._plan(flight, claim, machine, entries)
         if not plan.repeats:
             self._checkpoint.announce([replace(plan.entry, state=ClaimState.PREPARE_STARTED)])
-        outcome = self._applier.apply(plan, flight.progress)
+        others = self._others(claim.ref.uid)
+        outcome = self._applier.apply(plan, flight.progress, others)
         if isinstance(outcome, ClaimEntry):
             if not plan.repeats or outcome != entries.get(claim.ref.uid):
                 self._checkpoint.update(put=[outcome])
@@ -141,11 +141,12 @@ class ClaimWork:
         elif left is Standing.UNRECORDED:
             plan = plan_unrecorded(admitted, facts, self._node.boot_id, works(admitted, self._node.kinds))
         elif before is None:
-            plan = self._plan_new(flight, admitted, facts, machine, entries)
+            plan = self._plan_new(flight, admitted, facts)
         else:
-            self._applier.undo(self._node.kinds.mended(before, self._node.machine), flight.progress)
+            whole = self._node.kinds.mended(before, lambda: machine)
+            self._applier.undo(whole, flight.progress, admitted.others.entries)
             try:
-                plan = self._plan_new(flight, admitted, facts, machine, entries)
+                plan = self._plan_new(flight, admitted, facts)
             except DriverError:
                 self._checkpoint.update(remove=[claim.ref.uid])  # nothing of it is left
                 raise
@@ -153,19 +154,10 @@ class ClaimWork:
         logger.debug("plan for claim %s: %s", claim.ref, "; ".join(plan.explain()))
         return plan
 
-    def _plan_new(
-        self,
-        flight: ClaimFlight,
-        admitted: AdmittedClaim,
-        facts: CdiFacts,
-        machine: Machine,
-        entries: Mapping[str, ClaimEntry],
-    ) -> Plan:
+    def _plan_new(self, flight: ClaimFlight, admitted: AdmittedClaim, facts: CdiFacts) -> Plan:
         flight.progress("looking at the hardware")
         seen = [(work, work.maker.look(work.devices)) for work in works(admitted, self._node.kinds)]
-        uid, boot_id = admitted.claim.ref.uid, self._node.boot_id
-        others = tuple(entry for entry in entries.values() if entry.ref.uid != uid and entry.boot_id == boot_id)
-        plan = plan_new(admitted, facts, boot_id, seen, Others(others, machine))
+        plan = plan_new(admitted, facts, self._node.boot_id, seen)
         for planned in plan.removals:
             flight.progress(planned.removal.does())
             planned.maker.remove(planned.removal)
@@ -177,6 +169,9 @@ class ClaimWork:
             common=self._node.edits.common(machine.driver_version),
             devices={device.allocated.device: device.kind.edits(device.place) for device in admitted.devices},
         )
+
+    def _others(self, uid: str) -> tuple[ClaimEntry, ...]:
+        return self._node.kinds.others(self._checkpoint.entries(), uid, self._node.boot_id, self._node.machine)
 
     # -- unprepare ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +188,7 @@ class ClaimWork:
                 if self._applier.undo_needs_intent(entry):
                     # Not as lasting as the intent of a prepare: a power cut undoes everything that needs this one.
                     self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED)])
-                self._applier.undo(entry, flight.progress)
+                self._applier.undo(entry, flight.progress, self._others(uid))
                 self._checkpoint.update(remove=[uid])
         return None
 

@@ -11,11 +11,11 @@ from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.model import DeviceKind
 from dra_driver.devices.naming import MigName, read_name
 from dra_driver.errors import DeviceNotFound
-from dra_driver.hardware.model import Gpu, Machine
+from dra_driver.hardware.model import Gpu, Machine, MigState
 from kubelet_plugin.claims.absent import DELETE_CLAIM, absent_device
-from kubelet_plugin.claims.allocated import AllocatedDevice
 from kubelet_plugin.claims.configs import WITHOUT_SHARING, TakenConfig
-from kubelet_plugin.claims.entry import HeldDevice, StepRecord
+from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware, MigNow, look
 from kubelet_plugin.kinds.gpus import gpu_locks, gpu_with, looking_locks
@@ -82,12 +82,12 @@ class MigDevices(Kind):
     def locks(self, device_name: str, gpu_uuid: str) -> tuple[str, ...]:
         return gpu_locks(gpu_uuid)
 
-    def looks_at(self, device: AllocatedDevice, place: Place) -> tuple[str, ...]:
+    def admin_locks(self, place: Place) -> tuple[str, ...]:
         return looking_locks(mig_of(place).gpu)
 
-    def refuses(self, config: ClaimConfig, *, wrapped: bool) -> Refusal | None:
+    def refuses(self, config: ClaimConfig, *, honoured: bool) -> Refusal | None:
         """Time slices of a MIG device cannot be set; NVIDIA's driver takes the request and does nothing either."""
-        if wrapped or not isinstance(config, MigDeviceConfig) or config.sharing is None:
+        if honoured or not isinstance(config, MigDeviceConfig) or config.sharing is None:
             return None
         if config.sharing.strategy is SharingStrategy.TIME_SLICING:
             return None
@@ -128,16 +128,13 @@ class MigDevices(Kind):
 
     # -- what has become of it ----------------------------------------------------------------------------------------
 
-    def is_missing(self, device: HeldDevice, machine: Machine) -> bool:
+    def trouble(self, device: HeldDevice, entry: ClaimEntry, machine: Machine) -> str:
         for _held, name, gpu in held_mig_devices((device,), machine):
-            if gpu is None or gpu.mig is None:
-                return False
-            place = place_of(name, gpu)
-            found = place.gpu_instance(gpu.mig.instances) if place else None
-            return place is None or found is None or not any(map(place.is_compute, found.compute_instances))
-        return False
+            if gpu is not None and gpu.mig is not None and not _is_there(name, gpu, gpu.mig):
+                return f"somebody has destroyed this MIG device of GPU {gpu.uuid}"
+        return ""
 
-    def mend(self, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
+    def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
         """A device's name says where its instance is, so the claim can be unprepared as a whole."""
         if not any(held_mig_devices(devices, Machine("", 0))):
             return Mended(tuple(devices))
@@ -152,6 +149,12 @@ class MigDevices(Kind):
                 made += [device] if is_made(device, admin_access=False) else []
         known = tuple(mended.get(held.prepared.device_name, held) for held in devices)
         return Mended(known, tuple(step.record() for step in steps_of(made)))
+
+
+def _is_there(name: MigName, gpu: Gpu, mig: MigState) -> bool:
+    place = place_of(name, gpu)
+    found = place.gpu_instance(mig.instances) if place else None
+    return place is not None and found is not None and any(map(place.is_compute, found.compute_instances))
 
 
 def _has_profiles(gpu: Gpu) -> str:

@@ -94,10 +94,10 @@ def test_the_whole_gpus_that_are_told_are_those_that_are_offered(name: str, mig_
 def test_a_mig_device_is_as_well_as_its_gpu_and_has_to_be_there() -> None:
     held = {"gpu-0-mig-1g5gb-19-0": "GPU-0", "gpu-0-mig-1g5gb-19-1": "GPU-0"}
     assert device_health(state(gpu(0)), seen(state(gpu(0))), held) == healthy("gpu-0", *held)
-    told = device_health(state(gpu(0)), seen(state(gpu(0))), held, {"gpu-0-mig-1g5gb-19-1"})
+    told = device_health(state(gpu(0)), seen(state(gpu(0))), held, {"gpu-0-mig-1g5gb-19-1": "it is gone"})
     assert told == (
         *healthy("gpu-0", "gpu-0-mig-1g5gb-19-0"),
-        DeviceHealth("gpu-0-mig-1g5gb-19-1", Health.UNHEALTHY, "somebody has destroyed this MIG device of GPU GPU-0"),
+        DeviceHealth("gpu-0-mig-1g5gb-19-1", Health.UNHEALTHY, "it is gone"),
     )
     told = device_health(state(problems=(lost(0, "GPU-0"),)), NONE, held)
     assert [each.message for each in told] == ["it fell off the bus"] * 2

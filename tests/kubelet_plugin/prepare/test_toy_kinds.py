@@ -5,7 +5,7 @@ The sweep over every kill is in ``tests/crash``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from dra_driver.errors import (
     HardwareError,
     StateError,
 )
-from dra_driver.kube.interface import Unavailable
+from dra_driver.kube.interface import Obj, Unavailable
 from kubelet_plugin.claims.entry import ClaimState, StepRecord
 from kubelet_plugin.claims.model import PreparedDevice
 from kubelet_plugin.hardware.watch import HardwareState
-from kubelet_plugin.health.missing import MissingDevices
+from kubelet_plugin.health.states import DeviceHealth, Health, device_health
+from kubelet_plugin.health.troubles import TroubledDevices
 from kubelet_plugin.prepare.admission import OverlappingDevices
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.kinds import Kinds
@@ -32,7 +33,12 @@ from tests.kubelet_plugin.prepare.node import BOOT, claim, config, opaque, ref, 
 from tests.kubelet_plugin.prepare.toy_kinds import ToyKind
 from tests.kubelet_plugin.prepare.toy_node import ToyNode
 
-SLICES = opaque(config(sharing={"strategy": "TimeSlicing"}))
+
+def slices(interval: str = "Long") -> Obj:
+    return opaque(config(sharing={"strategy": "TimeSlicing", "timeSlicingConfig": {"interval": interval}}))
+
+
+SLICES = slices()
 
 
 @pytest.fixture
@@ -168,12 +174,17 @@ def test_a_toy_that_somebody_took_away_is_told_ill(node: ToyNode, engine: Prepar
     prepare(engine, "u1")
     prepare(engine, "u2")
     watch = Watch(node)
-    missing = MissingDevices(watch, engine.entries, node.kinds(), BOOT)
+    troubled = TroubledDevices(watch, engine.entries, node.kinds(), BOOT)
     (node.toys.folder / "toy-bear").unlink()
     watch.read()
-    assert missing.devices == frozenset(), "one reading may be older than a prepare"
+    assert troubled.devices == {}, "one reading may be older than a prepare"
     watch.read()
-    assert missing.devices == {"toy-bear"}
+    kinds, entries = node.kinds(), engine.entries().values()
+    held = {each.prepared.device_name: kinds.gpu_of(each) for entry in entries for each in entry.devices}
+    assert device_health(watch.state, {}, held, troubled.devices) == (
+        DeviceHealth("toy-bear", Health.UNHEALTHY, "somebody has taken toy-bear away"),
+        DeviceHealth("toy-car", Health.HEALTHY),
+    )
 
 
 def test_a_wrapper_comes_around_a_whole_gpu(node: ToyNode, engine: PrepareEngine) -> None:
@@ -220,3 +231,110 @@ def test_a_record_of_an_unknown_kind_stops_the_claim_and_shifts_nothing(node: To
 def test_two_makers_with_one_kind_of_step_are_a_defect_of_the_registration(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="both have steps of kind 'Toy'"):
         Kinds([ToyKind(tmp_path / "a"), ToyKind(tmp_path / "b")])
+
+
+def shares(node: ToyNode, *uids: str, configs: Sequence[Obj] = (SLICES,)) -> None:
+    for uid in uids:
+        node.claims.add(claim(uid, result("gpu-1", shareID=f"share-{uid}"), configs=configs))
+
+
+def test_what_claims_share_goes_with_the_last_of_them(node: ToyNode, engine: PrepareEngine) -> None:
+    shares(node, "u1", "u2", "u3")
+    for uid in ("u1", "u2"):
+        prepare(engine, uid)
+    node.ribbons.fails.add("GPU-1")
+    with pytest.raises(HardwareError):
+        prepare(engine, "u3")
+    assert node.made() == ["GPU-1"], "the claim is rolled back, and the others need it"
+    unprepare(engine, "u1")
+    assert node.made() == ["GPU-1"]
+    unprepare(engine, "u2")
+    assert (node.made(), dict(engine.entries())) == ([], {})
+
+
+def test_what_two_half_done_claims_share_is_taken_back_once(node: ToyNode) -> None:
+    shares(node, "u1", "u2")
+    before = node.engine()
+    prepare(before, "u1")
+    prepare(before, "u2")
+    before.stop()
+    checkpoint = node.checkpoint()
+    half = [replace(entry, state=ClaimState.PREPARE_STARTED) for entry in checkpoint.entries().values()]
+    checkpoint.update(put=half)
+    after = node.engine(start=False)
+    assert after.start() == Recovered(rolled_back=("u1", "u2"))
+    assert node.made() == []
+    after.stop()
+
+
+def test_a_wrapper_refuses_before_anything_is_changed(node: ToyNode, engine: PrepareEngine) -> None:
+    shares(node, "u1")
+    shares(node, "u2", configs=(slices("Short"),))
+    shares(node, "u3", configs=())
+    prepare(engine, "u1")
+    for uid, interval in (("u2", "Short"), ("u3", "Default")):
+        with pytest.raises(ConfigError, match=rf"interval: {interval} is not available on this node"):
+            prepare(engine, uid)
+    assert set(engine.entries()) == {"u1"}
+
+
+def test_admin_access_is_not_wrapped(node: ToyNode, engine: PrepareEngine) -> None:
+    shares(node, "u1")
+    prepare(engine, "u1")
+    node.claims.add(claim("admin", result("gpu-1", adminAccess=True), configs=[slices("Short")]))
+    prepare(engine, "admin")
+    assert [step.kind for step in engine.entries()["admin"].steps] == ["CDIFile"]
+    unprepare(engine, "admin")
+    assert node.made() == ["GPU-1"]
+
+
+def test_a_prepared_claim_keeps_what_it_has_when_the_gate_goes_off(node: ToyNode) -> None:
+    shares(node, "u1")
+    before = node.engine()
+    first = prepare(before, "u1")
+    before.stop()
+    node.gates = frozenset()
+    after = node.engine()
+    assert prepare(after, "u1") == first, "a second pod of the claim"
+    shares(node, "u2")
+    with pytest.raises(ConfigError, match="needs feature gate TimeSlicingSettings"):
+        prepare(after, "u2")
+    unprepare(after, "u1")
+    assert node.made() == []
+    after.stop()
+
+
+def test_a_wrapper_tells_health_and_mends_too(node: ToyNode) -> None:
+    node.claims.add(claim("u1", result("gpu-1"), configs=[SLICES]))
+    before = node.engine()
+    prepare(before, "u1")
+    watch = Watch(node)
+    troubled = TroubledDevices(watch, before.entries, node.kinds(), BOOT)
+    (node.ribbons.folder / "GPU-1").rename(node.ribbons.folder / "away")
+    watch.read()
+    watch.read()
+    assert troubled.devices == {"gpu-1": "the ribbon of gpu-1 is gone"}
+    (node.ribbons.folder / "away").rename(node.ribbons.folder / "GPU-1")
+    before.stop()
+    (node.state / "checkpoint.json").unlink()
+    after = node.engine()
+    assert after.entries()["u1"].state is ClaimState.RECORD_LOST
+    unprepare(after, "u1")
+    assert (node.made(), node.left_overs()) == ([], [])
+    after.stop()
+
+
+def test_a_lost_record_is_undone_under_the_lock_of_its_gpu(node: ToyNode) -> None:
+    """Its file names the device; the claim was allocated another one since."""
+    node.claims.add(claim("u1", result("gpu-1")))
+    before = node.engine()
+    prepare(before, "u1")
+    before.stop()
+    (node.state / "checkpoint.json").unlink()
+    node.claims.add(claim("u1", result("gpu-2")))
+    after = node.engine()
+    with after._locks.hold(["device-GPU-1"]):
+        answer = after.prepare([ref("u1")], timeout=0.2)["u1"]
+        assert "waiting for lock device-GPU-1" in str(answer)
+    assert [device.device_name for device in prepare(after, "u1")] == ["gpu-2"]
+    after.stop()

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.claim_config import ClaimConfig, GpuConfig, SharingStrategy, VfioDeviceConfig
+from api.claim_config import ClaimConfig, GpuConfig, VfioDeviceConfig
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.errors import DeviceNotFound, HardwareError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.configs import TakenConfig
-from kubelet_plugin.claims.entry import HeldDevice, StepRecord
-from kubelet_plugin.prepare.kind import ClaimDevice, Kind, Mended, Place, Step, StepRunner, Wrapper
+from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.prepare.kind import ClaimDevice, Kind, Mended, Others, Place, Refusal, Step, StepRunner, Wrapper
 
 _NAME = re.compile(r"toy-([a-z]+)")
 
@@ -39,6 +40,7 @@ class MakeFile:
 
     kind: str
     name: str
+    interval: str = ""
 
     def does(self) -> str:
         return f"make file {self.name}"
@@ -50,7 +52,8 @@ class MakeFile:
         return "it is there"
 
     def record(self) -> StepRecord:
-        return StepRecord(self.kind, {"name": self.name})
+        arguments = {"name": self.name}
+        return StepRecord(self.kind, {**arguments, "interval": self.interval} if self.interval else arguments)
 
 
 class FileRunner:
@@ -119,10 +122,11 @@ class ToyKind(Kind):
         numbers = [record.result["number"] for record in done if record == _like("Toy", name, record)]
         return ContainerEdits(env=tuple(f"TOY={number}" for number in numbers))
 
-    def is_missing(self, device: HeldDevice, machine: Machine) -> bool:
-        return not (self.folder / device.prepared.device_name).exists()
+    def trouble(self, device: HeldDevice, entry: ClaimEntry, machine: Machine) -> str:
+        there = (self.folder / device.prepared.device_name).exists()
+        return "" if there else f"somebody has taken {device.prepared.device_name} away"
 
-    def mend(self, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
+    def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
         steps = (MakeFile("Toy", device.prepared.device_name).record() for device in devices)
         return Mended(tuple(devices), tuple(steps))
 
@@ -136,13 +140,30 @@ class Ribbon(Wrapper):
         self.fails: set[str] = set()
 
     def wraps(self, device: ClaimDevice) -> bool:
-        return _asks_for_slices(device.config)
+        return self.honours(device.config)
+
+    def honours(self, config: ClaimConfig) -> bool:
+        return _interval(config) is not None
+
+    def refuses(self, device: ClaimDevice, beside: Sequence[ClaimDevice], others: Others) -> Refusal | None:
+        """One GPU has one interval, whoever shares it."""
+        wanted, uuid = _interval(device.config), device.place.gpu_uuid
+        records = (record for entry in others.entries for record in entry.steps)
+        taken = {record.arguments["interval"] for record in records if _is_of(record, uuid)}
+        taken |= {_interval(each.config) or "Default" for each in beside if each.place.gpu_uuid == uuid}
+        if not taken - {wanted or "Default"}:
+            return None
+        return Refusal("sharing.timeSlicingConfig.interval", wanted or "Default", "ask for what the others have")
 
     def making_steps(self, devices: Sequence[ClaimDevice]) -> tuple[Step, ...]:
-        return tuple(MakeFile("Ribbon", device.place.gpu_uuid) for device in devices)
+        wanted = {device.place.gpu_uuid: _interval(device.config) or "Default" for device in devices}
+        return tuple(MakeFile("Ribbon", uuid, interval) for uuid, interval in wanted.items())
+
+    def still_needed(self, record: StepRecord, others: Sequence[ClaimEntry]) -> bool:
+        return any(_is_of(each, record.arguments["name"]) for entry in others for each in entry.steps)
 
     def again(self, record: StepRecord) -> Step:
-        return MakeFile("Ribbon", record.arguments["name"])
+        return MakeFile("Ribbon", record.arguments["name"], record.arguments["interval"])
 
     def runners(self) -> Mapping[str, StepRunner]:
         return {"Ribbon": FileRunner(self.folder, self.fails)}
@@ -150,16 +171,28 @@ class Ribbon(Wrapper):
     def late_edits(self, device: ClaimDevice, done: Sequence[StepRecord]) -> ContainerEdits:
         """By its records, since a repetition may not know the configuration."""
         uuid = device.place.gpu_uuid
-        return ContainerEdits(
-            env=tuple(f"RIBBON={record.result['number']}" for record in done if record == _like("Ribbon", uuid, record))
-        )
+        return ContainerEdits(env=tuple(f"RIBBON={each.result['number']}" for each in done if _is_of(each, uuid)))
+
+    def trouble(self, device: HeldDevice, entry: ClaimEntry, machine: Machine) -> str:
+        has_one = any(_is_of(record, device.gpu_uuid) for record in entry.steps)
+        gone = has_one and not (self.folder / device.gpu_uuid).exists()
+        return f"the ribbon of {device.prepared.device_name} is gone" if gone else ""
+
+    def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
+        """The interval cannot be known any more, and undoing needs only the GPU."""
+        steps = (MakeFile("Ribbon", held.gpu_uuid, "").record() for held in devices if held.gpu_uuid)
+        return Mended(tuple(devices), tuple(steps))
 
 
 def _like(kind: str, name: str, record: StepRecord) -> StepRecord:
     return StepRecord(kind, {"name": name}, record.result)
 
 
-def _asks_for_slices(config: ClaimConfig) -> bool:
-    if not isinstance(config, GpuConfig) or config.sharing is None:
-        return False
-    return config.sharing.strategy is SharingStrategy.TIME_SLICING
+def _is_of(record: StepRecord, uuid: str) -> bool:
+    return record.kind == "Ribbon" and record.arguments["name"] == uuid
+
+
+def _interval(config: ClaimConfig) -> str | None:
+    if not isinstance(config, GpuConfig) or config.sharing is None or config.sharing.time_slicing_config is None:
+        return None
+    return str(config.sharing.time_slicing_config.interval)

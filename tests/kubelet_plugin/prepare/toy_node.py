@@ -15,11 +15,12 @@ from tests.kubelet_plugin.prepare.toy_kinds import Ribbon, ToyKind
 class ToyNode(TestNode):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.gates = frozenset(("TimeSlicingSettings", "MPSSupport"))
         self.toys = ToyKind(folder / "toys")
         self.ribbons = Ribbon(folder / "ribbons")
 
     def node_policy(self, boot_id: str = BOOT) -> NodePolicy:
-        return replace(super().node_policy(boot_id), gates=frozenset(("TimeSlicingSettings", "MPSSupport")))
+        return replace(super().node_policy(boot_id), gates=self.gates)
 
     def kinds(self, boot_id: str = BOOT) -> Kinds:
         whole = WholeGpus(self.mig, self.edits, self.node_policy(boot_id))

@@ -17,7 +17,7 @@ from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.watch import HardwareState
-from kubelet_plugin.health.missing import MissingDevices
+from kubelet_plugin.health.troubles import TroubledDevices
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.place import MigPlace
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
@@ -63,7 +63,7 @@ class Lab:
 
     def publish(self) -> JudgedHardware:
         policy = NodePolicy(NODE, BOOT, DevicePolicy(mig=self.node.policy))
-        self.missing = MissingDevices(self.watch, self.entries, self.node.kinds(), BOOT)
+        self.missing = TroubledDevices(self.watch, self.entries, self.node.kinds(), BOOT)
         self.changes = 0
         published = JudgedHardware(self.watch, self.entries, policy, self.node.refused)
         published.on_change(self.count)
@@ -183,7 +183,7 @@ def test_half_prepared_claims_own_what_they_may_have_made(lab: Lab) -> None:
     lab.read()
     lab.read()
     assert lab.foreign() == []
-    assert lab.missing.devices == frozenset()
+    assert lab.missing.devices == {}
 
 
 def test_without_a_checkpoint_nothing_is_judged(lab: Lab) -> None:
@@ -256,13 +256,13 @@ def test_a_claims_instance_that_somebody_destroyed_is_missing_at_the_second_read
     lab.read(old)
     assert lab.watch.requests == [1.0]
     lab.read()
-    assert lab.missing.devices == frozenset()
+    assert lab.missing.devices == {}
     changes = lab.changes
     lab.node.fake_mig.destroy_by_hand("GPU-1", 1)
     lab.read()
     lab.read()
-    assert lab.missing.devices == {"gpu-1-mig-1g10gb-19-0"}
+    assert set(lab.missing.devices) == {"gpu-1-mig-1g10gb-19-0"}
     assert lab.changes == changes + 1
     machine = lab.snapshot()
     lab.read(replace(machine, gpus=machine.gpus[:1]))
-    assert lab.missing.devices == frozenset(), "of a GPU that does not answer nothing is known"
+    assert lab.missing.devices == {}, "of a GPU that does not answer nothing is known"

@@ -1,4 +1,4 @@
-"""Devices of prepared claims that are gone though their GPU is there: a MIG device can be destroyed by hand.
+"""Devices of prepared claims that cannot be used though their GPU answers: a MIG device can be destroyed by hand.
 
 Judged at the end of each reading, on the watch's thread, by what the kinds say. A reading may be older than a prepare
 that ended while it was made, so only what two readings in a row say counts: the second began after the first was
@@ -35,16 +35,17 @@ class Watch(Protocol):
 class KindsOfDevices(Protocol):
     """What is needed of ``prepare.kinds.Kinds``."""
 
-    def is_missing(self, device: HeldDevice, machine: Machine) -> bool: ...
+    def trouble(self, device: HeldDevice, entry: ClaimEntry, machine: Machine) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Absence:
+class _Trouble:
     claim_uid: str
     device: str
+    what: str
 
 
-class MissingDevices:
+class TroubledDevices:
     """``entries``: the checkpoint as it is now; may raise ``StateError``, then nothing is judged."""
 
     def __init__(
@@ -54,14 +55,15 @@ class MissingDevices:
         self._entries = entries
         self._kinds = kinds
         self._boot_id = boot_id
-        self._absent: frozenset[_Absence] = frozenset()
-        self._missing: frozenset[_Absence] = frozenset()
-        self._changed: Listeners[[]] = Listeners("missing devices changed")
+        self._seen: frozenset[_Trouble] = frozenset()
+        self._sure: frozenset[_Trouble] = frozenset()
+        self._changed: Listeners[[]] = Listeners("troubled devices changed")
         watch.on_reading(self._read)
 
     @property
-    def devices(self) -> frozenset[str]:
-        return frozenset(absence.device for absence in self._missing)
+    def devices(self) -> Mapping[str, str]:
+        """What is wrong with each of them, by name."""
+        return {trouble.device: trouble.what for trouble in sorted(self._sure, key=lambda each: each.device)}
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """``listener`` is called on the watch's thread when :attr:`devices` changed. It must not block."""
@@ -72,23 +74,24 @@ class MissingDevices:
         if state.machine is None or state.problem:
             return  # a problem: it is the machine of an earlier reading, judged already
         try:
-            absent = frozenset(self._absences(state.machine, self._entries().values()))
+            seen = frozenset(self._troubles(state.machine, self._entries().values()))
         except StateError as error:
             logger.warning("cannot tell whether claims have their devices: %s", error)
             return
-        missing, before = absent & self._absent, self._missing
-        for lost in missing - before:
-            logger.error("claim %s: somebody has destroyed its device %s", lost.claim_uid, lost.device)
-        self._absent, self._missing = absent, missing
-        if absent - missing:
+        sure, before = seen & self._seen, self._sure
+        for new in sure - before:
+            logger.error("claim %s: device %s: %s", new.claim_uid, new.device, new.what)
+        self._seen, self._sure = seen, sure
+        if seen - sure:
             self._watch.request_scan_within(_LOOK_AGAIN_SECONDS)
-        if missing != before:
+        if sure != before:
             self._changed.tell()
 
-    def _absences(self, machine: Machine, entries: Iterable[ClaimEntry]) -> Iterator[_Absence]:
+    def _troubles(self, machine: Machine, entries: Iterable[ClaimEntry]) -> Iterator[_Trouble]:
         """Only of prepared claims: before and after, a device may be missing for a good reason."""
         for entry in entries:
             if entry.state is ClaimState.COMPLETED and entry.boot_id == self._boot_id:
                 for held in entry.devices:
-                    if not held.admin_access and self._kinds.is_missing(held, machine):
-                        yield _Absence(entry.ref.uid, held.prepared.device_name)
+                    what = "" if held.admin_access else self._kinds.trouble(held, entry, machine)
+                    if what:
+                        yield _Trouble(entry.ref.uid, held.prepared.device_name, what)
