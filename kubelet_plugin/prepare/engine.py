@@ -36,10 +36,11 @@ from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.flight import RECOVERY, Flight, Flights
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
-from kubelet_plugin.prepare.pilot import ClaimFlight, Outcome, Pilot, stopping
+from kubelet_plugin.prepare.pilot import ClaimFlight, Outcome, Pilot
 from kubelet_plugin.prepare.recovery import Findings, Recovered, Recovery, lost_records
 from kubelet_plugin.prepare.stuck import StuckWork, find_stuck
 from kubelet_plugin.prepare.work import ClaimWork, CommonEdits, Node
+from kubelet_plugin.prepare.workers import stopping
 from kubelet_plugin.telling.failures import Operation
 
 logger = logging.getLogger(__name__)
@@ -155,8 +156,9 @@ class PrepareEngine:
             flight.wait(max(0.0, deadline - time.monotonic()))
         self._locks.stop()
         self._pilot.stop()
+        deadline = time.monotonic() + _LOCK_WAITERS_LEAVE
         for flight in self._flights.under_way():
-            if not flight.wait(_LOCK_WAITERS_LEAVE):
+            if not flight.wait(max(0.0, deadline - time.monotonic())):
                 self._flights.land(flight, stopping())
 
     def entries(self) -> Mapping[str, ClaimEntry]:

@@ -134,6 +134,24 @@ def test_waiting_for_another_process_is_told_once(file: Path) -> None:
     assert told == ["a"]
 
 
+def test_waiting_is_told_before_the_answer(file: Path) -> None:
+    """Else what is said of the work later on is that it waits, though it goes on."""
+    locks = NamedLocks(file)
+    told: list[str] = []
+    held = locks.take(["a"], lambda _answer: None)
+    assert held is not None
+    release = threading.Thread(target=held.release)
+
+    def waiting(name: str) -> None:
+        release.start()
+        release.join(0.1)
+        told.append(name)
+
+    assert locks.take(["a"], lambda _answer: told.append("then"), waiting) is None
+    release.join(5)
+    assert told == ["a", "then"]
+
+
 def test_try_hold(file: Path) -> None:
     locks = NamedLocks(file)
     with held_by_another_process(file, "a"), locks.try_hold("a") as ours:
