@@ -127,12 +127,12 @@ class PrepareEngine:
         return recovered
 
     def put_right(self) -> bool:
-        """Do what is not done of claims that nobody works on; False when some cannot be yet. Raises ``StateError``.
+        """Do what is not done of claims that nobody works on; False when that is not all. Raises ``StateError``.
 
-        What a claim needs may change while it is prepared: its CDI file names files of the driver.
+        What a claim needs may change while it is prepared: its CDI file names files of the driver. One that is worked
+        on right now may still be given what was needed before.
         """
-        done = self._recover()
-        return not done.postponed and not done.failed
+        return self._recover().is_all
 
     def _recover(self) -> Recovered:
         deadline = time.monotonic() + self._start_seconds
@@ -142,6 +142,10 @@ class PrepareEngine:
             self._flights.add(flight)
             self._pilot.fly(flight, lambda each: self._recovery.put_right(each, findings))
         late = [each for each in flights if not each.wait(max(0.0, deadline - time.monotonic())) and each.give_up()]
+        for flight in flights:
+            if flight not in late and isinstance(flight.outcome, DriverError):
+                logger.warning("claim %s cannot be put right yet: %s", flight.ref, flight.outcome)
+                findings.add("failed", flight.ref.uid)
         return replace(findings.so_far(), postponed=tuple(flight.ref.uid for flight in late))
 
     def stop(self, timeout: float = 10.0) -> None:
