@@ -223,7 +223,7 @@ class PluginApp:
             driver = self._driver_change.version()  # before the engine looks at its claims
             recovered = self._engine.start()
             stack.callback(self._engine.stop)
-            self._driver_change.start(done_for=None if recovered.failed else driver)
+            self._driver_change.start(done_for=driver if recovered.is_all else None)
             stack.callback(self._driver_change.stop)
             self._stuck.start()
             stack.callback(self._stuck.stop)

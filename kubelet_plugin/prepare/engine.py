@@ -36,10 +36,11 @@ from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.flight import RECOVERY, Flight, Flights
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
-from kubelet_plugin.prepare.pilot import ClaimFlight, Outcome, Pilot, stopping
+from kubelet_plugin.prepare.pilot import ClaimFlight, Outcome, Pilot
 from kubelet_plugin.prepare.recovery import Findings, Recovered, Recovery, lost_records
 from kubelet_plugin.prepare.stuck import StuckWork, find_stuck
 from kubelet_plugin.prepare.work import ClaimWork, CommonEdits, Node
+from kubelet_plugin.prepare.workers import stopping
 
 logger = logging.getLogger(__name__)
 
@@ -127,12 +128,12 @@ class PrepareEngine:
         return recovered
 
     def put_right(self) -> bool:
-        """Do what is not done of claims that nobody works on; False when some cannot be yet. Raises ``StateError``.
+        """Do what is not done of claims that nobody works on; False when that is not all. Raises ``StateError``.
 
-        What a claim needs may change while it is prepared: its CDI file names files of the driver.
+        What a claim needs may change while it is prepared: its CDI file names files of the driver. One that is worked
+        on right now may still be given what was needed before.
         """
-        done = self._recover()
-        return not done.postponed and not done.failed
+        return self._recover().is_all
 
     def _recover(self) -> Recovered:
         deadline = time.monotonic() + self._start_seconds
@@ -142,6 +143,10 @@ class PrepareEngine:
             self._flights.add(flight)
             self._pilot.fly(flight, lambda each: self._recovery.put_right(each, findings))
         late = [each for each in flights if not each.wait(max(0.0, deadline - time.monotonic())) and each.give_up()]
+        for flight in flights:
+            if flight not in late and isinstance(flight.outcome, DriverError):
+                logger.warning("claim %s cannot be put right yet: %s", flight.ref, flight.outcome)
+                findings.add("failed", flight.ref.uid)
         return replace(findings.so_far(), postponed=tuple(flight.ref.uid for flight in late))
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -156,8 +161,9 @@ class PrepareEngine:
             flight.wait(max(0.0, deadline - time.monotonic()))
         self._locks.stop()
         self._pilot.stop()
+        deadline = time.monotonic() + _LOCK_WAITERS_LEAVE
         for flight in self._flights.under_way():
-            if not flight.wait(_LOCK_WAITERS_LEAVE):
+            if not flight.wait(max(0.0, deadline - time.monotonic())):
                 self._flights.land(flight, stopping())
 
     def entries(self) -> Mapping[str, ClaimEntry]:

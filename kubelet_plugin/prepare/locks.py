@@ -74,12 +74,13 @@ class _Request:
 
     @property
     def is_first(self) -> bool:
-        """In all its queues. Then whoever found that asks for its bytes, and nobody else touches them."""
+        """In all its queues. Then whoever found that asks for its bytes, and nobody else touches it."""
         return self.owned == len(self.names)
 
     @property
     def waits_for(self) -> str:
-        return self.names[self.bytes if self.is_first else self.owned]
+        """The last one when it has all by now."""
+        return self.names[min(self.bytes if self.is_first else self.owned, len(self.names) - 1)]
 
 
 class NamedLocks:
@@ -94,21 +95,22 @@ class NamedLocks:
         self._stopping = False
 
     def stop(self) -> None:
-        """Everybody who waits, now or later, gets a :class:`StateError`."""
+        """Everybody who waits, now or later, gets a :class:`StateError`; nobody is let in by that."""
         with self._guard:
-            self._stopping = True
-            standing = {request for queue in self._queues.values() for request in queue}
-            waiting = [request for request in standing if not request.is_first or request in self._polled]
-        for request in waiting:
-            name = request.waits_for
-            if self._give_up(request):
-                request.then(StateError(f"the plugin is stopping and no longer waits for lock {name}"))
+            self._stopping = True  # the thread that polls finds it
+            waiting = {each: each.waits_for for queue in self._queues.values() for each in queue if not each.is_first}
+            for request in waiting:
+                request.settled = True
+                self._withdraw(request)  # whoever follows waits too, so is among them
+        for request, name in waiting.items():
+            request.then(_stopping(name))
 
     def take(self, names: Iterable[str], then: Then, waiting: Callable[[str], None] = lambda name: None) -> Held | None:
         """Hold all of ``names``: at once, or else ``then`` is called with them later, or with why that cannot be.
 
-        ``then`` runs on the thread that lets go of the last of them, so it must not block. ``waiting`` is told the name
-        that has to be waited for. Raises :class:`StateError` when the file cannot be locked or the plugin is stopping.
+        ``then`` runs on the thread that lets go of the last of them, perhaps before this returns, so it must not block
+        or raise. ``waiting`` is told the name that has to be waited for, before that; it must not come back here.
+        Raises :class:`StateError` when the file cannot be locked or the plugin is stopping.
         """
         request = _Request(tuple(sorted(set(names))), then)
         return self._take(request, waiting)
@@ -146,21 +148,22 @@ class NamedLocks:
         if not free:
             yield False
             return
-        with Held(lambda: self._leave(request)):
+        with self._held(request):
             yield self._take_bytes(request)
 
     def _take(self, request: _Request, waiting: Callable[[str], None]) -> Held | None:
         with self._guard:
             first = self._advance(request)
-            busy = "" if first else request.waits_for
-        if first:
-            busy = self._ask(request)
-            if not busy:
-                return Held(lambda: self._leave(request))
-        if self._stopping and self._give_up(request):
-            raise StateError(f"the plugin is stopping and no longer waits for lock {busy}")
-        waiting(busy)
-        return None
+            if not first and self._stopping:
+                self._withdraw(request)  # it came last, so nobody follows
+                raise _stopping(request.waits_for)
+            if not first:
+                waiting(request.waits_for)
+        try:
+            return self._held(request) if first and self._ask(request, waiting) else None
+        except StateError:
+            self._leave(request)
+            raise
 
     def _answer(self, request: _Request, answers: SimpleQueue[Held | StateError], until: float) -> Held | StateError:
         try:
@@ -188,49 +191,56 @@ class NamedLocks:
             request.owned += 1
         return True
 
+    def _withdraw(self, request: _Request) -> list[_Request]:
+        """Take it out of its queues; those that are first in all of theirs now. With the guard held."""
+        following: list[_Request] = []
+        for name in request.names[: request.queued]:
+            queue = self._queues[name]
+            was_first = queue[0] is request
+            queue.remove(request)
+            if not queue:
+                del self._queues[name]
+            elif was_first and self._advance(queue[0]):
+                following.append(queue[0])
+        request.queued = 0
+        return following
+
+    def _held(self, request: _Request) -> Held:
+        return Held(lambda: self._leave(request))
+
     def _leave(self, request: _Request) -> None:
-        """Let go of everything it has or waits for, and hand over to those who come next."""
+        """Let go of everything it has, and hand over to those who come next."""
+        self._hand_over(self._let_go(request))
+
+    def _let_go(self, request: _Request) -> list[_Request]:
         if request.descriptor >= 0:
             # The bytes first: whoever is let in next must not find them taken, and ask the kernel again and again.
             os.close(request.descriptor)
             request.descriptor = -1
-        following: list[_Request] = []
         with self._guard:
-            request.settled = True
-            for name in request.names[: request.queued]:
-                queue = self._queues[name]
-                was_first = queue[0] is request
-                queue.remove(request)
-                if not queue:
-                    del self._queues[name]
-                elif was_first and self._advance(queue[0]):
-                    following.append(queue[0])
-            request.queued = 0
-        for next_one in following:
-            self._hand_over(next_one)
+            return self._withdraw(request)
 
-    def _hand_over(self, request: _Request) -> None:
-        """It is first in all its queues since somebody has left."""
-        try:
-            if not self._ask(request):
-                self._tell(request)
-        except StateError as error:
-            if self._settle(request):
-                request.then(error)
+    def _hand_over(self, following: Iterable[_Request]) -> None:
+        """They are first in all their queues since somebody has left. One that cannot be let in has others after it."""
+        coming = deque(following)
+        while coming:
+            request = coming.popleft()
+            try:
+                answer: Held | StateError | None = self._held(request) if self._ask(request) else None
+            except StateError as error:
+                answer = error
+            if answer is not None:
+                coming.extend(self._tell(request, answer))
 
-    def _tell(self, request: _Request) -> None:
-        """It has all its locks."""
-        if self._settle(request):
-            request.then(Held(lambda: self._leave(request)))
-        else:
-            self._leave(request)  # it was given up meanwhile
-
-    def _settle(self, request: _Request) -> bool:
-        """Whether it is ours to tell it its answer; nobody else may from now on."""
+    def _tell(self, request: _Request, answer: Held | StateError) -> list[_Request]:
+        """The answer to one that was first in all its queues; those who follow if it has left."""
         with self._guard:
-            ours = not request.settled
+            given_up = request.settled
             request.settled = True
-        return ours
+        left = self._let_go(request) if given_up or isinstance(answer, StateError) else []
+        if not given_up:
+            request.then(answer)
+        return left
 
     def _give_up(self, request: _Request) -> bool:
         """Whether it was still waiting, and does so no longer."""
@@ -238,27 +248,31 @@ class NamedLocks:
             if request.settled:
                 return False
             request.settled = True
-            asked_for = request.is_first
-        if not asked_for:  # else whoever asks for its bytes finds it settled, and lets go
-            self._leave(request)
+            # Whoever asks for its bytes finds it settled, and lets go.
+            following = [] if request.is_first else self._withdraw(request)
+        self._hand_over(following)
         return True
 
     # -- between processes --------------------------------------------------------------------------------------------
 
-    def _ask(self, request: _Request) -> str:
-        """Take the bytes of one that is first in all its queues. Tells the name that another process has, or nothing.
+    def _ask(self, request: _Request, waiting: Callable[[str], None] = lambda name: None) -> bool:
+        """Take the bytes of one that is first in all its queues; False: another process has one, and it is polled.
 
-        Raises :class:`StateError`, and then it has left.
+        Raises :class:`StateError`, and then it has to leave.
         """
         if self._take_bytes(request):
-            return ""
-        busy = request.waits_for
+            return True
+        waiting(request.waits_for)
         with self._guard:
-            self._polled.append(request)
             if self._poller is None:
-                self._poller = threading.Thread(target=self._poll, name="lock-poll", daemon=True)
-                self._poller.start()
-        return busy
+                poller = threading.Thread(target=self._poll, name="lock-poll", daemon=True)
+                try:
+                    poller.start()
+                except RuntimeError as error:
+                    raise StateError(f"cannot wait for lock {request.waits_for} of another process: {error}") from error
+                self._poller = poller
+            self._polled.append(request)
+        return False
 
     def _poll(self) -> None:
         pause = _FIRST_PAUSE
@@ -281,22 +295,21 @@ class NamedLocks:
 
     def _poll_one(self, request: _Request) -> bool:
         """Whether there is nothing left to ask for it."""
-        error: StateError | None = None
+        answer: Held | StateError = self._held(request)
         try:
             if not request.settled and not self._take_bytes(request):
-                return False
-        except StateError as failure:
-            error = failure
+                if not self._stopping:
+                    return False
+                answer = _stopping(request.waits_for)
+        except StateError as error:
+            answer = error
         with self._guard:
             self._polled.remove(request)
-        if error is None:
-            self._tell(request)
-        elif self._settle(request):
-            request.then(error)
+        self._hand_over(self._tell(request, answer))
         return True
 
     def _take_bytes(self, request: _Request) -> bool:
-        """False when another process has one. Raises :class:`StateError`, and then the request has left."""
+        """False when another process has one. Raises :class:`StateError`."""
         try:
             if request.names and request.descriptor < 0:
                 request.descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -305,14 +318,15 @@ class NamedLocks:
                     return False
                 request.bytes += 1
         except OSError as error:
-            answered = request.settled
-            self._leave(request)
-            request.settled = answered
             raise StateError(
                 f"cannot lock {self._file}: {error.strerror or error}",
                 hint="check that the plugin's data folder is mounted from the host and writable",
             ) from error
         return True
+
+
+def _stopping(name: str) -> StateError:
+    return StateError(f"the plugin is stopping and no longer waits for lock {name}")
 
 
 def _lock_byte(descriptor: int, name: str) -> bool:

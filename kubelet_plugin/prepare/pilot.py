@@ -20,7 +20,7 @@ from dra_driver.errors import DriverError, InternalError, StateError
 from kubelet_plugin.claims.model import Operation, PreparedDevice
 from kubelet_plugin.prepare.flight import RECOVERY, Flight
 from kubelet_plugin.prepare.locks import Held, NamedLocks
-from kubelet_plugin.prepare.workers import Workers
+from kubelet_plugin.prepare.workers import Dropped, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Pilot:
         }
 
     def stop(self) -> None:
-        """Nothing new is begun; what is under way ends at its next wait."""
+        """Nothing new is begun; what waits for a thread lands now, what is under way at its next wait."""
         for workers in self._workers.values():
             workers.stop()
 
@@ -51,7 +51,13 @@ class Pilot:
         """Begin ``work``, after the earlier flight of the same claim where there is one."""
         # The work gets the caller's context, so that its log lines carry the id of the call.
         context = contextvars.copy_context()
-        begin = partial(self._submit, flight, context, lambda: self._go_on(flight, context, work(flight), None))
+        begin = partial(
+            self._submit,
+            flight,
+            context,
+            lambda: self._go_on(flight, context, work(flight), None),
+            partial(self._land, flight),
+        )
         before = flight.after  # which stop() may take away at any moment
         if before is None:
             begin()
@@ -59,9 +65,11 @@ class Pilot:
         flight.progress(f"waiting for the {before.operation} of the same claim")
         before.once_landed(begin)
 
-    def _submit(self, flight: ClaimFlight, context: contextvars.Context, task: Callable[[], None]) -> None:
-        if not self._workers[flight.operation].submit(partial(context.run, task)):
-            self._land(flight, stopping())
+    def _submit(
+        self, flight: ClaimFlight, context: contextvars.Context, task: Callable[[], None], dropped: Dropped
+    ) -> None:
+        # A copy: the thread that asked for a lock may still be on its way out of the context when the next goes on.
+        self._workers[flight.operation].submit(partial(context.copy().run, task), dropped)
 
     def _go_on(
         self, flight: ClaimFlight, context: contextvars.Context, work: FlightWork, answer: Held | StateError | None
@@ -81,6 +89,7 @@ class Pilot:
             # Without an answer the kubelet would wait for its deadline, each time.
             logger.exception("unexpected error in %s", flight.operation)
             outcome = InternalError.of(error)
+            work.close()  # where it was not the work that broke
         flight.holds = frozenset()
         self._land(flight, outcome)
 
@@ -95,8 +104,10 @@ class Pilot:
 
         def then(answer: Held | StateError) -> None:
             flight.progress(step)
-            flight.holds |= wanted
-            self._submit_with(flight, context, work, answer)
+            if isinstance(answer, Held):
+                flight.holds |= wanted
+            go_on = partial(self._go_on, flight, context, work, answer)
+            self._submit(flight, context, go_on, partial(self._drop, flight, work, answer))
 
         try:
             held = self._locks.take(wanted, then, waiting)
@@ -106,21 +117,12 @@ class Pilot:
             flight.holds |= wanted
         return held
 
-    def _submit_with(
-        self, flight: ClaimFlight, context: contextvars.Context, work: FlightWork, answer: Held | StateError
-    ) -> None:
-        if self._workers[flight.operation].submit(
-            partial(context.run, partial(self._go_on, flight, context, work, answer))
-        ):
-            return
+    def _drop(self, flight: ClaimFlight, work: FlightWork, answer: Held | StateError, why: StateError) -> None:
+        """It cannot go on."""
         if isinstance(answer, Held):
             answer.release()
         work.close()  # lets go of the locks it has
-        self._land(flight, stopping())
-
-
-def stopping() -> StateError:
-    return StateError("the plugin is stopping", hint="its successor answers the kubelet's next call")
+        self._land(flight, why)
 
 
 def _tell(work: FlightWork, answer: Held | StateError) -> Collection[str]:

@@ -44,6 +44,12 @@ class Recovered:
     outlived: tuple[str, ...] = ()  # claims prepared in an earlier boot, undone and forgotten
     postponed: tuple[str, ...] = ()  # claims whose GPU another plugin works on, or that does not answer
     failed: tuple[str, ...] = ()  # claims that cannot be put right yet, as the log says
+    busy: tuple[str, ...] = ()  # claims that are being prepared, unprepared or put right already
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every claim is right now."""
+        return not (self.postponed or self.failed or self.busy)
 
 
 class Findings:
@@ -87,10 +93,13 @@ class Recovery:
         self._restore = restore
 
     def put_right(self, flight: ClaimFlight, findings: Findings) -> FlightWork:
-        """One claim. What cannot be done is told and logged, never raised."""
+        """One claim. What cannot be done is told and logged. Raises ``StateError`` when it cannot even be looked at."""
         uid = flight.ref.uid
         with self._locks.try_hold(claim_lock(uid)) as ours:
-            entry = self._checkpoint.entries().get(uid) if ours else None
+            if not ours:
+                findings.add("busy", uid)
+                return None
+            entry = self._checkpoint.entries().get(uid)
             undone = None if entry is None else self._undone_as(entry)
             if entry is None or (undone is None and entry.state is not ClaimState.COMPLETED):
                 return None

@@ -90,7 +90,8 @@ class ClaimWork:
             before = None if before is None else self._node.kinds.mended(before, lambda: machine)
             locks = self._node.kinds.locks_of_devices(claim.devices, machine)
             if before is not None:
-                locks |= self._node.kinds.locks_of_entry(before)
+                # A lost record names no GPU until it is mended, and what it left may have to be undone.
+                locks |= self._node.kinds.locks_of_entry(self._node.kinds.mended(before, lambda: machine))
             with (yield locks):
                 return self._prepare_locked(flight, claim, machine)
 

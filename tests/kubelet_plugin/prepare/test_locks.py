@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from dra_driver.errors import StateError
-from kubelet_plugin.prepare.locks import LockBusy, NamedLocks, byte_of
+from kubelet_plugin.prepare.locks import Held, LockBusy, NamedLocks, byte_of
+from tests.kubelet_plugin.fakes import eventually
 
 HOLDER = """
 import sys
@@ -133,6 +134,24 @@ def test_waiting_for_another_process_is_told_once(file: Path) -> None:
     assert told == ["a"]
 
 
+def test_waiting_is_told_before_the_answer(file: Path) -> None:
+    """Else what is said of the work later on is that it waits, though it goes on."""
+    locks = NamedLocks(file)
+    told: list[str] = []
+    held = locks.take(["a"], lambda _answer: None)
+    assert held is not None
+    release = threading.Thread(target=held.release)
+
+    def waiting(name: str) -> None:
+        release.start()
+        release.join(0.1)
+        told.append(name)
+
+    assert locks.take(["a"], lambda _answer: told.append("then"), waiting) is None
+    release.join(5)
+    assert told == ["a", "then"]
+
+
 def test_try_hold(file: Path) -> None:
     locks = NamedLocks(file)
     with held_by_another_process(file, "a"), locks.try_hold("a") as ours:
@@ -178,6 +197,66 @@ def test_stop_ends_the_waiting(file: Path) -> None:
         locks.stop()
         assert failed.wait(5)
     thread.join(5)
+
+
+def test_stop_lets_nobody_in(file: Path) -> None:
+    """Whoever leaves its place in a queue at the stop is followed by one that waits too."""
+    locks = NamedLocks(file)
+    answers: list[Held | StateError] = []
+    with locks.hold(["b"]):
+        for number in range(8):
+            assert locks.take([f"a{number}", "b"], answers.append) is None
+            assert locks.take([f"a{number}"], answers.append) is None
+        locks.stop()
+    assert [type(answer) for answer in answers] == [StateError] * 16
+    assert not locks._queues
+
+
+def test_a_wait_that_ends_as_it_is_let_in_keeps_no_lock(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locks = NamedLocks(file)
+    failed: list[BaseException] = []
+    take_bytes = locks._take_bytes
+
+    def work() -> None:
+        try:
+            with locks.hold(["a"], until=time.monotonic() + 0.1):
+                pass
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failed.append(error)
+
+    def take_late(request: object) -> bool:
+        taken = take_bytes(request)  # type: ignore[arg-type]
+        thread.join(5)
+        return taken
+
+    held = locks.take(["a"], lambda _answer: None)
+    assert held is not None
+    monkeypatch.setattr(locks, "_take_bytes", take_late)
+    thread = threading.Thread(target=work)
+    thread.start()
+    eventually(lambda: len(locks._queues["a"]) == 2)
+    held.release()
+    assert [type(error) for error in failed] == [LockBusy]
+    assert not locks._queues
+
+
+def test_a_wait_for_another_process_without_a_thread_for_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a limit of processes: the next one waits all the same."""
+    locks = NamedLocks(file)
+
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with held_by_another_process(file, "a"):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread)
+            with pytest.raises(StateError, match="can't start new thread"), locks.hold(["a"]):
+                pass
+        assert not locks._queues
+        with pytest.raises(LockBusy), locks.hold(["a"], until=time.monotonic() + 0.05):
+            pass
+    eventually(lambda: locks._poller is None)
+    assert not locks._queues
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

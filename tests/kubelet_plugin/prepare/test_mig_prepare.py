@@ -653,3 +653,21 @@ def test_a_claim_whose_record_was_lost_is_unprepared_by_its_devices_names(
     assert there(node) == []
     assert node.fake_mig.enabled() == set()
     assert node.cdi.claim_uids() == ()
+
+
+def test_what_a_lost_record_left_on_another_gpu_is_undone_under_its_lock(
+    node: TestNode, engine: PrepareEngine, engines: list[PrepareEngine]
+) -> None:
+    node.claims.add(claim("u1", result(ONE_G)))
+    prepare(engine, "u1")
+    engine.stop()
+    (node.state / "checkpoint.json").write_bytes(b"{}")
+    node.claims.add(claim("u1", result("gpu-2-mig-1g10gb-19-0")))
+    after = node.engine()
+    engines.append(after)
+    with after._locks.hold(["device-GPU-1"]):
+        waits = after.prepare([ref("u1")], timeout=0.2)["u1"]
+        assert "waiting for lock device-GPU-1" in str(waits)
+        assert there(node) == [("GPU-1", "1g.10gb", 0)]
+    prepare(after, "u1")
+    assert there(node) == [("GPU-2", "1g.10gb", 0)]

@@ -81,7 +81,7 @@ def test_what_another_process_works_on_is_left_alone(node: TestNode) -> None:
     other = prepared(node)
     set_state(node, "u1", ClaimState.PREPARE_STARTED)
     with other._locks.hold(["claim-u1"]):
-        assert node.engine(start=False).start() == Recovered()
+        assert node.engine(start=False).start() == Recovered(busy=("u1",))
     assert node.cdi.claim_uids() == ("u1",)
     assert node.engine(start=False).start() == Recovered(rolled_back=("u1",))
 
@@ -132,6 +132,24 @@ def test_what_could_not_be_put_right_at_the_start_can_be_later(node: TestNode) -
     (node.root / "gone").rename(node.root / "usr")
     assert engine.put_right()
     assert node.cdi.path("u1").read_bytes() == content
+
+
+def test_what_cannot_even_be_looked_at_is_not_done(node: TestNode, caplog: pytest.LogCaptureFixture) -> None:
+    engine = prepared(node)
+    (node.state / "locks").unlink()
+    (node.state / "locks").mkdir()
+    assert not engine.put_right()
+    assert "claim default/u1:u1 cannot be put right yet: cannot lock" in caplog.text
+    (node.state / "locks").rmdir()
+    assert engine.put_right()
+
+
+def test_what_is_worked_on_meanwhile_is_looked_at_again(node: TestNode) -> None:
+    """A prepare that began before the driver changed ends with the files of the one before."""
+    engine = prepared(node)
+    with engine._locks.hold(["claim-u1"]):
+        assert not engine.put_right()
+    assert engine.put_right()
 
 
 def test_a_step_that_cannot_be_undone_stays_recorded(node: TestNode) -> None:

@@ -235,6 +235,7 @@ def test_people_are_told_which_gpu_it_is(
     assert stuck_check(engine.stuck) is None
     node.claims.add(claim("sick", result(SICK)), claim("next", result(SICK)))
     prepare(engine, "sick", timeout=0)
+    eventually(lambda: hang.hanging == 1)
     prepare(engine, "next", timeout=0)
     eventually(lambda: engine.stuck(0.05) and engine.stuck(0.05)[0].waiting == 1)
     said = stuck_check(engine.stuck)
