@@ -185,7 +185,7 @@ def threads_that_take_turns_often() -> Iterator[None]:
 @pytest.mark.parametrize("stops_at", [None, 0.2, 0.7])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_flight_lands_once_and_no_lock_stays(tmp_path: Path, seed: int, stops_at: float | None) -> None:
-    count = 1000
+    count, before = 1000, set(threading.enumerate())
     locks, flights = NamedLocks(tmp_path / "locks"), Flights[Outcome]()
     other = NamedLocks(tmp_path / "locks")
     landed: Counter[ClaimFlight] = Counter()
@@ -219,4 +219,4 @@ def test_every_flight_lands_once_and_no_lock_stays(tmp_path: Path, seed: int, st
     expected = (tuple, HardwareError, InternalError, StateError)
     assert [each for each in outcomes if not isinstance(each, expected)] == []
     pilot.stop()
-    eventually(lambda: not any(thread.name.startswith("claim-") for thread in threading.enumerate()), timeout=5)
+    eventually(lambda: not [each for each in set(threading.enumerate()) - before if each.name.startswith("claim-")])
