@@ -29,7 +29,7 @@ from api.driver_spec import ObservabilitySettings
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.configured import device_policy
 from dra_driver.errors import StateError
-from dra_driver.hardware.nvml import GpuEvents, MigControl
+from dra_driver.hardware.nvml import GpuEvents
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
@@ -49,7 +49,6 @@ from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.driver_change import DriverChange
 from kubelet_plugin.hardware.events import HardwareEvents
 from kubelet_plugin.hardware.setup import (
-    build_capabilities,
     build_edits,
     build_hardware,
     build_obstacles,
@@ -63,11 +62,10 @@ from kubelet_plugin.health.states import DeviceUuids
 from kubelet_plugin.health.troubles import TroubledDevices
 from kubelet_plugin.inventory.status import PluginInstance
 from kubelet_plugin.inventory.writer import InventoryWriter
-from kubelet_plugin.kinds import NodeTools, build_kinds
+from kubelet_plugin.kinds import build_kinds, tools_of
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
-from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
@@ -119,8 +117,8 @@ class PluginApp:
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
-        mig, refused = MigControl(), RefusedPlacements()
-        kinds = build_kinds(NodeTools(policy, edits, mig, build_capabilities(spec), refused))
+        tools = tools_of(spec, policy, edits)
+        kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
         cdi, listener = CdiStore(spec.cdi.root), EngineListener(registry, self._events, self._failure_events, node_ref)
@@ -131,7 +129,7 @@ class PluginApp:
             boot_id,
             cdi,
             kinds,
-            Neighbourhood(self._hardware.machine, mig.instances, kubelet_state),
+            Neighbourhood(self._hardware.machine, tools.mig.instances, kubelet_state),
             listener,
             hand_over=spec.kubelet.hand_over,
         )
@@ -147,10 +145,10 @@ class PluginApp:
             listener=listener,
         )
         self._driver_change = DriverChange(self._hardware, self._engine.put_right)
-        judged = JudgedHardware(self._hardware, self._engine.entries, policy, refused)
+        judged = JudgedHardware(self._hardware, self._engine.entries, policy, tools.refused)
         troubled = TroubledDevices(self._hardware, self._engine.entries, kinds, boot_id)
         self._layouts = LayoutApplier(
-            spec.mig, policy, self._hardware, mig, self._engine, LayoutEvents(self._events, node_ref)
+            spec.mig, policy, self._hardware, tools.mig, self._engine, LayoutEvents(self._events, node_ref)
         )
         self._inventory = InventoryWriter(
             api,

@@ -6,6 +6,6 @@ What several of them need of a GPU lies beside them: ``gpus``, ``in_the_way``.
 
 from __future__ import annotations
 
-from kubelet_plugin.kinds.registered import KINDS, WRAPPERS, NodeTools, build_kinds
+from kubelet_plugin.kinds.registered import KINDS, WRAPPERS, NodeTools, build_kinds, tools_of
 
-__all__ = ["KINDS", "WRAPPERS", "NodeTools", "build_kinds"]
+__all__ = ["KINDS", "WRAPPERS", "NodeTools", "build_kinds", "tools_of"]

@@ -1,4 +1,4 @@
-"""Which kinds and wrappers there are, and how each is built from what a node has."""
+"""Which kinds and wrappers there are, what they need of a node, and how each is built from that."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from api.driver_spec import DriverSpec
+from dra_driver.hardware.nvml import MigControl
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
+from kubelet_plugin.hardware.setup import build_capabilities
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.kind import MigDevices, MigEdits
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
@@ -29,6 +32,17 @@ class NodeTools:
     mig: MigHardware
     capabilities: CapabilityReader
     refused: RefusedPlacements
+
+
+def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits) -> NodeTools:
+    """Those of a real node, or of a simulated one. What needs NVML works once the hardware is started."""
+    return NodeTools(
+        policy=policy,
+        edits=edits,
+        mig=MigControl(),
+        capabilities=build_capabilities(spec),
+        refused=RefusedPlacements(),
+    )
 
 
 # In the order of their steps in a claim: a GPU's MIG mode goes off before another one's instances are made.
