@@ -20,7 +20,7 @@ from dra_driver.errors import DriverError, InternalError, StateError
 from kubelet_plugin.claims.model import Operation, PreparedDevice
 from kubelet_plugin.prepare.flight import RECOVERY, Flight
 from kubelet_plugin.prepare.locks import Held, NamedLocks
-from kubelet_plugin.prepare.workers import Dropped, Workers
+from kubelet_plugin.prepare.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -41,35 +41,27 @@ class Pilot:
         self._workers: Mapping[str, Workers] = {
             operation: Workers(_MAX_THREADS, f"claim-{operation}") for operation in (*Operation, RECOVERY)
         }
+        # What has been let in must not keep its locks while it waits behind those that only read.
+        self._let_in = Workers(_MAX_THREADS, "claim-let-in")
 
     def stop(self) -> None:
         """Nothing new is begun; what waits for a thread lands now, what is under way at its next wait."""
-        for workers in self._workers.values():
+        for workers in (*self._workers.values(), self._let_in):
             workers.stop()
 
     def fly(self, flight: ClaimFlight, work: Callable[[ClaimFlight], FlightWork]) -> None:
         """Begin ``work``, after the earlier flight of the same claim where there is one."""
         # The work gets the caller's context, so that its log lines carry the id of the call.
         context = contextvars.copy_context()
-        begin = partial(
-            self._submit,
-            flight,
-            context,
-            lambda: self._go_on(flight, context, work(flight), None),
-            partial(self._land, flight),
-        )
+        workers = self._workers[flight.operation]
+        go_on = partial(context.run, lambda: self._go_on(flight, context, work(flight), None))
+        begin = partial(workers.submit, go_on, partial(self._land, flight))
         before = flight.after  # which stop() may take away at any moment
         if before is None:
             begin()
             return
         flight.progress(f"waiting for the {before.operation} of the same claim")
         before.once_landed(begin)
-
-    def _submit(
-        self, flight: ClaimFlight, context: contextvars.Context, task: Callable[[], None], dropped: Dropped
-    ) -> None:
-        # A copy: the thread that asked for a lock may still be on its way out of the context when the next goes on.
-        self._workers[flight.operation].submit(partial(context.copy().run, task), dropped)
 
     def _go_on(
         self, flight: ClaimFlight, context: contextvars.Context, work: FlightWork, answer: Held | StateError | None
@@ -106,8 +98,9 @@ class Pilot:
             flight.progress(step)
             if isinstance(answer, Held):
                 flight.holds |= wanted
-            go_on = partial(self._go_on, flight, context, work, answer)
-            self._submit(flight, context, go_on, partial(self._drop, flight, work, answer))
+            # In a copy: the thread that asked for the lock may still be on its way out of the context.
+            go_on = partial(context.copy().run, self._go_on, flight, context, work, answer)
+            self._let_in.submit(go_on, partial(self._drop, flight, work, answer))
 
         try:
             held = self._locks.take(wanted, then, waiting)

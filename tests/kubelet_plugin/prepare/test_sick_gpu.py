@@ -142,6 +142,27 @@ def test_it_holds_one_thread_however_many_wait(node: TestNode, engine: PrepareEn
     assert len(busy) == 1
 
 
+def test_what_was_let_in_does_not_keep_it_behind_an_api_server_that_does_not_answer(
+    node: TestNode, hang: Hang, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubelet_plugin.prepare.pilot._MAX_THREADS", 2)
+    engine = node.engine()
+    for uid in ("sick", "next"):
+        node.claims.add(claim(uid, result(SICK)))
+        prepare(engine, uid, timeout=0)
+        eventually(lambda: hang.hanging == 1)
+    eventually(lambda: any(flight.waits_for for flight in engine._flights.under_way()))
+    node.claims.gate = threading.Event()
+    for uid in ("read-1", "read-2", "read-3"):
+        prepare(engine, uid, timeout=0)
+    hang.end()
+    try:
+        assert engine.unprepare([ref("sick")], timeout=5) == {"sick": None}
+    finally:
+        node.claims.gate.set()
+        engine.stop()
+
+
 def test_admin_access_to_it_takes_one_thread_too(node: TestNode, engine: PrepareEngine, hang: Hang) -> None:
     for number in range(40):
         node.claims.add(claim(f"admin-{number}", result(SICK, adminAccess=True)))
