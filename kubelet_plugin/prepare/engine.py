@@ -158,7 +158,8 @@ class PrepareEngine:
         self._stopping.set()
         deadline = time.monotonic() + timeout
         for flight in self._flights.under_way():
-            flight.wait(max(0.0, deadline - time.monotonic()))
+            if flight.operation != RECOVERY or not flight.waits_for:  # the next start does that as well
+                flight.wait(max(0.0, deadline - time.monotonic()))
         self._locks.stop()
         self._pilot.stop()
         deadline = time.monotonic() + _LOCK_WAITERS_LEAVE

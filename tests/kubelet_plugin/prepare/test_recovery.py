@@ -116,7 +116,9 @@ def test_a_stop_ends_the_waiting_for_another_plugin(node: TestNode) -> None:
     engine = node.engine(start=False, start_seconds=0.05)
     with old._locks.hold([f"device-{node.machine.gpus[1].uuid}"]):
         assert engine.start().postponed == ("u1",)
+        began = time.monotonic()
         engine.stop()
+        assert time.monotonic() - began < 5
         assert not engine._flights.under_way()
     assert "u1" in engine.entries(), "for the next start"
 
