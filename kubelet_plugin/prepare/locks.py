@@ -92,6 +92,7 @@ class NamedLocks:
         self._queues: dict[str, deque[_Request]] = {}
         self._polled: list[_Request] = []  # first in all their queues, but another process has a byte
         self._poller: threading.Thread | None = None
+        self._handing_over = threading.local()  # ``coming``: those whom this thread lets in next
         self._stopping = False
 
     def stop(self) -> None:
@@ -108,8 +109,8 @@ class NamedLocks:
     def take(self, names: Iterable[str], then: Then, waiting: Callable[[str], None] = lambda name: None) -> Held | None:
         """Hold all of ``names``: at once, or else ``then`` is called with them later, or with why that cannot be.
 
-        ``then`` runs on the thread that lets go of the last of them, perhaps before this returns, so it must not block
-        or raise. ``waiting`` is told the name that has to be waited for, before that; it must not come back here.
+        ``then`` runs on the thread that lets go of the last of them, perhaps before this returns, so it must not
+        block. ``waiting`` is told the name that has to be waited for, before that; it must not come back here.
         Raises :class:`StateError` when the file cannot be locked or the plugin is stopping.
         """
         request = _Request(tuple(sorted(set(names))), then)
@@ -222,15 +223,22 @@ class NamedLocks:
 
     def _hand_over(self, following: Iterable[_Request]) -> None:
         """They are first in all their queues since somebody has left. One that cannot be let in has others after it."""
-        coming = deque(following)
-        while coming:
-            request = coming.popleft()
-            try:
-                answer: Held | StateError | None = self._held(request) if self._ask(request) else None
-            except StateError as error:
-                answer = error
-            if answer is not None:
-                coming.extend(self._tell(request, answer))
+        coming: deque[_Request] | None = getattr(self._handing_over, "coming", None)
+        if coming is not None:  # one who was let in has let go at once: the loop that let it in goes on with these
+            coming.extend(following)
+            return
+        self._handing_over.coming = coming = deque(following)
+        try:
+            while coming:
+                request = coming.popleft()
+                try:
+                    answer: Held | StateError | None = self._held(request) if self._ask(request) else None
+                except StateError as error:
+                    answer = error
+                if answer is not None:
+                    coming.extend(self._tell(request, answer))
+        finally:
+            self._handing_over.coming = None
 
     def _tell(self, request: _Request, answer: Held | StateError) -> list[_Request]:
         """The answer to one that was first in all its queues; those who follow if it has left."""
@@ -239,7 +247,11 @@ class NamedLocks:
             request.settled = True
         left = self._let_go(request) if given_up or isinstance(answer, StateError) else []
         if not given_up:
-            request.then(answer)
+            try:
+                request.then(answer)
+            except Exception:
+                # Whoever breaks at its answer must not leave the others waiting for ever, nor break who lets go.
+                logger.exception("handing over locks %s broke", ", ".join(request.names))
         return left
 
     def _give_up(self, request: _Request) -> bool:
@@ -282,12 +294,8 @@ class NamedLocks:
             with self._guard:
                 polled = list(self._polled)
             for request in polled:
-                try:
-                    if self._poll_one(request):
-                        pause = _FIRST_PAUSE
-                except Exception:
-                    # Thread boundary: whoever breaks at its answer must not leave the others waiting for ever.
-                    logger.exception("handing over locks %s broke", ", ".join(request.names))
+                if self._poll_one(request):
+                    pause = _FIRST_PAUSE
             with self._guard:
                 if not self._polled:
                     self._poller = None

@@ -212,6 +212,38 @@ def test_stop_lets_nobody_in(file: Path) -> None:
     assert not locks._queues
 
 
+def test_many_that_let_go_at_once(file: Path) -> None:
+    """One after the other, not one within the other: a thread has only so deep a stack."""
+    locks = NamedLocks(file)
+    let_in = 0
+
+    def let_go(answer: Held | StateError) -> None:
+        nonlocal let_in
+        assert isinstance(answer, Held)
+        let_in += 1
+        answer.release()
+
+    with locks.hold(["a"]):
+        for _ in range(500):
+            assert locks.take(["a"], let_go) is None
+    assert let_in == 500
+    assert not locks._queues
+
+
+def test_one_that_breaks_at_its_answer_breaks_nobody_else(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    locks = NamedLocks(file)
+    answers: list[Held | StateError] = []
+
+    def broken(_answer: Held | StateError) -> None:
+        raise ZeroDivisionError
+
+    with locks.hold(["a", "b"]):
+        assert locks.take(["a"], broken) is None
+        assert locks.take(["b"], answers.append) is None
+    assert [type(answer) for answer in answers] == [Held]
+    assert "handing over locks a broke" in caplog.text
+
+
 def test_a_wait_that_ends_as_it_is_let_in_keeps_no_lock(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locks = NamedLocks(file)
     failed: list[BaseException] = []
