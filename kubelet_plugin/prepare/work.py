@@ -87,7 +87,6 @@ class ClaimWork:
             before = self._checkpoint.entries().get(flight.ref.uid)
             claim = self._or_as_recorded(read, before)
             machine = self._node.machine()
-            before = None if before is None else self._node.kinds.mended(before, lambda: machine)
             locks = self._node.kinds.locks_of_devices(claim.devices, machine)
             if before is not None:
                 # A lost record names no GPU until it is mended, and what it left may have to be undone.

@@ -23,11 +23,11 @@ from kubelet_plugin.kinds.in_the_way import InTheWay, remove
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader, capability_nodes
 from kubelet_plugin.kinds.mig.device import MigDevice, mig_of
 from kubelet_plugin.kinds.mig.owners import held_mig_devices, owners
-from kubelet_plugin.kinds.mig.place import place_of
+from kubelet_plugin.kinds.mig.place import from_arguments, place_of
 from kubelet_plugin.kinds.mig.planning import is_made, making_steps, plan_mig, steps_of
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.kinds.mig.runners import mig_runners
-from kubelet_plugin.kinds.mig.steps import MigStep, recorded_step
+from kubelet_plugin.kinds.mig.steps import COMPUTE_INSTANCE, GPU_INSTANCE, MigStep, recorded_step
 from kubelet_plugin.prepare.kind import ClaimDevice, Kind, MakerPlan, Mended, Others, Place, Refusal, StepRunner
 
 _PROFILES_NAMED = 24
@@ -105,6 +105,18 @@ class MigDevices(Kind):
     def making_steps(self, devices: Sequence[ClaimDevice]) -> tuple[MigStep, ...]:
         return making_steps(devices)
 
+    def still_needed(self, record: StepRecord, others: Sequence[ClaimEntry]) -> bool:
+        """Only beside a lost record: it does not tell admin access, so the instance may be another claim's."""
+        if record.kind not in (GPU_INSTANCE, COMPUTE_INSTANCE):
+            return False
+        place = from_arguments(record.arguments)
+        return any(
+            (held.gpu_uuid, name.profile_id, name.start, name.compute_start)
+            == (place.gpu_uuid, place.profile_id, place.placement.start, place.compute_start)
+            for other in others
+            for held, name, _gpu in held_mig_devices(other.devices, Machine("", 0))
+        )
+
     def again(self, record: StepRecord) -> MigStep:
         return recorded_step(record)
 
@@ -138,16 +150,16 @@ class MigDevices(Kind):
         """A device's name says where its instance is, so the claim can be unprepared as a whole."""
         if not any(held_mig_devices(devices, Machine("", 0))):
             return Mended(tuple(devices))
-        mended: dict[str, HeldDevice] = {}
+        mended: dict[HeldDevice, HeldDevice] = {}
         made: list[MigDevice] = []
         now = machine()
         for held, name, gpu in held_mig_devices(devices, now):
             place = place_of(name, gpu) if gpu else None
             if gpu is not None and place is not None:
                 device = MigDevice(gpu, place, self._policy.mig(gpu))
-                mended[held.prepared.device_name] = replace(held, gpu_uuid=gpu.uuid)
+                mended[held] = replace(held, gpu_uuid=gpu.uuid)
                 made += [device] if is_made(device, admin_access=False) else []
-        known = tuple(mended.get(held.prepared.device_name, held) for held in devices)
+        known = tuple(mended.get(held, held) for held in devices)
         return Mended(known, tuple(step.record() for step in steps_of(made)))
 
 

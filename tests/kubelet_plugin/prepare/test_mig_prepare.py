@@ -671,3 +671,22 @@ def test_what_a_lost_record_left_on_another_gpu_is_undone_under_its_lock(
         assert there(node) == [("GPU-1", "1g.10gb", 0)]
     prepare(after, "u1")
     assert there(node) == [("GPU-2", "1g.10gb", 0)]
+
+
+@pytest.mark.parametrize("first", ["owner", "admin"])
+def test_of_two_lost_records_of_one_device_the_last_gives_it_back(
+    node: TestNode, engine: PrepareEngine, engines: list[PrepareEngine], first: str
+) -> None:
+    """One of them has only looked at it, with admin access, and no CDI file tells which."""
+    node.claims.add(claim("owner", result(ONE_G)), claim("admin", result(ONE_G, adminAccess=True)))
+    prepare(engine, "owner")
+    prepare(engine, "admin")
+    engine.stop()
+    (node.state / "checkpoint.json").write_bytes(b"{}")
+    after = node.engine()
+    engines.append(after)
+    unprepare(after, first)
+    assert there(node) == [("GPU-1", "1g.10gb", 0)]
+    unprepare(after, "owner" if first == "admin" else "admin")
+    assert there(node) == []
+    assert node.fake_mig.enabled() == set()
