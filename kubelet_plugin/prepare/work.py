@@ -214,7 +214,7 @@ def _as_recorded(entry: ClaimEntry) -> AllocatedClaim:
     """The allocation that an entry was made from; its configurations were applied then."""
     devices = tuple(
         AllocatedDevice(
-            request=held.prepared.request_names[0],
+            request=next(iter(held.prepared.request_names), ""),
             pool=held.prepared.pool_name,
             device=held.prepared.device_name,
             share_id=held.prepared.share_id,
