@@ -18,7 +18,7 @@ from dra_driver.cdi.store import CdiStore
 from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
-from kubelet_plugin.claims.lock_names import claim_lock
+from kubelet_plugin.claims.lock_names import admin_lock, claim_lock
 from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE
@@ -103,7 +103,8 @@ class Recovery:
             undone = None if entry is None else self._undone_as(entry)
             if entry is None or (undone is None and entry.state is not ClaimState.COMPLETED):
                 return None
-            with (yield self._kinds.locks_of_entry(entry)):
+            looked_at = {admin_lock(held.gpu_uuid) for held in entry.devices if held.admin_access and held.gpu_uuid}
+            with (yield self._kinds.locks_of_entry(entry) | looked_at):
                 try:
                     if undone is None:
                         flight.progress("looking at what was prepared")

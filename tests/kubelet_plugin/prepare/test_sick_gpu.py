@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from api.kubelet import dra_v1_pb2 as v1
 from api.kubelet.services import DRA_V1
 from dra_driver.errors import DriverError, PrepareTimeout
+from dra_driver.hardware.model import GpuInstance
 from dra_driver.observability.events import ObjectRef
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.endpoint.dra_service import DraService
@@ -36,14 +37,22 @@ class Hang:
         self._gpu = gpu
         self._over = threading.Event()
         self.hanging = 0
-        self._looks = node.fake_mig.mode
-        node.fake_mig.mode = self._mode  # type: ignore[method-assign]
+        self._mode, self._instances = node.fake_mig.mode, node.fake_mig.instances
+        node.fake_mig.mode = self.mode  # type: ignore[method-assign]
+        node.fake_mig.instances = self.instances  # type: ignore[method-assign]
 
-    def _mode(self, gpu_uuid: str) -> tuple[bool, bool]:
+    def mode(self, gpu_uuid: str) -> tuple[bool, bool]:
+        self._hang(gpu_uuid)
+        return self._mode(gpu_uuid)
+
+    def instances(self, gpu_uuid: str) -> tuple[GpuInstance, ...]:
+        self._hang(gpu_uuid)
+        return self._instances(gpu_uuid)
+
+    def _hang(self, gpu_uuid: str) -> None:
         if gpu_uuid == self._gpu and not self._over.is_set():
             self.hanging += 1
             assert self._over.wait(60)
-        return self._looks(gpu_uuid)
 
     def end(self) -> None:
         self._over.set()
@@ -223,6 +232,23 @@ def test_it_does_not_hold_up_the_start(node: TestNode) -> None:
     hang.end()
     eventually(lambda: not after._flights.under_way())
     assert after.entries()["sick"].state is ClaimState.COMPLETED
+    after.stop()
+
+
+def test_admin_access_at_the_start_takes_one_thread_too(node: TestNode) -> None:
+    node.fake_mig.by_hand("GPU-0", 19, 0)
+    node.machine = node.fake_mig.machine(node.machine)
+    before = node.engine()
+    for number in range(20):
+        node.claims.add(claim(f"admin-{number}", result("gpu-0-mig-1g10gb-19-0", adminAccess=True)))
+        assert isinstance(prepare(before, f"admin-{number}"), tuple)
+    before.stop()
+    hang = Hang(node)
+    after = node.engine(start=False, start_seconds=0.3)
+    assert len(after.start().postponed) == 20
+    assert hang.hanging == 1
+    hang.end()
+    eventually(lambda: not after._flights.under_way())
     after.stop()
 
 
