@@ -21,6 +21,7 @@ import prometheus_client
 
 from api.driver_config import DriverConfiguration, Identity, add_arguments, config_file, identity, load
 from api.strict import DecodeError
+from dra_driver.ending import wait_for_ending
 from dra_driver.errors import ConfigError, DriverError
 from dra_driver.observability import logs
 from dra_driver.version import __version__
@@ -70,7 +71,7 @@ def _run(config: DriverConfiguration, who: Identity) -> int:
     gc.collect()
     gc.freeze()
     logger.info("started", extra={"version": __version__, "node": who.node_name, "driver": config.spec.driver_name})
-    code, reason = ends.get()
+    code, reason = wait_for_ending(ends)
     logger.log(logging.ERROR if code else logging.INFO, "stopping: %s", reason)
     app.stop()
     logger.info("stopped")
