@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=COMPONENT, description="Serves the NVIDIA GPUs of one node to Kubernetes by Dynamic Resource Allocation."
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=f"{COMPONENT} {__version__}")
     add_arguments(parser, "plugin")
     flags = vars(parser.parse_args(arguments))
     try:
