@@ -26,7 +26,8 @@ API_VERSION: Final = "gpu-dra.dev/v1alpha1"
 KIND: Final = "DriverConfiguration"
 
 _DRIVER_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_ENDPOINT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/\s]*):[0-9]{1,5}")
+_PORT = r"(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_ENDPOINT = re.compile(rf"(\[[0-9a-fA-F:.]+\]|[^\[\]:/\s]*):{_PORT}")
 
 
 class LogLevel(StrEnum):

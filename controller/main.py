@@ -22,6 +22,7 @@ from controller.app import COMPONENT, Controller, ControllerOptions, Election
 from controller.challenge import ChallengeTimings
 from controller.dry_run import dry_run
 from dra_driver.devices.configured import device_policy
+from dra_driver.ending import wait_for_ending
 from dra_driver.errors import DriverError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
@@ -68,7 +69,7 @@ def run(api: KubeApi, options: ControllerOptions) -> int:
     controller = Controller(api, options, on_lost=lambda: endings.put(_LOST))
     try:
         controller.start()
-        ending = endings.get()
+        ending = wait_for_ending(endings)
         logger.info("stopping: %s", ending)
     except OSError as error:
         logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence says it all

@@ -21,6 +21,7 @@ import prometheus_client
 
 from api.driver_config import DriverConfiguration, Identity, add_arguments, config_file, identity, load
 from api.strict import DecodeError
+from dra_driver.ending import wait_for_ending
 from dra_driver.errors import ConfigError, DriverError
 from dra_driver.observability import logs
 from dra_driver.version import __version__
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=COMPONENT, description="Serves the NVIDIA GPUs of one node to Kubernetes by Dynamic Resource Allocation."
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=f"{COMPONENT} {__version__}")
     add_arguments(parser, "plugin")
     flags = vars(parser.parse_args(arguments))
     try:
@@ -70,7 +71,7 @@ def _run(config: DriverConfiguration, who: Identity) -> int:
     gc.collect()
     gc.freeze()
     logger.info("started", extra={"version": __version__, "node": who.node_name, "driver": config.spec.driver_name})
-    code, reason = ends.get()
+    code, reason = wait_for_ending(ends)
     logger.log(logging.ERROR if code else logging.INFO, "stopping: %s", reason)
     app.stop()
     logger.info("stopped")

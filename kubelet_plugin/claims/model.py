@@ -16,14 +16,14 @@ from dra_driver.errors import DriverError
 
 @dataclass(frozen=True, slots=True)
 class ClaimRef:
-    """A claim as the kubelet names it. Identity is the UID; names are reused."""
+    """A claim as the kubelet names it. Identity is the UID; names are reused, and of another driver's not known."""
 
     namespace: str
     name: str
     uid: str
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}:{self.uid}"
+        return f"{self.namespace}/{self.name}:{self.uid}" if self.name else self.uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,15 @@ class Checkpoint:
                 snapshot = self._current() or self._repair()
         return snapshot.entries
 
+    def look(self) -> Mapping[str, ClaimEntry]:
+        """As :meth:`entries`, but the file is left as it is: before the plugin has taken over, no file is no damage."""
+        snapshot = self._current()
+        if snapshot is not None:
+            return snapshot.entries
+        data = self._read()
+        known = {} if data is None else decode_file(data).entries
+        return {**{entry.ref.uid: entry for entry in self._unrecorded(tuple(known))}, **known}
+
     def announce(self, entries: Iterable[ClaimEntry]) -> None:
         """Record what is about to be done, so that even a power cut cannot take it. Raises as :meth:`update`."""
         self._change(_Change(tuple(entries), frozenset(), Durability.LASTING))

@@ -106,7 +106,7 @@ class PrepareEngine:
         self._callers = 0
         self._callers_lock = threading.Lock()
         self._start_seconds = start_seconds
-        self._stopping = threading.Event()
+        self._started, self._stopping = threading.Event(), threading.Event()
 
     def start(self) -> Recovered:
         """Make the folders and put right what an earlier process left. Raises ``StateError`` when it cannot.
@@ -121,6 +121,7 @@ class PrepareEngine:
                 f"cannot make state folder {self._state_folder}: {error.strerror or error}",
                 hint="check that the plugin's data folder is mounted from the host and writable",
             ) from error
+        self._started.set()
         recovered = self._recover()
         self._recovery.tidy()
         if recovered.postponed:
@@ -169,7 +170,7 @@ class PrepareEngine:
 
     def entries(self) -> Mapping[str, ClaimEntry]:
         """All claims in the checkpoint, by UID. Raises ``StateError``."""
-        return self._checkpoint.entries()
+        return self._checkpoint.entries() if self._started.is_set() else self._checkpoint.look()
 
     def try_gpu(self, gpu_uuid: str) -> AbstractContextManager[bool]:
         """The lock of a GPU, if nobody has it; tells whether it is held now. Raises ``StateError``."""

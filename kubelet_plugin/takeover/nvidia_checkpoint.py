@@ -187,8 +187,8 @@ def _claim(uid: str, document: Mapping[str, Any], driver_name: str) -> NvidiaCla
         state=NvidiaState(document.get("checkpointState", NvidiaState.COMPLETED)),
         results=tuple(_result(result) for result in results if result["driver"] == driver_name),
         devices=tuple(_device(device) for group in groups for device in group["devices"] or ()),
-        namespace=document.get("namespace", ""),
-        name=document.get("name", ""),
+        namespace=_text(document.get("namespace", "")),
+        name=_text(document.get("name", "")),
         # Releases before 0.5 have no mpsApplied; an id says the same there.
         mps_daemons=tuple(
             state["mpsControlDaemonID"]
@@ -201,10 +201,10 @@ def _claim(uid: str, document: Mapping[str, Any], driver_name: str) -> NvidiaCla
 
 def _result(document: Mapping[str, Any]) -> NvidiaResult:
     return NvidiaResult(
-        request=document["request"],
-        pool=document["pool"],
-        device=document["device"],
-        share_id=document.get("shareID"),
+        request=_text(document["request"]),
+        pool=_text(document["pool"]),
+        device=_text(document["device"]),
+        share_id=_text_or_none(document.get("shareID")),
         admin_access=document.get("adminAccess") is True,
     )
 
@@ -218,12 +218,12 @@ def _device(document: Mapping[str, Any]) -> NvidiaDevice:
     live = _live_mig(found) if type_ is DeviceType.MIG else None
     return NvidiaDevice(
         type=type_,
-        requests=tuple(answer.get("Requests") or ()),
-        pool=answer["PoolName"],
-        name=answer["DeviceName"],
-        cdi_ids=tuple(answer.get("CDIDeviceIDs") or ()),
-        share_id=answer.get("ShareID"),
-        gpu_uuid=live.parent_uuid if live else (found.get("info") or {}).get("uuid", ""),
+        requests=tuple(map(_text, answer.get("Requests") or ())),
+        pool=_text(answer["PoolName"]),
+        name=_text(answer["DeviceName"]),
+        cdi_ids=tuple(map(_text, answer.get("CDIDeviceIDs") or ())),
+        share_id=_text_or_none(answer.get("ShareID")),
+        gpu_uuid=live.parent_uuid if live else _text((found.get("info") or {}).get("uuid", "")),
         mig=live,
     )
 
@@ -231,11 +231,22 @@ def _device(document: Mapping[str, Any]) -> NvidiaDevice:
 def _live_mig(found: Mapping[str, Any]) -> LiveMig:
     concrete = found.get("concrete")
     if not concrete:
-        return LiveMig(uuid=(found.get("info") or {}).get("uuid", ""))
+        return LiveMig(uuid=_text((found.get("info") or {}).get("uuid", "")))
     return LiveMig(
-        uuid=concrete["migUUID"],
-        parent_uuid=concrete["parentUUID"],
+        uuid=_text(concrete["migUUID"]),
+        parent_uuid=_text(concrete["parentUUID"]),
         parent_minor=concrete["parentMinor"],
         gpu_instance=concrete["giId"],
         compute_instance=concrete["ciId"],
     )
+
+
+def _text(value: Any) -> str:
+    """``value``, which goes into a record of ours and must be text there."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} where text belongs")
+    return value
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else _text(value)

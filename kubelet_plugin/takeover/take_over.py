@@ -311,7 +311,6 @@ def _told(taken: TakenOver, entries: Mapping[str, ClaimEntry]) -> str:
 
 
 def _named(uids: tuple[str, ...], entries: Mapping[str, ClaimEntry]) -> str:
-    refs = [entries[uid].ref if uid in entries else None for uid in uids[:_CLAIMS_NAMED]]
-    names = [str(ref) if ref and ref.name else uid for ref, uid in zip(refs, uids, strict=False)]
+    names = [str(entries[uid].ref) if uid in entries else uid for uid in uids[:_CLAIMS_NAMED]]
     more = f" and {len(uids) - len(names)} more" if len(uids) > len(names) else ""
     return ", ".join(names) + more

@@ -209,6 +209,16 @@ def test_a_file_that_is_not_there(file: Path) -> None:
     assert problems(file, {}, {}) == [f"{file}: cannot be read: No such file or directory"]
 
 
+@pytest.mark.parametrize("port", [65536, 70000, 99999, 100000])
+def test_a_port_that_does_not_exist_is_a_wrong_configuration(port: int) -> None:
+    """It passed, and the process ended with a trace."""
+    for there_is in (0, 80, 59999, 60000, 65535):
+        assert load(None, {}, {"http_endpoint": f":{there_is}"}).spec.observability.http_endpoint == f":{there_is}"
+    assert problems(None, {}, {"http_endpoint": f":{port}"}) == [
+        f'--http-endpoint: must be an address with a port, not ":{port}", such as ":8080" or "127.0.0.1:8080"',
+    ]
+
+
 def test_problems_of_flags_and_variables_name_them() -> None:
     environ = {"CDI_ROOT": "cdi", "FEATURE_GATES": "DynamicMig=false,MPSSupport=true", "LOG_LEVEL": "Debug"}
     flags = {"leader_elect": "maybe", "rescan_interval": "5", "http_endpoint": "localhost"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 
 from dra_driver.cli import capture, machine, main
 from dra_driver.cli.mig import commands
+from dra_driver.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("api", "controller", "dra_driver", "e2e", "kubelet_plugin", "tests")
@@ -61,6 +63,13 @@ def test_a_command_explains_itself_without_docstrings(words: list[str]) -> None:
 @pytest.mark.parametrize("program", ["controller.main", "kubelet_plugin.main"])
 def test_a_daemon_explains_itself_without_docstrings(program: str) -> None:
     assert help_of(program, optimize=True) == help_of(program, optimize=False)
+
+
+@pytest.mark.parametrize("program", ["dra_driver.cli.main", "controller.main", "kubelet_plugin.main"])
+def test_a_version_comes_with_the_programs_name(program: str) -> None:
+    command = [sys.executable, "-m", program, "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.fullmatch(rf"gpu-dra\S* {re.escape(__version__)}\n", done.stdout)
 
 
 def test_no_program_reads_its_docstring() -> None:

@@ -157,6 +157,12 @@ def test_what_is_no_version_is_refused(tmp_path: Path) -> None:
     result = replace(tmp_path, "newest", "590.44.01")
     assert result.exit_code == 1
     assert "gpu-dra machine driver: a driver version looks like 580.105.08" in result.output
-    missing = replace(tmp_path / "nowhere", "590.44.01", "590.44.01")
+
+
+@pytest.mark.parametrize("folder", ["empty", "nowhere"])
+def test_where_no_node_is_it_is_said_how_to_make_one(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "empty").mkdir()
+    missing = replace(tmp_path / folder, "590.44.01", "590.44.01")
     assert missing.exit_code == 1
-    assert "Traceback" not in missing.output
+    assert "gpus.json: No such file or directory (create it first, with gpu-dra machine create)" in missing.output
+    assert not list((tmp_path / "empty").iterdir())

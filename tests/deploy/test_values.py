@@ -57,6 +57,10 @@ def test_the_schema_names_what_it_does_not_know(needs_helm: None, setting: str, 
         ("config.observability.metricsPath=/m", "set by the chart itself"),
         ("config.mig.rules[0].mode=off", "set by the chart itself, from mig: set that instead"),
         ("logVerbosity=6,config.observability.logLevel=info", "both say what is logged"),
+        (
+            "featureGates.DynamicMIG=false,config.featureGates.DynamicMIG=true",
+            "featureGates.DynamicMIG is false and config.featureGates.DynamicMIG is not: set one of them",
+        ),
         ("namespaceOverride=default", "should have a namespace of its own"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -331,6 +332,18 @@ def test_sigterm_lets_a_call_finish(lab: NodeLab) -> None:
     release.set()
     assert plugin.process.wait(20) == 0
     assert len(cdi_files(lab)) == 1  # done, not broken off
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a signal for one thread of another process")
+def test_sigterm_ends_the_plugin_whichever_of_its_threads_takes_it(lab: NodeLab) -> None:
+    plugin = lab.plugin()
+    lab.wait_ready()
+    eventually(lambda: " started " in plugin.output())  # so that the main thread waits
+    main = plugin.process.pid
+    other = next(int(task.name) for task in Path(f"/proc/{main}/task").iterdir() if task.name != str(main))
+    assert ctypes.CDLL(None).tgkill(main, other, signal.SIGTERM) == 0
+    assert plugin.process.wait(20) == 0
+    assert "stopping: SIGTERM" in plugin.output()
 
 
 def test_a_signal_shows_what_every_thread_does(lab: NodeLab) -> None:

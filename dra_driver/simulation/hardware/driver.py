@@ -33,6 +33,8 @@ def replace_driver(state_file: Path, *, libraries: str | None, module: str | Non
     something cannot be written.
     """
     driver = DriverState(library=libraries, module=module)
-    state = StateFile(state_file).update(lambda state: state.model_copy(update={"driver": driver}))
+    file = StateFile(state_file)
+    file.read()  # says that there is no node here, where an update would leave a lock, or not find its folder
+    state = file.update(lambda state: state.model_copy(update={"driver": driver}))
     root = state_file.parent / state.host_tree if state.host_tree is not None else None
     return ReplacedDriver(driver, host_root.build(root, state_file) if root is not None else 0)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from kubelet_plugin.claims.allocated import AllocatedDevice, ConfigSource, check_claim
+from kubelet_plugin.claims.model import ClaimRef
 from tests.kubelet_plugin.prepare.node import DRIVER, NODE, claim, config, opaque, ref, result
+
+
+def test_a_claim_without_a_name_is_told_by_its_uid() -> None:
+    """NVIDIA's driver keeps no names; a claim of its was told as ``/:uid``."""
+    assert str(ClaimRef("default", "trainer", "u1")) == "default/trainer:u1"
+    assert str(ClaimRef("", "", "u1")) == "u1"
 
 
 def test_devices_in_allocation_order() -> None:

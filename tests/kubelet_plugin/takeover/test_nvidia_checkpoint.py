@@ -141,6 +141,21 @@ def test_a_claim_that_is_not_understood_costs_no_other_one() -> None:
     assert "7c679cad-467a-46f9-9f0c-a09d43c64277 is not understood" in found.problems[0]
 
 
+@pytest.mark.parametrize("key", ["Requests", "PoolName", "DeviceName", "CDIDeviceIDs", "ShareID"])
+def test_a_claim_with_a_number_where_text_belongs_is_not_understood(key: str) -> None:
+    """A device's name of another type ended the plugin's start; others damaged its own checkpoint."""
+
+    def strange(v1: dict[str, Any]) -> None:
+        claim = v1["preparedClaims"]["7c679cad-467a-46f9-9f0c-a09d43c64277"]
+        claim["preparedDevices"][0]["devices"][0]["gpu"]["device"][key] = [5] if key.endswith("s") else 5
+
+    found = decode(as_form_v1("one-gpu-and-one-timesliced", strange), DRIVER)
+    assert [claim.uid for claim in found.claims] == ["e8ac5bf7-ce68-45e6-9b12-80826b6680ac"]
+    assert found.problems == (
+        "claim 7c679cad-467a-46f9-9f0c-a09d43c64277 is not understood: TypeError 5 where text belongs",
+    )
+
+
 def test_fields_of_a_later_version_do_no_harm() -> None:
     def later(v1: dict[str, Any]) -> None:
         v1["preparedClaims"][_MIG_CLAIM]["reservedBy"] = {"new": True}

@@ -102,6 +102,19 @@ def test_a_running_pods_claim_comes_from_nvidias_driver_and_goes_back(lab: Chang
     assert lab.cdi.claim_uids() == ()
 
 
+@pytest.mark.parametrize("has_our_folder", [False, True])
+def test_before_claims_are_taken_over_nothing_is_said_to_be_damaged(lab: ChangingLab, has_our_folder: bool) -> None:
+    """The hardware is read before that, and whoever judges it asks whose its MIG instances are."""
+    (lab.folder / "gpu-dra" if has_our_folder else lab.folder).mkdir(parents=True)
+    leave(lab.folder, lab.cdi, [finished("uid-1", "gpu-0", "GPU-0")], Sysfs(lab.host).boot_id())
+    plugin = lab.begin("pod-1")
+    assert lab.claims() == {"uid-1"}
+    assert eventually(lambda: lab.events("ClaimsTakenOver"))
+    assert not lab.events("CheckpointDamaged")
+    lab.end(plugin)
+    assert not [line for line in plugin.output().splitlines() if " WARNING " in line or " ERROR " in line]
+
+
 def test_files_of_nvidias_driver_survive_the_start_beside_our_empty_checkpoint(lab: ChangingLab) -> None:
     plugin = lab.begin("pod-1")
     lab.run_pod("first")
