@@ -254,6 +254,7 @@ class PluginApp:
                 "registration": lambda: registration_check(self._connection),
                 "hardware": lambda: hardware_check(self._hardware),
                 "loops": lambda: standing_still(self._loops),
+                "state": self._engine.state_problem,
                 "gpus": lambda: stuck_check(self._engine.stuck),
             },
             liveness={"sockets": sockets.alive},

@@ -14,6 +14,7 @@ Shared by an old and a new plugin process during a rolling update: all state is 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -171,6 +172,12 @@ class PrepareEngine:
     def entries(self) -> Mapping[str, ClaimEntry]:
         """All claims in the checkpoint, by UID. Raises ``StateError``."""
         return self._checkpoint.entries() if self._started.is_set() else self._checkpoint.look()
+
+    def state_problem(self) -> str | None:
+        """Why nothing can be written down, so that every prepare fails; None while all is well."""
+        if os.access(self._state_folder, os.W_OK | os.X_OK):
+            return None
+        return f"state folder {self._state_folder} is gone or not writable; mend its mount and restart the plugin's pod"
 
     def try_gpu(self, gpu_uuid: str) -> AbstractContextManager[bool]:
         """The lock of a GPU, if nobody has it; tells whether it is held now. Raises ``StateError``."""

@@ -347,6 +347,16 @@ def test_a_state_folder_that_cannot_be_made(node: TestNode) -> None:
         node.engine()
 
 
+def test_a_state_folder_that_goes_under_a_running_plugin_is_told(node: TestNode, engine: PrepareEngine) -> None:
+    assert engine.state_problem() is None
+    node.state.rename(node.state.with_name("away"))
+    problem = engine.state_problem()
+    assert problem is not None
+    assert f"state folder {node.state} is gone" in problem
+    node.state.with_name("away").rename(node.state)
+    assert engine.state_problem() is None
+
+
 def test_after_stop_every_call_is_answered(node: TestNode, engine: PrepareEngine) -> None:
     engine.stop()
     assert isinstance(engine.prepare([ref("u1")], timeout=1)["u1"], StateError)
