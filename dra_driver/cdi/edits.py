@@ -16,9 +16,9 @@ from pathlib import Path
 from dra_driver.cdi import file_states, forms
 from dra_driver.cdi.device_nodes import CONTROL_NODES, SIMULATED_TABLE, control_nodes, gpu_nodes
 from dra_driver.cdi.driver_files import find_driver_files, mounted_paths, watched_paths
-from dra_driver.cdi.file_states import FileState, Look
+from dra_driver.cdi.file_states import FileState, Look, Watched, watched
 from dra_driver.cdi.hooks import HookFinder, HookPlace, HookProgram
-from dra_driver.cdi.roots import DriverRoots, Root
+from dra_driver.cdi.roots import DriverRoots
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.hardware.model import Gpu
 
@@ -27,14 +27,14 @@ from dra_driver.hardware.model import Gpu
 class _Paths:
     """What an answer came from. Of ``mounted`` files the content does not matter."""
 
-    looked_at: tuple[tuple[Root, str], ...]
-    mounted: tuple[tuple[Root, str], ...]
+    looked_at: tuple[Watched, ...]
+    mounted: tuple[Watched, ...]
 
     def states(self) -> tuple[FileState, ...]:
         look = Look()
         return (
-            *(look.state(root, path) for root, path in self.looked_at),
-            *(look.identity(root, path) for root, path in self.mounted),
+            *map(look.state, self.looked_at),
+            *map(look.identity, self.mounted),
         )
 
 
@@ -114,11 +114,11 @@ class DriverEdits:
             edits = forms.hook_free(files, nodes, root, self._loader_folders)
         dev = self._roots.dev()
         looked_at = (
-            *((root, path) for path in watched_paths(files)),
-            (root, "/dev"),
-            *((dev, f"/dev/{name}") for name in (*CONTROL_NODES, SIMULATED_TABLE)),
+            *(watched(root, path) for path in watched_paths(files)),
+            watched(root, "/dev"),
+            *(watched(dev, f"/dev/{name}") for name in (*CONTROL_NODES, SIMULATED_TABLE)),
         )
-        return edits, _Paths(looked_at, tuple((root, path) for path in mounted_paths(files)))
+        return edits, _Paths(looked_at, tuple(watched(root, path) for path in mounted_paths(files)))
 
     def _loaded_folder(self) -> str | None:
         """The folder, inside the driver root, that NVML was loaded from."""

@@ -9,8 +9,10 @@ import os
 import stat
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from dra_driver.cdi.roots import Root
+from dra_driver.hardware.rooted import resolved
 
 # File times are as coarse as the kernel's tick. What changed this recently may change again without a new time.
 _SETTLED_NS = 50_000_000
@@ -19,36 +21,49 @@ FileState = tuple[int, int, int, int] | None
 """Device, inode, time of change, device number; None: nothing there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A path below a root, taken apart once: every prepare looks at some dozens of them."""
+
+    root: str  # as this process sees it, without a slash at its end
+    folder: str
+    name: str
+
+
+def watched(root: Root, inner: str) -> Watched:
+    folder, name = os.path.split(inner)
+    return Watched(str(root.visible).rstrip("/"), folder, name)
+
+
 class Look:
     """One look at many files, at one time: the links of a folder are followed once for all that is asked in it."""
 
     def __init__(self) -> None:
-        self._folders: dict[tuple[Root, str], str | None] = {}
+        self._folders: dict[tuple[str, str], str | None] = {}
 
-    def state(self, root: Root, inner: str) -> FileState:
-        """Of what ``inner`` leads to now, links followed inside the root."""
-        folder, name = os.path.split(inner)
-        where = self._folder(root, folder)
-        if where is None:
+    def state(self, place: Watched) -> FileState:
+        """Of what ``place`` leads to now, links followed inside its root."""
+        folder = self._folder(place)
+        if folder is None:
             return None
         try:
-            found = os.lstat(f"{where}/{name}")
+            found = os.lstat(f"{folder}/{place.name}")
             if stat.S_ISLNK(found.st_mode):
-                found = os.stat(root.real_path(inner))
+                found = os.stat(place.root + resolved(place.root, f"{place.folder}/{place.name}"))
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_rdev
 
-    def identity(self, root: Root, inner: str) -> FileState:
+    def identity(self, place: Watched) -> FileState:
         """As :meth:`state`, for a file whose content does not matter."""
-        found = self.state(root, inner)
+        found = self.state(place)
         return None if found is None else (found[0], found[1], 0, found[3])
 
-    def _folder(self, root: Root, folder: str) -> str | None:
-        key = root, folder
+    def _folder(self, place: Watched) -> str | None:
+        key = place.root, place.folder
         if key not in self._folders:
             try:
-                self._folders[key] = str(root.real_path(folder))
+                self._folders[key] = place.root + resolved(place.root, place.folder)
             except OSError:  # a circle of links
                 self._folders[key] = None
         return self._folders[key]

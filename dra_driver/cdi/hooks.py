@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from dra_driver.cdi import file_states
 from dra_driver.cdi.elf import other_machine
-from dra_driver.cdi.file_states import FileState, Look
+from dra_driver.cdi.file_states import FileState, Look, watched
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareError
 
@@ -62,6 +62,7 @@ class HookFinder:
 
     def __init__(self, places: Sequence[HookPlace], architecture: str) -> None:
         self._places = tuple(places)
+        self._watched = tuple(watched(place.root, place.path) for place in self._places)
         self._architecture = architecture
         self._lock = threading.Lock()
         self._remembered: tuple[tuple[FileState, ...], HookProgram] | None = None
@@ -74,7 +75,7 @@ class HookFinder:
         """
         with self._lock:
             look = Look()
-            states = tuple(look.state(place.root, place.path) for place in self._places)
+            states = tuple(map(look.state, self._watched))
             if self._remembered and self._remembered[0] == states:
                 return self._remembered[1]
             self._remembered = None

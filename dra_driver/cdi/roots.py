@@ -40,7 +40,7 @@ class Root:
     def resolve(self, inner: str) -> str | None:
         """``inner`` with all links followed inside the root; None when there is nothing, or a circle of links."""
         try:
-            found = resolved(self.visible, inner)
+            found = resolved(str(self.visible), inner)
         except OSError:
             return None
         return found if os.path.lexists(self.visible_path(found)) else None

@@ -19,12 +19,12 @@ def resolve_inside(root: Path, path: str) -> Path:
 
     OSError (ELOOP) when links go round in a circle.
     """
-    return root / resolved(root, path).lstrip("/")
+    return root / resolved(str(root), path).lstrip("/")
 
 
-def resolved(root: Path, path: str) -> str:
+def resolved(root: str, path: str) -> str:
     """As :func:`resolve_inside`, but the answer is as seen from ``root`` too: it starts with "/"."""
-    base = str(root).rstrip("/")
+    base = root.rstrip("/")
     pending = _parts(path)
     pending.reverse()
     done: list[str] = []

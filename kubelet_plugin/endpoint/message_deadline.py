@@ -20,8 +20,7 @@ import grpc
 @dataclass(slots=True)
 class _Wait:
     until: float
-    context: grpc.ServicerContext
-    over: bool = False
+    context: grpc.ServicerContext | None  # None once the message is there: a call must not be kept till its deadline
 
 
 class MessageDeadline:
@@ -57,7 +56,7 @@ class MessageDeadline:
         try:
             message = next(requests, None)
         finally:
-            wait.over = True
+            wait.context = None
         if message is None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call ended before its message came")
         return message
@@ -72,8 +71,9 @@ class MessageDeadline:
                     self._changed.wait(pause)
                     continue
                 wait = self._waits.popleft()
-            if not wait.over:
-                wait.context.cancel()
+            late = wait.context
+            if late is not None:
+                late.cancel()
 
 
 class _Limited(grpc.GenericRpcHandler):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -19,6 +19,7 @@ from api.kubelet import registration_v1_pb2 as registration
 from api.kubelet.services import DRA_V1, REGISTRATION
 from dra_driver.errors import StateError
 from kubelet_plugin.endpoint.connection import open_connections
+from kubelet_plugin.endpoint.message_deadline import MessageDeadline
 from kubelet_plugin.endpoint.servers import DRA_THREADS
 from kubelet_plugin.endpoint.sockets import Listener, probe
 from tests.kubelet_plugin.fakes import DRIVER, InProcessPlugin, ScriptedPreparer, eventually
@@ -225,3 +226,11 @@ def test_when_registration_cannot_start_the_dra_service_stops_too(root: Path) ->
     with pytest.raises(StateError, match="not a socket"):
         plugin.start()
     assert not plugin.paths.dra.exists()
+
+
+def test_a_call_that_has_its_message_is_not_kept_until_its_deadline() -> None:
+    """Else a thousand calls within the deadline are a thousand calls in memory."""
+    deadline = MessageDeadline("x", 60.0)
+    context = cast("grpc.ServicerContext", object())
+    assert deadline._message(iter(["message"]), context) == "message"
+    assert [wait.context for wait in deadline._waits] == [None]
