@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controller.challenge import ChallengeTimings
-from controller.inputs import Inputs, Listeners
+from controller.inputs import InputListeners, Inputs
 from controller.metrics import ControllerMetrics
 from controller.publisher import Publisher, PublisherSettings
 from controller.reports import Reporter
@@ -75,7 +75,7 @@ class Controller:
         self._stopping = threading.Event()
         self._queue: WorkQueue[str] = WorkQueue("pools")
         self._events = EventRecorder(api, COMPONENT, options.identity)
-        self.inputs = Inputs(api, options.driver, Listeners(self._queue.add, self._slice_changed))
+        self.inputs = Inputs(api, options.driver, InputListeners(self._queue.add, self._slice_changed))
         self._publisher = Publisher(
             api,
             PublisherSettings(options.driver, options.policy, options.timings),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from controller.features import ServerFeatures
-from controller.inputs import Inputs, Listeners
+from controller.inputs import InputListeners, Inputs
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem
@@ -25,7 +25,7 @@ def dry_run(api: KubeApi, driver: str, policy: DevicePolicy, out: TextIO) -> int
 
     Asks the server by dry-run requests only, and only when a pool has counters.
     """
-    inputs = Inputs(api, driver, Listeners(lambda _name: None, lambda _name, _old, _new: None))
+    inputs = Inputs(api, driver, InputListeners(lambda _name: None, lambda _name, _old, _new: None))
     inputs.start()
     try:
         if not inputs.wait_for_sync(_SYNC_SECONDS):

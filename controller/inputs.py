@@ -18,7 +18,7 @@ _POOL = "pool"
 
 
 @dataclass(frozen=True, slots=True)
-class Listeners:
+class InputListeners:
     """Called on the reflectors' threads, with a pool's (and so a node's) name."""
 
     changed: Callable[[str], None]
@@ -28,7 +28,7 @@ class Listeners:
 class Inputs:
     """The local copies, between start and stop. Objects handed out are shared: never change them."""
 
-    def __init__(self, api: KubeApi, driver: str, listeners: Listeners) -> None:
+    def __init__(self, api: KubeApi, driver: str, listeners: InputListeners) -> None:
         self._driver = driver
         self._listeners = listeners
         self._inventories = Reflector(api, NODE_INVENTORIES, self._on_named, transform=without_managed_fields)
