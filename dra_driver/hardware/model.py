@@ -127,3 +127,10 @@ class Machine:
     driver_version: str  # as NVML says it: "580.105.08"
     cuda_driver_version: int  # as NVML says it: 13000
     gpus: tuple[Gpu, ...] = field(default=())
+
+    def with_minor(self, minor: int | None) -> Gpu | None:
+        """The GPU of that minor number; none has None."""
+        return next((gpu for gpu in self.gpus if gpu.minor == minor), None)
+
+    def with_uuid(self, uuid: str) -> Gpu | None:
+        return next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)

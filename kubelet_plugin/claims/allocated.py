@@ -14,7 +14,7 @@ from typing import Protocol
 
 from dra_driver.errors import ClaimError, ClaimNotAllocated, ClaimNotFound, ClaimReplaced, NoDevicesForDriver
 from dra_driver.kube.interface import RESOURCE_CLAIMS, ApiError, Forbidden, NotFound, Obj, Resource
-from kubelet_plugin.claims.model import ClaimRef
+from kubelet_plugin.claims.model import ClaimRef, DeviceKey
 
 
 class ClaimReadError(ClaimError):
@@ -68,6 +68,10 @@ class AllocatedClaim:
     ref: ClaimRef
     devices: tuple[AllocatedDevice, ...]
     configs: tuple[OpaqueConfig, ...] = ()
+
+    @property
+    def device_keys(self) -> frozenset[DeviceKey]:
+        return frozenset((device.device, device.share_id) for device in self.devices)
 
 
 def read_claim(reader: ClaimReader, ref: ClaimRef, driver_name: str, pool: str) -> AllocatedClaim:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
+from kubelet_plugin.claims.model import ClaimRef, DeviceKey, PreparedDevice
 
 Json = dict[str, Any]
 
@@ -62,6 +62,10 @@ class ClaimEntry:
     @property
     def prepared(self) -> tuple[PreparedDevice, ...]:
         return tuple(device.prepared for device in self.devices)
+
+    @property
+    def device_keys(self) -> frozenset[DeviceKey]:
+        return frozenset((device.device_name, device.share_id) for device in self.prepared)
 
     def is_prepared(self, boot_id: str) -> bool:
         """Whether the claim is ready for containers: a reboot empties the CDI folder and resets hardware."""

@@ -47,6 +47,9 @@ class Operation(StrEnum):
 Failures = Sequence[tuple[ClaimRef, DriverError]]
 """The claims of a call that got an error."""
 
+DeviceKey = tuple[str, str | None]
+"""A device of a claim on this node: its name, and its share id where it is shared."""
+
 PrepareOutcome = tuple[PreparedDevice, ...] | DriverError
 UnprepareOutcome = DriverError | None
 

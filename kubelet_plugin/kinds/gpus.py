@@ -9,7 +9,7 @@ from kubelet_plugin.claims.lock_names import admin_lock, gpu_lock
 
 def gpu_with(minor: int, device_name: str, machine: Machine) -> Gpu:
     """The GPU that ``device_name`` belongs to. Raises DeviceNotFound."""
-    gpu = next((gpu for gpu in machine.gpus if gpu.minor == minor), None)
+    gpu = machine.with_minor(minor)
     if gpu is None:
         raise absent_device(device_name, machine)
     return gpu

@@ -129,16 +129,14 @@ class WholeGpus(Kind):
     def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
         """Only which GPU it is, so that it is locked; where the hardware is not known the claim can end without."""
         try:
-            by_minor = {gpu.minor: gpu.uuid for gpu in machine().gpus}
+            now = machine()
         except HardwareError as error:
             logger.info("claim %s: the GPUs of its lost record are not known: %s", claim.uid, error)
             return Mended(tuple(devices))
-        return Mended(
-            tuple(
-                replace(held, gpu_uuid=held.gpu_uuid or by_minor.get(minor_of(held.prepared.device_name) or 0, ""))
-                for held in devices
-            )
-        )
+        gpus = (now.with_minor(minor_of(held.prepared.device_name)) for held in devices)
+        found = zip(devices, gpus, strict=True)
+        known = (held if gpu is None or held.gpu_uuid else replace(held, gpu_uuid=gpu.uuid) for held, gpu in found)
+        return Mended(tuple(known))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def admit(
     A claim that is prepared already keeps what it has, whatever gates and policy say since.
     """
     before = entries.get(claim.ref.uid)
-    is_new = before is None or not (before.is_prepared(policy.boot_id) and _has_devices(before, claim))
+    is_new = before is None or not (before.is_prepared(policy.boot_id) and before.device_keys == claim.device_keys)
     found = tuple(kinds.find(device.device, machine) for device in claim.devices)
     configs = resolve_configs(claim, [kind.takes for kind, _place in found], policy.gates if is_new else None)
     devices = tuple(
@@ -65,11 +65,6 @@ def admit(
         for device, config in zip(devices, configs, strict=True):
             _refuse_config(claim, device, config, devices, others, kinds)
     return AdmittedClaim(claim, devices, before, others)
-
-
-def _has_devices(entry: ClaimEntry, claim: AllocatedClaim) -> bool:
-    held = {(each.prepared.device_name, each.prepared.share_id) for each in entry.devices}
-    return held == {(device.device, device.share_id) for device in claim.devices}
 
 
 def _wrapped(device: ClaimDevice, kinds: Kinds) -> ClaimDevice:

@@ -174,5 +174,5 @@ def unknown_step(kind: str) -> StateError:
 
 
 def _gpu_of(device_name: str, machine: Machine) -> str | None:
-    minor = minor_of(device_name)
-    return next((gpu.uuid for gpu in machine.gpus if gpu.minor == minor), None)
+    gpu = machine.with_minor(minor_of(device_name))
+    return None if gpu is None else gpu.uuid

@@ -98,9 +98,8 @@ def standing(admitted: AdmittedClaim, names: CdiNames, boot_id: str) -> Standing
     if before is None:
         return Standing.NEW
     if before.state is ClaimState.RECORD_LOST and before.boot_id == boot_id:
-        asked = {(device.allocated.device, device.allocated.share_id) for device in admitted.devices}
-        known = {(device.device_name, device.share_id) for device in before.prepared}
-        return Standing.UNRECORDED if not known or known == asked else Standing.STALE
+        known = before.device_keys
+        return Standing.UNRECORDED if not known or known == admitted.claim.device_keys else Standing.STALE
     if before.is_prepared(boot_id) and before.devices == _held_devices(admitted, names):
         return Standing.PREPARED
     return Standing.STALE

@@ -59,7 +59,7 @@ def _device(held: HeldDevice, machine: Machine) -> NvidiaDevice | None:
         name = parse_name(answer.device_name)
     except ValueError:
         return None
-    gpu = next((gpu for gpu in machine.gpus if gpu.minor == name.minor), None)
+    gpu = machine.with_minor(name.minor)
     if gpu is None:
         return None
     live = None if isinstance(name, GpuName) else _live(name, gpu)

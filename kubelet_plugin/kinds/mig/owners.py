@@ -42,9 +42,7 @@ def held_mig_devices(
 
 
 def _gpu(held: HeldDevice, name: MigName, machine: Machine) -> Gpu | None:
-    if held.gpu_uuid:
-        return next((gpu for gpu in machine.gpus if gpu.uuid == held.gpu_uuid), None)
-    return next((gpu for gpu in machine.gpus if gpu.minor == name.minor), None)
+    return machine.with_uuid(held.gpu_uuid) if held.gpu_uuid else machine.with_minor(name.minor)
 
 
 def _spots(entry: ClaimEntry, machine: Machine) -> Iterator[_Spot]:
