@@ -12,7 +12,7 @@ claims that come together share the writes of the checkpoint, which is ``checkpo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -112,14 +112,14 @@ class ClaimWork:
     def _prepare_locked(
         self, flight: ClaimFlight, claim: AllocatedClaim, machine: Machine
     ) -> tuple[PreparedDevice, ...]:
-        entries = self._checkpoint.entries()
-        plan = self._plan(flight, claim, machine, entries)
+        flight.progress("checking the claim")
+        admitted = admit(claim, machine, self._checkpoint.entries(), self._node.kinds, self._node.policy)
+        plan = self._plan(flight, admitted)
         if not plan.repeats:
             self._checkpoint.announce([replace(plan.entry, state=ClaimState.PREPARE_STARTED)])
-        others = self._others(claim.ref.uid)
-        outcome = self._applier.apply(plan, flight.progress, others)
+        outcome = self._applier.apply(plan, flight.progress, admitted.others.entries)
         if isinstance(outcome, ClaimEntry):
-            if not plan.repeats or outcome != entries.get(claim.ref.uid):
+            if not plan.repeats or outcome != admitted.before:
                 self._checkpoint.update(put=[outcome])
             return outcome.prepared
         if outcome.entry is None:
@@ -128,12 +128,9 @@ class ClaimWork:
             self._checkpoint.update(put=[outcome.entry])  # it has only what may have been done
         raise outcome.error
 
-    def _plan(
-        self, flight: ClaimFlight, claim: AllocatedClaim, machine: Machine, entries: Mapping[str, ClaimEntry]
-    ) -> Plan:
+    def _plan(self, flight: ClaimFlight, admitted: AdmittedClaim) -> Plan:
         """The claim's plan, with what an earlier attempt left, and what is in the way, already gone."""
-        flight.progress("checking the claim")
-        admitted = admit(claim, machine, entries, self._node.kinds, self._node.policy)
+        machine, ref = admitted.others.machine, admitted.claim.ref
         facts = self._facts(admitted, machine)
         left, before = standing(admitted, facts.names, self._node.boot_id), admitted.before
         if left is Standing.PREPARED and before is not None:
@@ -148,10 +145,10 @@ class ClaimWork:
             try:
                 plan = self._plan_new(flight, admitted, facts)
             except DriverError:
-                self._checkpoint.update(remove=[claim.ref.uid])  # nothing of it is left
+                self._checkpoint.update(remove=[ref.uid])  # nothing of it is left
                 raise
             plan = replace(plan, undo_first=before)
-        logger.debug("plan for claim %s: %s", claim.ref, "; ".join(plan.explain()))
+        logger.debug("plan for claim %s: %s", ref, "; ".join(plan.explain()))
         return plan
 
     def _plan_new(self, flight: ClaimFlight, admitted: AdmittedClaim, facts: CdiFacts) -> Plan:
