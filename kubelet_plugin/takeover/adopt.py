@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from dra_driver.devices.naming import MigName, parse_name
+from dra_driver.devices.naming import MigName, minor_of, read_name
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
 from kubelet_plugin.claims.model import PreparedDevice
@@ -223,11 +223,7 @@ def _uuid_by_name(device: str, machine: Machine | None) -> str:
 
 
 def _gpu(device: str, machine: Machine | None) -> Gpu | None:
-    try:
-        minor = parse_name(device).minor
-    except ValueError:
-        return None
-    return next((gpu for gpu in (machine.gpus if machine else ()) if gpu.minor == minor), None)
+    return None if machine is None else machine.with_minor(minor_of(device))
 
 
 def _is_mig(held: HeldDevice) -> bool:
@@ -235,8 +231,5 @@ def _is_mig(held: HeldDevice) -> bool:
 
 
 def _spot(device: str) -> _Spot | None:
-    try:
-        name = parse_name(device)
-    except ValueError:
-        return None
+    name = read_name(device)
     return (name.minor, name.profile_id, name.start) if isinstance(name, MigName) else None

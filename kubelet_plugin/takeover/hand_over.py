@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dra_driver.devices.naming import GpuName, MigName, parse_name
+from dra_driver.devices.naming import GpuName, MigName, read_name
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice
 from kubelet_plugin.takeover.nvidia_checkpoint import (
@@ -55,12 +55,9 @@ def _result(held: HeldDevice) -> NvidiaResult:
 def _device(held: HeldDevice, machine: Machine) -> NvidiaDevice | None:
     """None when it is not on the machine."""
     answer = held.prepared
-    try:
-        name = parse_name(answer.device_name)
-    except ValueError:
-        return None
-    gpu = machine.with_minor(name.minor)
-    if gpu is None:
+    name = read_name(answer.device_name)
+    gpu = None if name is None else machine.with_minor(name.minor)
+    if name is None or gpu is None:
         return None
     live = None if isinstance(name, GpuName) else _live(name, gpu)
     if isinstance(name, MigName) and live is None:
