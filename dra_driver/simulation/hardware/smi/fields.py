@@ -61,7 +61,7 @@ def _nothing(_gpu: GpuFacts) -> None:
 
 
 GPU_FIELDS = (
-    Field("timestamp", 'When the query was made, as "YYYY/MM/DD HH:MM:SS.msec".'),
+    Field("timestamp", "When the query was made, as YYYY/MM/DD HH:MM:SS.msec."),
     Field("driver_version", "The version of the installed driver."),
     Field("count", "The number of GPUs in the system."),
     Field("name", "The official product name of the GPU.", lambda gpu: gpu.name, aliases=("gpu_name",)),

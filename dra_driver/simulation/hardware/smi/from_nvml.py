@@ -31,6 +31,7 @@ def gpu_facts(gpu: Gpu) -> GpuFacts:
         return query(function, handle, *arguments, device=device)
 
     pci = call("nvmlDeviceGetPciInfo", handle, device=device)
+    memory, bar1 = ask("nvmlDeviceGetMemoryInfo", _MEMORY_V2), ask("nvmlDeviceGetBAR1MemoryInfo")
     use = ask("nvmlDeviceGetUtilizationRates")
     ecc = ask("nvmlDeviceGetEccMode")
     devices = tuple(_mig_devices(handle, device)) if gpu.mig is not None and gpu.mig.enabled else ()
@@ -47,8 +48,8 @@ def gpu_facts(gpu: Gpu) -> GpuFacts:
         pci_bus_id=f"0000{gpu.pci_bus_id}".upper(),
         pci_device_id=int(pci.pciDeviceId),
         pci_subsystem_id=int(pci.pciSubSystemId),
-        memory=_memory(ask("nvmlDeviceGetMemoryInfo", _MEMORY_V2)),
-        bar1=_bar1(ask("nvmlDeviceGetBAR1MemoryInfo")),
+        memory=None if memory is None else _memory(memory),
+        bar1=None if bar1 is None else _bar1(bar1),
         celsius=ask("nvmlDeviceGetTemperature", _SENSOR_GPU),
         power_milliwatts=ask("nvmlDeviceGetPowerUsage"),
         power_limit_milliwatts=ask("nvmlDeviceGetPowerManagementLimit"),
@@ -81,10 +82,6 @@ def _mig_devices(gpu: Any, device: str) -> Iterator[tuple[MigDevice, tuple[Proce
             raise
         where = f"MIG device {index} of {device}"
         attributes = call("nvmlDeviceGetAttributes", handle, device=where)
-        memory = _memory(call("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2, device=where))
-        bar1 = _bar1(call("nvmlDeviceGetBAR1MemoryInfo", handle, device=where))
-        assert memory is not None  # noqa: S101  # the call answers or raises
-        assert bar1 is not None  # noqa: S101
         ids = (
             int(call("nvmlDeviceGetGpuInstanceId", handle, device=where)),
             int(call("nvmlDeviceGetComputeInstanceId", handle, device=where)),
@@ -101,8 +98,8 @@ def _mig_devices(gpu: Any, device: str) -> Iterator[tuple[MigDevice, tuple[Proce
             decoders=int(attributes.sharedDecoderCount),
             ofa_engines=int(attributes.sharedOfaCount),
             jpeg_engines=int(attributes.sharedJpegCount),
-            memory=memory,
-            bar1=bar1,
+            memory=_memory(call("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2, device=where)),
+            bar1=_bar1(call("nvmlDeviceGetBAR1MemoryInfo", handle, device=where)),
         )
         yield found, tuple(_processes(handle, where, *ids))
 
@@ -133,11 +130,9 @@ def _mode(value: Any) -> bool | None:
     return None if value is None else bool(value)
 
 
-def _memory(info: Any) -> Memory | None:
-    if info is None:
-        return None
+def _memory(info: Any) -> Memory:
     return Memory(total=int(info.total), reserved=int(info.reserved), used=int(info.used), free=int(info.free))
 
 
-def _bar1(info: Any) -> Bar1 | None:
-    return None if info is None else Bar1(total=int(info.bar1Total), used=int(info.bar1Used))
+def _bar1(info: Any) -> Bar1:
+    return Bar1(total=int(info.bar1Total), used=int(info.bar1Used))

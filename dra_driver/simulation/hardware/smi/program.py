@@ -1,8 +1,8 @@
 """The command line of the simulated nvidia-smi: what is asked for, and which command does it.
 
 It reads through NVML like the real one, so faults show here too. What it cannot do it refuses; exit codes: 0 done,
-2 not understood, 6 no such GPU, 9 no driver, 15 a GPU was lost (all as nvidia-smi), else NVML's code for what it
-refused to change.
+2 not understood, 6 no such GPU, 9 no driver, 15 a GPU was lost (all as nvidia-smi), else NVML's code for what was
+refused, at most 255.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _NOT_UNDERSTOOD = 2
 _NOT_FOUND = 6
 _NO_DRIVER = 9
 _GPU_LOST = 15
+_OTHER = 255
 
 
 def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
         if error.function == "nvmlInitWithFlags":
             return _no_driver(error, err)
         err.write(f"{error}\n")
-        return error.code
+        return min(error.code, _OTHER)
     except HardwareError as error:
         return _no_driver(error, err)
     finally:
