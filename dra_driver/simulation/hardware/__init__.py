@@ -7,7 +7,8 @@ nvidia-smi, ``node_folder`` makes a node's files.
 
 Who owns what: ``description`` the machine files, ``state`` what can change, ``state_file`` the file that processes
 share, ``library`` the C interface with ``system``, ``device``, ``telemetry``, ``mig`` and ``events`` as its functions,
-``placing`` what fits on a GPU, ``capabilities`` and ``host_mirror`` what the tree shows of MIG.
+``placing`` what fits on a GPU, ``idle`` what a board reads, ``capabilities`` and ``host_mirror`` what the tree shows of
+the state.
 """
 
 from __future__ import annotations
