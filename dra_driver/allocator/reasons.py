@@ -142,7 +142,12 @@ def _attributes_in(expression: str) -> list[str]:
     return [f"{match['domain']}/{match['dotted'] or match['quoted']}" for match in _ATTRIBUTE.finditer(expression)]
 
 
-_SELECTION = (RejectionKind.CLASS_SELECTOR, RejectionKind.REQUEST_SELECTOR, RejectionKind.CAPACITY)
+_SELECTION = (
+    RejectionKind.CLASS_SELECTOR,
+    RejectionKind.REQUEST_SELECTOR,
+    RejectionKind.CAPACITY,
+    RejectionKind.REQUEST_POLICY,
+)
 
 
 def _enough(finding: RequestFinding) -> bool:
@@ -206,10 +211,11 @@ def _reject_texts(counts: Counter[Rejection]) -> list[str]:
         if not rejection.holders
     ]
     for kind, text in _HELD.items():
-        held = {found: count for found, count in counts.items() if found.kind is kind and found.holders}
-        if held:
+        of_kind = {found: count for found, count in counts.items() if found.kind is kind and found.holders}
+        for detail in dict.fromkeys(found.detail for found in of_kind):
+            held = {found: count for found, count in of_kind.items() if found.detail == detail}
             names = dict.fromkeys(str(holder) for found in held for holder in found.holders)
-            texts.append(text.format(count=sum(held.values()), who=_some(list(names))))
+            texts.append(text.format(count=sum(held.values()), detail=detail, who=_some(list(names))))
     return texts
 
 
@@ -219,9 +225,10 @@ def _some(claims: Sequence[str]) -> str:
     return f"claim {listed}" if len(claims) == 1 else f"claims {listed}"
 
 
-# Findings that have holders: told in one sentence for all of them.
+# Findings that have holders: one sentence for all that are short of the same.
 _HELD = {
     RejectionKind.IN_USE: "{count} in use by {who}",
+    RejectionKind.SHARES: "{count} short of capacity ({detail}), in use by {who}",
     RejectionKind.COUNTERS: "{count} short of shared counters, in use by {who}",
 }
 _TEXTS = {
@@ -229,6 +236,7 @@ _TEXTS = {
     RejectionKind.REQUEST_SELECTOR: "{count} {verb} selector {detail}",
     RejectionKind.SELECTOR_ERROR: "{count}: selector error in {detail}",
     RejectionKind.CAPACITY: "{count} too small ({detail})",
+    RejectionKind.REQUEST_POLICY: "{count} given in smaller shares ({detail})",
     RejectionKind.COUNTERS: "{count} larger than its shared counters",
     RejectionKind.TAINT: "{count} tainted {detail} without a toleration",
 }
