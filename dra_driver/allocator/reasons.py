@@ -31,6 +31,7 @@ class RequestFinding:
     devices: int
     fit: int
     rejections: tuple[tuple[Rejection, int], ...] = ()
+    shared: int = 0  # how many of those that fit are given in shares
     problem: str = ""  # instead of counts: an All request over a pool that is being updated
     values: tuple[tuple[str, tuple[str, ...]], ...] = ()  # which values an attribute has that selectors ask for in vain
 
@@ -99,13 +100,15 @@ def _examine(eligibility: Eligibility, pools: Sequence[Pool], request: DeviceReq
         if broken is not None:
             problem = f"asks for all devices, but pool {broken.name} of {broken.driver} is {broken.problem}"
             return RequestFinding(request, 0, 0, problem=problem)
-    verdicts = [eligibility.rejection(request, device) for pool in pools if not pool.problem for device in pool.devices]
-    counts = Counter(verdict for verdict in verdicts if verdict is not None)
+    devices = [device for pool in pools if not pool.problem for device in pool.devices]
+    verdicts = [(device, eligibility.rejection(request, device)) for device in devices]
+    counts = Counter(verdict for _, verdict in verdicts if verdict is not None)
     fit = len(verdicts) - counts.total()
+    shared = sum(device.allow_multiple_allocations for device, verdict in verdicts if verdict is None)
     values = _asked_attributes(request, eligibility, pools) if not fit and _fails_selection(counts) else ()
     broken_pools = [pool for pool in pools if pool.problem]
     problem = f"pool {broken_pools[0].name} is {broken_pools[0].problem}" if broken_pools and not verdicts else ""
-    return RequestFinding(request, len(verdicts), fit, tuple(counts.items()), problem, values)
+    return RequestFinding(request, len(verdicts), fit, tuple(counts.items()), shared, problem, values)
 
 
 def _fails_selection(counts: Counter[Rejection]) -> bool:
@@ -199,9 +202,15 @@ def _explain_finding(findings: Sequence[RequestFinding]) -> str:
     parts += [f"{name} is one of {', '.join(values)}" for name, values in known.items()]
     fit = sum(finding.fit for finding in findings)
     if fit:
-        need = "all of them are asked" if request.mode is AllocationMode.ALL else f"{request.count} are asked per node"
-        parts.append(f"{fit} would fit, but {need}")
+        parts.append(f"{fit} would fit, but {_need(request, shared=sum(finding.shared for finding in findings))}")
     return ", ".join(parts)
+
+
+def _need(request: DeviceRequest, shared: int) -> str:
+    if request.mode is AllocationMode.ALL:
+        return "all of them are asked"
+    once = ", and a request has one share of a device at most" if shared else ""
+    return f"{request.count} are asked per node{once}"
 
 
 def _reject_texts(counts: Counter[Rejection]) -> list[str]:
