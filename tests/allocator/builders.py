@@ -29,6 +29,15 @@ def gpu(index: int, **changes: Any) -> Obj:
     return {**device, **changes}
 
 
+def shared_gpu(index: int, shares: int = 4) -> Obj:
+    """A GPU that is given in ``shares``, one per request; none of them takes any memory from the others."""
+    capacity = {
+        "memory": {"value": "40Gi", "requestPolicy": {"default": "0"}},
+        "shares": {"value": str(shares), "requestPolicy": {"default": "1", "validValues": ["1"]}},
+    }
+    return gpu(index, capacity=capacity, allowMultipleAllocations=True)
+
+
 def resource_slice(
     node: str,
     devices: Sequence[Obj],
