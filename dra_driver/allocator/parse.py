@@ -46,16 +46,20 @@ def allocation_results(claim: Mapping[str, Any]) -> Sequence[Obj]:
 def holdings(claim: Mapping[str, Any]) -> Iterator[tuple[DeviceId, Holding]]:
     """What a claim has of which device, one entry per result. Admin access has nothing; a share is told by its id."""
     key = claim_key(claim)
-    for result in allocation_results(claim):
-        if result.get("adminAccess"):
-            continue
+    for device, result in _held(claim):
         consumed = _quantities(result.get("consumedCapacity")) if result.get("shareID") else None
-        yield DeviceId(result["driver"], result["pool"], result["device"]), Holding(key, consumed)
+        yield device, Holding(key, consumed)
 
 
 def devices_held(claim: Mapping[str, Any]) -> Iterator[DeviceId]:
     """The devices that a claim has, or has shares of, each once."""
-    yield from dict.fromkeys(device for device, _ in holdings(claim))
+    yield from dict.fromkeys(device for device, _ in _held(claim))
+
+
+def _held(claim: Mapping[str, Any]) -> Iterator[tuple[DeviceId, Obj]]:
+    for result in allocation_results(claim):
+        if not result.get("adminAccess"):
+            yield DeviceId(result["driver"], result["pool"], result["device"]), result
 
 
 def parse_claim(claim: Mapping[str, Any]) -> Claim:
