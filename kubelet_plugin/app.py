@@ -73,6 +73,7 @@ from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
 from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.telling.smi_metrics import SmiMetrics
 from kubelet_plugin.telling.stuck_work import StuckWorkCollector, StuckWorkEvents, stuck_check
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class PluginApp:
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
-        tools = tools_of(spec, policy, edits)
+        tools = tools_of(spec, policy, edits, SmiMetrics(registry))
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds

@@ -15,7 +15,7 @@ from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance
 from dra_driver.hardware.nvml import NvmlCallError, NvmlHardware, Reading
 from dra_driver.simulation.hardware import install, uninstall
-from dra_driver.simulation.hardware.smi import mig
+from dra_driver.simulation.hardware.smi import mig, policy
 from dra_driver.simulation.hardware.smi.options import NoSuchGpu, NotUnderstood, Options, option_name
 
 _NOT_UNDERSTOOD = 2
@@ -111,6 +111,7 @@ HardwareError may leave it."""
 # By the first word of the command line; a command gets the words after it.
 _SUBCOMMANDS: Mapping[str, Command] = {
     "mig": mig.mig,
+    "compute-policy": policy.compute_policy,
 }
 
 # By the option that says what is to be done, wherever it stands; a command gets all words.
@@ -118,6 +119,7 @@ _ACTIONS: Mapping[str, Command] = {
     "-L": _list,
     "--version": _version,
     "-mig": mig.set_mode,
+    "-c": policy.set_mode,
 }
 
 
