@@ -12,10 +12,14 @@ from dra_driver.simulation.hardware.smi.policy import compute_policy
 
 
 class SmiHere:
-    """A ``dra_driver.hardware.compute_policy.RunsSmi``. ``calls``: the command lines; ``error``: what the next raises."""
+    """A ``dra_driver.hardware.compute_policy.RunsSmi``. ``calls``: the command lines; ``error``: what the next raise.
+
+    It looks for GPUs once, and not for each call.
+    """
 
     def __init__(self, hardware: NvmlHardware) -> None:
-        self._hardware = hardware
+        """``hardware`` is started."""
+        self._reading = hardware.read()
         self.calls: list[str] = []
         self.error: HardwareError | None = None
 
@@ -26,7 +30,7 @@ class SmiHere:
         assert arguments[0] == "compute-policy"
         out = io.StringIO()
         try:
-            code = compute_policy(arguments[1:], self._hardware.read(), out, out)
+            code = compute_policy(arguments[1:], self._reading, out, out)
         except NoSuchGpu as error:
             raise SmiFailed(str(error), code=6, output=str(error)) from error
         if code:
