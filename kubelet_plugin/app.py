@@ -66,6 +66,7 @@ from kubelet_plugin.kinds import build_kinds, tools_of
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
+from kubelet_plugin.kinds.time_slice import is_time_sliced
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
@@ -132,6 +133,7 @@ class PluginApp:
             kinds,
             Neighbourhood(self._hardware.machine, tools.mig.instances, kubelet_state),
             listener,
+            is_time_sliced=is_time_sliced,
             hand_over=spec.kubelet.hand_over,
         )
         self._engine = PrepareEngine(

@@ -52,6 +52,11 @@ class SmiFailed(HardwareError):
         self.code = code
         self.output = output
 
+    @property
+    def by_signal(self) -> bool:
+        """Whether it was ended in the middle of what it did."""
+        return self.code < 0
+
 
 class CallEnd(StrEnum):
     """How a call of nvidia-smi ended."""

@@ -4,7 +4,8 @@ The GPU is put into compute mode DEFAULT, so that several processes may use it, 
 that holds it so sets the interval back to Default. A MIG device has no interval: its configuration changes nothing.
 
 A record of a claim whose interval is not known (its record was lost, or NVIDIA's driver prepared it, which does not
-write the interval down) has an empty one: whatever is set then is the claim's, and goes with it.
+write the interval down) has an empty one: whatever is set then is the claim's, and goes with it. The result of a record
+is the interval that was set, or found.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from api.claim_config import ClaimConfig, GpuConfig, SharingStrategy, TimeSliceI
 from dra_driver.devices.naming import GpuName, read_name
 from dra_driver.hardware.compute_policy import TimeSliceUnsupported
 from dra_driver.hardware.model import Machine
-from dra_driver.hardware.nvidia_smi import SmiMissing
+from dra_driver.hardware.nvidia_smi import SmiFailed, SmiMissing
 from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.hardware.time_slices import TimeSliceHardware
-from kubelet_plugin.prepare.kind import ClaimDevice, Mended, Others, Refusal, Step, StepRunner, Wrapper
+from kubelet_plugin.prepare.kind import ClaimDevice, Mended, NothingDone, Others, Refusal, Step, StepRunner, Wrapper
 
 logger = logging.getLogger(__name__)
 
@@ -128,14 +129,20 @@ class TimeSliceRunner:
         seen = self._hardware.interval(step.gpu_uuid)
         if step.interval is None:
             return {} if seen is None else {_INTERVAL: str(seen)}
-        return {} if seen is step.interval else None
+        return {_INTERVAL: str(seen)} if seen is step.interval else None
 
     def do(self, step: SetTimeSlice, done: Sequence[StepRecord]) -> Mapping[str, str]:
         if not self._hardware.allows_sharing(step.gpu_uuid):
             self._hardware.allow_sharing(step.gpu_uuid)
-        if step.interval is not None:
+        if step.interval is None:
+            return {}
+        try:
             self._hardware.set_interval(step.gpu_uuid, step.interval)
-        return {}
+        except (SmiMissing, TimeSliceUnsupported) as error:
+            raise NothingDone(error) from error
+        except SmiFailed as error:
+            raise (error if error.by_signal else NothingDone(error)) from error
+        return {_INTERVAL: str(step.interval)}
 
     def undo(self, claim_uid: str, record: StepRecord) -> None:
         gpu = record.arguments[_GPU]
@@ -146,12 +153,11 @@ class TimeSliceRunner:
                 self._hardware.set_interval(gpu, TimeSliceInterval.DEFAULT)
         except TimeSliceUnsupported as error:
             logger.debug("nothing to set back: %s", error)
-        except SmiMissing as error:
-            if record.arguments[_INTERVAL]:
+        except (SmiMissing, SmiFailed) as error:
+            if record.result or (record.arguments[_INTERVAL] and not isinstance(error, SmiMissing)):
                 raise
-            logger.info(
-                "claim %s may never have set an interval, and without nvidia-smi none is set back: %s", claim_uid, error
-            )
+            # Where nvidia-smi has never worked nothing was set, and a claim must be able to end there.
+            logger.warning("whether claim %s has left an interval on GPU %s cannot be told: %s", claim_uid, gpu, error)
 
 
 def _interval(config: ClaimConfig) -> TimeSliceInterval | None:

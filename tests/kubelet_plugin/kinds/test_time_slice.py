@@ -9,7 +9,7 @@ import pytest
 
 from dra_driver.errors import ConfigError, DriverError, HardwareError, StateError, UnsupportedConfig
 from dra_driver.hardware.compute_policy import TimeSliceUnsupported
-from dra_driver.hardware.nvidia_smi import SmiHangs, SmiMissing
+from dra_driver.hardware.nvidia_smi import SmiFailed, SmiHangs, SmiMissing
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.nvml.compute_mode import ComputeMode, set_compute_mode
 from dra_driver.kube.interface import Obj
@@ -104,7 +104,8 @@ def test_an_interval_is_set_and_goes_with_the_claim(
     assert device.device_name == "gpu-1"
     assert (seen(node), modes(node)) == ([DEFAULT, number, DEFAULT], [0, 0, 0])
     entry = engine.entries()["u1"]
-    assert entry.steps[0] == StepRecord(TIME_SLICE, {"gpu": uuid_of(node, 1), "interval": interval or "Default"})
+    wanted = {"interval": interval or "Default"}
+    assert entry.steps[0] == StepRecord(TIME_SLICE, {"gpu": uuid_of(node, 1), **wanted}, wanted)
     assert [step.kind for step in entry.steps] == [TIME_SLICE, "CDIFile"], "it is set before a container can start"
     unprepare(engine, "u1")
     assert seen(node) == [DEFAULT] * 3
@@ -370,11 +371,37 @@ def test_without_nvidia_smi_the_claim_is_told_so_and_nothing_is_left(
     node.claims.add(claim("u1", result("gpu-1"), configs=[slices()]), claim("u2", result("gpu-2")))
     with pytest.raises(SmiMissing):
         prepare(engine, "u1")
+    assert engine.entries() == {}, "its pod can end"
     prepare(engine, "u2")
     node.smi.error = None
     prepare(engine, "u1")
+    node.smi.error = SmiMissing("no nvidia-smi under driver root /driver-root")
+    with pytest.raises(SmiMissing):
+        unprepare(engine, "u1")
+    assert engine.entries()["u1"].state is ClaimState.COMPLETED, "what was set stays known"
+    node.smi.error = None
     unprepare(engine, "u1")
     assert seen(node)[1] == DEFAULT
+
+
+def test_a_broken_nvidia_smi_leaves_no_claim_that_cannot_end(node: SimulatedNode, engine: PrepareEngine) -> None:
+    node.smi.error = SmiFailed("cannot run /driver-root/usr/bin/nvidia-smi: Exec format error", code=8, output="")
+    node.claims.add(claim("u1", result("gpu-1"), configs=[slices()]))
+    with pytest.raises(SmiFailed, match="Exec format error"):
+        prepare(engine, "u1")
+    assert engine.entries() == {}
+
+
+def test_one_that_was_killed_in_the_middle_may_have_set_it(node: SimulatedNode, engine: PrepareEngine) -> None:
+    node.smi.error = SmiFailed("was ended by signal 11", code=-11, output="")
+    node.claims.add(claim("u1", result("gpu-1"), configs=[slices()]))
+    with pytest.raises(SmiFailed, match="signal 11"):
+        prepare(engine, "u1")
+    assert engine.entries()["u1"].state is ClaimState.PREPARE_STARTED
+    by_hand(node, 1, LONG)
+    node.smi.error = None
+    unprepare(engine, "u1")
+    assert (seen(node)[1], engine.entries()) == (DEFAULT, {})
 
 
 def test_one_that_hangs_is_an_error_to_try_again_and_other_gpus_go_on(
