@@ -103,6 +103,13 @@ class GpuState(_State):
         others = tuple(each for each in self.instances if each.id != instance.id)
         return self.with_instances((*others, instance), **changes)
 
+    def set_by_somebody(self) -> Iterator[str]:
+        """What differs from a GPU that has just been reset, and that no snapshot of the machine shows."""
+        if self.compute_mode != COMPUTE_MODE_DEFAULT:
+            yield f"compute mode {self.compute_mode}"
+        if self.time_slice != TIME_SLICE_DEFAULT:
+            yield f"time-slice interval {self.time_slice}"
+
     def reset(self) -> GpuState:
         """After a reset, or a reboot: the pending MIG mode is the mode, and all that is not lasting is gone."""
         return self.with_instances(

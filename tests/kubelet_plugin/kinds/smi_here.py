@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.nvidia_smi import SmiFailed
@@ -13,6 +14,7 @@ from dra_driver.simulation.hardware.smi.policy import compute_policy
 
 class SmiHere:
     """A ``dra_driver.hardware.compute_policy.RunsSmi``. ``calls``: the command lines; ``error``: what the next raise.
+    ``held``: GPUs (UUID) about which a call waits until the event is set.
 
     It looks for GPUs once, and not for each call.
     """
@@ -22,9 +24,12 @@ class SmiHere:
         self._reading = hardware.read()
         self.calls: list[str] = []
         self.error: HardwareError | None = None
+        self.held: dict[str, threading.Event] = {}
 
     def run(self, command: str, *arguments: str) -> str:
         self.calls.append(" ".join(arguments))
+        if (held := self.held.get(arguments[2])) is not None:
+            assert held.wait(30)
         if self.error is not None:
             raise self.error
         assert arguments[0] == "compute-policy"

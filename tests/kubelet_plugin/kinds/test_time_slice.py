@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from dra_driver.errors import ConfigError, DriverError, HardwareError, StateError, UnsupportedConfig
+from dra_driver.errors import ConfigError, DriverError, HardwareError, PrepareTimeout, StateError, UnsupportedConfig
 from dra_driver.hardware.compute_policy import TimeSliceUnsupported
 from dra_driver.hardware.nvidia_smi import SmiFailed, SmiHangs, SmiMissing
 from dra_driver.hardware.nvml.codes import Return
@@ -416,6 +417,25 @@ def test_one_that_hangs_is_an_error_to_try_again_and_other_gpus_go_on(
     assert engine.entries()["u1"].state is ClaimState.PREPARE_STARTED, "it may have been set, and must be undone"
     node.smi.error = None
     prepare(engine, "u2")
+    prepare(engine, "u1")
+    assert seen(node) == [DEFAULT, LONG, LONG]
+
+
+def test_while_one_hangs_its_caller_is_told_the_step_and_other_gpus_are_prepared(
+    node: SimulatedNode, engine: PrepareEngine
+) -> None:
+    ends = threading.Event()
+    node.smi.held[uuid_of(node, 1)] = ends
+    node.claims.add(claim("u1", result("gpu-1"), configs=[slices()]), claim("u2", result("gpu-2"), configs=[slices()]))
+    try:
+        told = engine.prepare([ref("u1")], timeout=0.0)["u1"]
+        assert isinstance(told, PrepareTimeout)
+        prepare(engine, "u2")
+        told = engine.prepare([ref("u1")], timeout=0.0)["u1"]
+        assert isinstance(told, PrepareTimeout)
+        assert f"set the time-slice interval of GPU {uuid_of(node, 1)} to Long" in str(told)
+    finally:
+        ends.set()
     prepare(engine, "u1")
     assert seen(node) == [DEFAULT, LONG, LONG]
 

@@ -11,12 +11,12 @@ import pytest
 from api.claim_config import TimeSliceInterval
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.compute_policy import ComputePolicy, TimeSliceUnsupported
-from dra_driver.hardware.nvidia_smi import NvidiaSmi
+from dra_driver.hardware.nvidia_smi import NvidiaSmi, SmiHangs
 from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.nvml.compute_mode import ComputeMode, set_compute_mode
 from dra_driver.hardware.sysfs import Sysfs
-from dra_driver.simulation.hardware import create_state, faults, host_root, install, time_slice, uninstall
+from dra_driver.simulation.hardware import StateFile, create_state, faults, host_root, install, time_slice, uninstall
 from kubelet_plugin.hardware.time_slices import TimeSliceHardware
 from tests.kubelet_plugin.kinds.fake_time_slices import FakeTimeSlices
 from tests.kubelet_plugin.kinds.smi_here import SmiHere
@@ -120,3 +120,13 @@ def test_a_lost_gpu_is_not_there_and_can_be_asked_nothing(lab: Lab) -> None:
         lab.hardware.interval(second)
     with pytest.raises(HardwareError):
         lab.hardware.allows_sharing(second)
+
+
+def test_a_simulated_nvidia_smi_that_hangs_is_killed(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    create_state(first_gpus("h100-sxm5-80gb", 2), state, seed="node-0")
+    host_root.build(tmp_path / "root", state)
+    faults.inject_latency(state, time_slice.SET, 600.0, gpu=1)
+    policy = ComputePolicy(NvidiaSmi(tmp_path / "root", 3.0, lambda: None))
+    with pytest.raises(SmiHangs, match="--set-timeslice 3 did not end within 3 s and was killed"):
+        policy.set_interval(StateFile(state).read().gpus[1].uuid, TimeSliceInterval.LONG)
