@@ -13,6 +13,7 @@ from dra_driver.hardware.model import Gpu, Machine
 
 _LONG = {
     "--id": "-i",
+    "--compute-mode": "-c",
     "--list-gpus": "-L",
     "--query": "-q",
     "--display": "-d",

@@ -14,7 +14,7 @@ from typing import TextIO
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.nvml import NvmlCallError, NvmlHardware, Reading
 from dra_driver.simulation.hardware import install, uninstall
-from dra_driver.simulation.hardware.smi import mig, query, show
+from dra_driver.simulation.hardware.smi import mig, policy, query, show
 from dra_driver.simulation.hardware.smi.options import NoSuchField, NoSuchGpu, NotUnderstood, option_name
 
 _NOT_UNDERSTOOD = 2
@@ -69,6 +69,7 @@ HardwareError may leave it."""
 # By the first word of the command line; a command gets the words after it.
 _SUBCOMMANDS: Mapping[str, Command] = {
     "mig": mig.mig,
+    "compute-policy": policy.compute_policy,
 }
 
 # By the option that says what is to be done, wherever it stands; a command gets all words.
@@ -80,6 +81,7 @@ _ACTIONS: Mapping[str, Command] = {
     query.HELP_OPTION: query.list_fields,
     "--version": show.version,
     "-mig": mig.set_mode,
+    "-c": policy.set_mode,
 }
 
 
