@@ -153,9 +153,10 @@ def test_a_values_file_of_nvidias_chart_installs(needs_helm: None, tmp_path: Pat
     values = tmp_path / "values.yaml"
     values.write_text(NVIDIAS_VALUES)
     rendered = helm.render("--values", str(values))
-    assert rendered.one("Deployment")["spec"]["replicas"] == 1
-    assert not rendered.all("NetworkPolicy")
-    variables = helm.env_of(rendered.pod("DaemonSet")["containers"][0])
+    assert rendered.workload("controller")["spec"]["replicas"] == 1
+    # NVIDIA's values know no supervisor.
+    assert [obj["metadata"]["name"] for obj in rendered.all("NetworkPolicy")] == ["gpu-dra-mps-supervisor"]
+    variables = helm.env_of(rendered.pod("kubelet-plugin")["containers"][0])
     assert variables["NVIDIA_DRIVER_ROOT"] == "/run/nvidia/driver"
 
 
