@@ -167,6 +167,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spec.kubernetes.requestTimeout", "--kube-api-timeout", "KUBE_API_TIMEOUT", _B),
     Setting("spec.policy.additionalAttributes", "--additional-attributes", "ADDITIONAL_ATTRIBUTES", _C),
     Setting("spec.mig.packing", "--mig-packing", "MIG_PACKING", _C),
+    Setting(
+        "spec.sharing.devicePluginConfig.namespace",
+        "--device-plugin-config-namespace",
+        "DEVICE_PLUGIN_CONFIG_NAMESPACE",
+        _C,
+    ),
+    Setting("spec.sharing.devicePluginConfig.name", "--device-plugin-config-name", "DEVICE_PLUGIN_CONFIG_NAME", _C),
     Setting("spec.featureGates", "--feature-gates", "FEATURE_GATES", _B),
 )
 
@@ -176,6 +183,7 @@ FILE_ONLY: tuple[Leaf, ...] = (
     Leaf("spec.mig.rules"),
     Leaf("spec.mig.layouts.version"),
     Leaf("spec.mig.layouts.mig-configs"),
+    Leaf("spec.sharing.rules"),
 )
 
 IDENTITY: tuple[IdentityValue, ...] = (
