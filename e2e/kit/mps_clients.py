@@ -18,7 +18,7 @@ from e2e.kit.workloads import Container, Use, pod
 _TREE = STATE.rpartition("/")[0] + "/host"
 _PROGRAM = "/usr/local/bin/simulated-cuda-client"
 _FILES: Mapping[str, str] = {_PROGRAM: f"{_TREE}/usr/bin/simulated-cuda-client"}
-_COUNT = "/tmp/count"  # noqa: S108 - in a container of its own
+_COUNT = "/tmp/count"
 _STEP_SECONDS = 20.0
 
 

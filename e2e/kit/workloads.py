@@ -29,8 +29,8 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """``claims`` are ``entry`` or ``entry/request``; None is every entry of the pod. ``host_files``: files of the node by
-    their paths inside."""
+    """``claims`` are ``entry`` or ``entry/request``; None is every entry of the pod. ``host_files``: paths inside, and
+    the node's files there."""
 
     name: str = "main"
     claims: tuple[str, ...] | None = None

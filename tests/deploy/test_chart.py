@@ -312,6 +312,17 @@ mig:
     assert len(sums) == 2
 
 
+def test_rules_about_sharing_reach_both_processes(needs_helm: None) -> None:
+    """The values of the example, which are valid as a part of DriverConfiguration."""
+    values = helm.ROOT / "deploy/examples/values/replicas.yaml"
+    rendered = helm.render("--values", str(values))
+    (text,) = rendered.one("ConfigMap")["data"].values()
+    spec = decode(yaml.safe_load(text)).spec
+    assert [(rule.strategy, rule.replicas) for rule in spec.sharing.rules] == [("MPS", 8), ("TimeSlicing", 4)]
+    for component in PODS:
+        assert env_of(container(rendered, component))["CONFIG_FILE"] == "/etc/gpu-dra/driver.yaml"
+
+
 def test_gates_and_verbosity_of_nvidias_chart_are_understood(needs_helm: None) -> None:
     gates = "featureGates.ContextualLogging=true,featureGates.ComputeDomainCliques=false"
     rendered = helm.render("--set", gates, "--set", "logVerbosity=6")

@@ -60,8 +60,10 @@ app.kubernetes.io/component: {{ . }}
 {{/* The spec of the DriverConfiguration that both programs read; empty without any setting. */}}
 {{- define "gpu-dra.spec" -}}
 {{- $spec := deepCopy .Values.config }}
-{{- with .Values.mig }}
-{{- $_ := set $spec "mig" . }}
+{{- range $name := list "mig" "sharing" }}
+{{- with get $.Values $name }}
+{{- $_ := set $spec $name . }}
+{{- end }}
 {{- end }}
 {{- if $spec }}
 {{- toYaml $spec }}
