@@ -13,7 +13,6 @@ from e2e.kit.expected import Result
 from e2e.kit.features import EXTENDED_RESOURCES, SHARES
 from e2e.kit.mps_clients import Counting, ask_daemon, client_pod, try_allocating
 from e2e.kit.node_sharing import read_sharing
-from e2e.kit.pools import gpus
 from e2e.kit.replicas import (
     CHANGE_SECONDS,
     FOUR_TIME_SLICES,
@@ -86,7 +85,7 @@ def test_four_pods_run_on_one_gpu(stage: Stage, space: Space) -> None:
 @pytest.mark.timeout(500, func_only=True)
 def test_as_many_pods_run_as_there_are_shares_and_one_more_waits(stage: Stage, space: Space) -> None:
     node = stage.nodes[0]
-    total = len(gpus(stage.api, node)) if stage.features.has(SHARES) else len(shares_of(offered(stage.api, node)))
+    total = len(shares_of(offered(stage.api, node)))
     pods = names("sharer", total * _REPLICAS)
     for name in pods:
         space.pod(sharer(name, node))
