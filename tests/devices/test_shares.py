@@ -36,7 +36,9 @@ def rule(count: int, strategy: SharingStrategy = TIME_SLICING, **more: Any) -> S
 
 def policies(device: AllocatableDevice) -> dict[str, tuple[str, ...] | None]:
     def texts(policy: RequestPolicy | None) -> tuple[str, ...] | None:
-        return policy and tuple(map(str, (policy.default, policy.minimum, policy.maximum, policy.step)))
+        if policy is None:
+            return None
+        return tuple(map(str, (policy.default, policy.minimum, policy.maximum, policy.step)))
 
     return {name: texts(held.policy) for name, held in device.capacity.items()}
 
