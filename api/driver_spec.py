@@ -75,6 +75,12 @@ def _metrics_path(value: str) -> str:
     return value
 
 
+def _not_zero(seconds: float) -> float:
+    if seconds == 0:
+        raise _wrong("longer than 0s", "0s")
+    return seconds
+
+
 _PATH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^/"})
 _OPTIONAL_PATH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^(/.*)?$"})
 
@@ -135,6 +141,11 @@ class HardwareSettings(ApiModel):
     )
     rescan_interval: Duration = Field(
         default=5.0, description="How often the plugin reads the hardware again to notice changes; 0s is never."
+    )
+    nvidia_smi_timeout: Annotated[Duration, AfterValidator(_not_zero)] = Field(
+        default=10.0,
+        description="How long a call of nvidia-smi, which sets time slices, may take. Then it is killed; the claim's "
+        "prepare fails and is tried again.",
     )
 
 

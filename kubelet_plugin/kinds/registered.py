@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from api.driver_spec import DriverSpec
+from dra_driver.hardware.nvidia_smi import SmiObserver
 from dra_driver.hardware.nvml import MigControl
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
-from kubelet_plugin.hardware.setup import build_capabilities
+from kubelet_plugin.hardware.setup import build_capabilities, build_compute_policy
+from kubelet_plugin.hardware.time_slices import TimeSliceHardware
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.kind import MigDevices, MigEdits
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.time_slice import TimeSlices
 from kubelet_plugin.kinds.whole import GpuEdits, WholeGpus
 from kubelet_plugin.prepare.kind import Kind, Wrapper
 from kubelet_plugin.prepare.kinds import Kinds
@@ -32,9 +35,10 @@ class NodeTools:
     mig: MigHardware
     capabilities: CapabilityReader
     refused: RefusedPlacements
+    time_slices: TimeSliceHardware
 
 
-def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits) -> NodeTools:
+def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits, smi_calls: SmiObserver) -> NodeTools:
     """Those of a real node, or of a simulated one. What needs NVML works once the hardware is started."""
     return NodeTools(
         policy=policy,
@@ -42,6 +46,7 @@ def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits) -> NodeTools:
         mig=MigControl(),
         capabilities=build_capabilities(spec),
         refused=RefusedPlacements(),
+        time_slices=build_compute_policy(spec, smi_calls),
     )
 
 
@@ -51,7 +56,7 @@ KINDS: Final[tuple[Callable[[NodeTools], Kind], ...]] = (
     lambda tools: MigDevices(tools.mig, tools.capabilities, tools.refused, tools.edits, tools.policy),
 )
 # Ways of sharing, put around devices of these kinds.
-WRAPPERS: Final[tuple[Callable[[NodeTools], Wrapper], ...]] = ()
+WRAPPERS: Final[tuple[Callable[[NodeTools], Wrapper], ...]] = (lambda tools: TimeSlices(tools.time_slices),)
 
 
 def build_kinds(tools: NodeTools) -> Kinds:
