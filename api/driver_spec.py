@@ -74,6 +74,12 @@ def _metrics_path(value: str) -> str:
     return value
 
 
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise _wrong("longer than 0s", value)
+    return value
+
+
 _PATH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^/"})
 _OPTIONAL_PATH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^(/.*)?$"})
 
@@ -203,6 +209,23 @@ class PolicySettings(ApiModel):
     )
 
 
+class MpsSettings(ApiModel):
+    start_timeout: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=30.0, description="How long an MPS control daemon may take to answer its first command."
+    )
+    drain_timeout: Duration = Field(
+        default=5.0, description="How long MPS clients have to end when their daemon is stopped; then they are killed."
+    )
+    canary_interval: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=2.0, description="How often the supervisor asks each MPS control daemon and its servers for an answer."
+    )
+    canary_program: OptionalPath = Field(
+        default=None,
+        description="Program below the driver root that uses the GPU as an MPS client for a moment and ends with 0; run "
+        "when a client has gone. Empty: only control commands are asked.",
+    )
+
+
 class DriverSpec(ApiModel):
     driver_name: DriverName = Field(
         default="gpu.nvidia.com", description="Name of the driver in ResourceSlices, claims and DeviceClasses."
@@ -215,6 +238,7 @@ class DriverSpec(ApiModel):
     kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
     mig: MigSettings = MigSettings()
+    mps: MpsSettings = MpsSettings()
     feature_gates: FeatureGateSettings = Field(
         default_factory=dict, description="Features to switch on or off, by the names that NVIDIA's driver uses."
     )
