@@ -36,6 +36,7 @@ _ANSWER_SECONDS = 2.0
 _GRACE_SECONDS = 10.0
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 _CONNECT_LIMIT_SECONDS = 10.0
+_NO_SOCKET_SECONDS = 0.5
 
 
 class Stream(Protocol):
@@ -73,6 +74,11 @@ class SupervisorClient:
                 SUPERVISOR.list_groups.stub(channel)(pb.ListGroupsRequest(), timeout=_ANSWER_SECONDS)
             )
 
+    @property
+    def absence(self) -> str:
+        """That there is no supervisor, for people; empty where one serves, or served, the socket."""
+        return "" if self._socket.exists() else f"no MPS supervisor serves this node, there is no {self._socket}"
+
     def watch(self, listener: Listener) -> GroupWatch:
         """A watch that is not started yet."""
         return GroupWatch(self, listener)
@@ -86,10 +92,8 @@ class SupervisorClient:
     @contextmanager
     def _channel(self, what: str) -> Iterator[grpc.Channel]:
         """A channel to a supervisor of our protocol; what goes wrong on it is told in our errors."""
-        if not self._socket.exists():
-            raise errors.SupervisorUnavailable(
-                f"{what} failed: no MPS supervisor serves this node, there is no {self._socket}", hint=SWITCH_ON
-            )
+        if absence := self.absence:
+            raise errors.SupervisorUnavailable(f"{what} failed: {absence}", hint=SWITCH_ON)
         with grpc.insecure_channel(f"unix:{self._socket}", options=_OPTIONS) as channel:
             try:
                 info = SUPERVISOR.info.stub(channel)(pb.InfoRequest(), timeout=_ANSWER_SECONDS)
@@ -136,6 +140,10 @@ class GroupWatch:
         return self._trouble
 
     def _round(self) -> float | None:
+        if absence := self._client.absence:
+            # A node without MPS is nothing to log about; where a supervisor comes, its socket does.
+            self._trouble = absence
+            return _NO_SOCKET_SECONDS
         try:
             with self._client.stream() as call:
                 self._call = call
