@@ -26,6 +26,7 @@ from dra_driver.cli import kept
 from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
+from dra_driver.cli.demo_sharing import is_about_shares, wait_for_shares
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of, failed_prepares
 from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
@@ -155,6 +156,8 @@ class Demo:
                 self._expected[key] = expectation_of(manifest.object, pools)
         for manifest in self._manifests:
             self._create(manifest)
+            if is_about_shares(manifest):
+                wait_for_shares(self._cluster.api)
         sources = len({manifest.source for manifest in self._manifests})
         self._output.step(f"applied {len(self._manifests)} objects from {sources} files")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.claim_config import TimeSliceInterval
-from dra_driver.mps.group import folders_of, groups_folder, socket_of
+from dra_driver.mps.group import folders_of, groups_folder
 from e2e.clusters.interface import Cluster
 from e2e.kit.driver_pods import STATE
 from e2e.kit.expected import DRIVER
@@ -21,10 +21,13 @@ EXCLUSIVE_PROCESS = 3  # nvmlComputeMode_t; 0 is DEFAULT
 INTERVALS = (TimeSliceInterval.DEFAULT, TimeSliceInterval.SHORT, TimeSliceInterval.MEDIUM, TimeSliceInterval.LONG)
 
 _LINE = "---"
+_CGROUPS = "gpu-dra-mps"  # of v1 below each controller's root
 _READ = f"""
-ls {MPS_FOLDER} 2>/dev/null
+ls -p {MPS_FOLDER} 2>/dev/null
 echo {_LINE}
 cat /proc/mounts
+echo {_LINE}
+ls -d /sys/fs/cgroup/{_CGROUPS}/*/ /sys/fs/cgroup/*/{_CGROUPS}/*/ 2>/dev/null
 echo {_LINE}
 for process in /proc/[0-9]*; do
   command=$(tr '\\0' ' ' <$process/cmdline 2>/dev/null)
@@ -41,11 +44,13 @@ _SUPERVISOR = re.compile(r"^\S+ \S*bin/gpu-dra-mps-supervisor\b")
 
 @dataclass(frozen=True, slots=True)
 class NodeSharing:
-    """``groups``: ids of those that have a folder. ``tmpfs``: mount points of groups. Processes by pid. ``modes`` and
-    ``intervals`` by UUID, of the GPUs where they are not the default; empty where GPUs are not simulated."""
+    """``groups``: ids of those that have a folder; ``tmpfs``: mount points of groups; ``cgroups``: of their daemons.
+    Processes by pid. ``modes`` and ``intervals`` by UUID, of the GPUs where they are not the default; empty where GPUs
+    are not simulated."""
 
     groups: frozenset[str] = frozenset()
     tmpfs: frozenset[str] = frozenset()
+    cgroups: frozenset[str] = frozenset()
     daemons: frozenset[int] = frozenset()
     servers: frozenset[int] = frozenset()
     supervisors: frozenset[int] = frozenset()
@@ -63,6 +68,7 @@ class NodeSharing:
         return [
             *(f"folder of MPS group {group}" for group in sorted(self.groups)),
             *(f"tmpfs {path}" for path in sorted(self.tmpfs)),
+            *(f"cgroup {path}" for path in sorted(self.cgroups)),
             *(f"MPS daemon {pid}" for pid in sorted(self.daemons)),
             *(f"MPS server {pid}" for pid in sorted(self.servers)),
             *(f"compute mode {mode} of {uuid}" for uuid, mode in sorted(self.modes.items())),
@@ -76,13 +82,14 @@ def read_sharing(cluster: Cluster, node: str) -> NodeSharing:
 
 
 def parse(output: str) -> NodeSharing:
-    listing, mounts, processes, state = (part.strip() for part in output.split(f"{_LINE}\n", 3))
+    listing, mounts, cgroups, processes, state = (part.strip() for part in output.split(f"{_LINE}\n", 4))
     paths = {line.split()[1] for line in mounts.splitlines()}
     gpus = json.loads(state)["gpus"] if state else ()
     intervals = {gpu["uuid"]: INTERVALS[gpu.get("timeSlice", 0)] for gpu in gpus}
     return NodeSharing(
-        groups=frozenset(name for name in listing.split() if name != socket_of(PLUGIN_FOLDER).name),
+        groups=frozenset(name.rstrip("/") for name in listing.split() if name.endswith("/")),
         tmpfs=frozenset(path for path in paths if Path(path).is_relative_to(MPS_FOLDER) and Path(path).name == "shm"),
+        cgroups=frozenset(cgroups.split()),
         daemons=_pids(processes, _CONTROL),
         servers=_pids(processes, _SERVER),
         supervisors=_pids(processes, _SUPERVISOR),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dra_driver.allocator.pools import pools_from_slices
+from dra_driver.cli.demo_sharing import is_about_shares
 from dra_driver.cli.expectations import (
     Expectation,
     State,
@@ -20,13 +21,14 @@ from dra_driver.cli.manifests import Manifest, in_order, load
 from dra_driver.kube.interface import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NAMESPACES, PODS, KubeApi, NotFound
 from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS, SHARES
 from e2e.kit.pools import driver_slices
-from e2e.kit.replicas import wait_whole
+from e2e.kit.replicas import wait_shares, wait_whole
 from e2e.kit.space import GONE_SECONDS, READY_SECONDS, Space, state
 from e2e.kit.stage import Stage
 from e2e.kit.waiting import NotYet, eventually
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 # What the real scheduler says of devices, whatever the cause; the reasons of gpu-dra's own allocator say more.
+_REPLICAS = 4  # of the examples' ConfigMaps
 _SCHEDULER_SAYS = "cannot allocate all claims"
 
 
@@ -80,6 +82,8 @@ def apply(stage: Stage, manifests: Sequence[Manifest], spaces: Mapping[str, Spac
         stage.api.create(manifest.resource, manifest.object)
         if manifest.resource == NAMESPACES and manifest.name in spaces:
             spaces[manifest.name].wait_usable()
+        if is_about_shares(manifest):
+            wait_shares(stage.api, _REPLICAS)  # pods that come before get whole GPUs
 
 
 def take_config_maps_away(stage: Stage, manifests: Sequence[Manifest], spaces: Mapping[str, Space]) -> None:

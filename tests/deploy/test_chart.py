@@ -58,7 +58,12 @@ def test_plain_manifests_are_current(needs_helm: None, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("component", "process"), [("controller", Process.CONTROLLER), ("kubelet-plugin", Process.PLUGIN)]
+    ("component", "process"),
+    [
+        ("controller", Process.CONTROLLER),
+        ("kubelet-plugin", Process.PLUGIN),
+        ("mps-supervisor", Process.SUPERVISOR),
+    ],
 )
 def test_variables_are_those_that_the_process_knows(default: Rendered, component: str, process: Process) -> None:
     known = {setting.env for setting in SETTINGS if setting.process.serves(process)}
@@ -71,7 +76,7 @@ def test_pods_are_told_who_they_are(default: Rendered) -> None:
     plugin = env_of(container(default, "kubelet-plugin"))
     assert plugin["NODE_NAME"] == "<spec.nodeName>"
     assert plugin["POD_UID"] == "<metadata.uid>"
-    for component in PODS:
+    for component in ("controller", "kubelet-plugin"):
         variables = env_of(container(default, component))
         assert (variables["POD_NAME"], variables["NAMESPACE"]) == ("<metadata.name>", "<metadata.namespace>")
 
@@ -328,7 +333,8 @@ def test_gates_and_verbosity_of_nvidias_chart_are_understood(needs_helm: None) -
     rendered = helm.render("--set", gates, "--set", "logVerbosity=6")
     for component in PODS:
         variables = env_of(container(rendered, component))
-        assert variables["FEATURE_GATES"] == "ComputeDomainCliques=false,ContextualLogging=true"
+        if component != "mps-supervisor":
+            assert variables["FEATURE_GATES"] == "ComputeDomainCliques=false,ContextualLogging=true"
         assert variables["LOG_LEVEL"] == "debug"
     assert env_of(container(helm.render("--set-string", "logVerbosity=4"), "kubelet-plugin"))["LOG_LEVEL"] == "info"
 

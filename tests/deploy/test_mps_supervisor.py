@@ -41,10 +41,8 @@ def test_a_node_has_one_at_a_time(default: Rendered) -> None:
 
 
 def test_daemons_outlive_the_container(default: Rendered) -> None:
-    """By the host's pids, and by cgroups that are not the container's."""
+    """With the host's process 1 they get into its namespaces, and into cgroups that are not the container's."""
     assert default.pod(COMPONENT)["hostPID"] is True
-    assert host_paths(default)["cgroup"] == mounts(default)["cgroup"]["mountPath"] == "/sys/fs/cgroup"
-    assert not mounts(default)["cgroup"].get("readOnly")
 
 
 def test_groups_are_seen_by_host_and_plugin_at_one_path(needs_helm: None) -> None:

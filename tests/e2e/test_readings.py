@@ -72,12 +72,13 @@ _PROCESSES = (
 def test_sharing_of_a_node() -> None:
     gpus = [{"uuid": "GPU-1", "computeMode": 3, "timeSlice": 0}, {"uuid": "GPU-2", "computeMode": 0, "timeSlice": 3}]
     found = node_sharing.parse(
-        f"{_UID}-abcde\nsupervisor.sock\n---\ntmpfs / tmpfs rw 0 0\nshm {_MPS}/{_UID}-abcde/shm tmpfs rw 0 0\n"
-        f"---\n{_PROCESSES}---\n{json.dumps({'gpus': gpus})}"
+        f"{_UID}-abcde/\nsupervisor.lock\nsupervisor.sock\n---\ntmpfs / tmpfs rw 0 0\nshm {_MPS}/{_UID}-abcde/shm tmpfs rw 0 0\n"
+        f"---\n/sys/fs/cgroup/gpu-dra-mps/{_UID}-abcde/\n---\n{_PROCESSES}---\n{json.dumps({'gpus': gpus})}"
     )
     assert found == node_sharing.NodeSharing(
         groups=frozenset({f"{_UID}-abcde"}),
         tmpfs=frozenset({f"{_MPS}/{_UID}-abcde/shm"}),
+        cgroups=frozenset({f"/sys/fs/cgroup/gpu-dra-mps/{_UID}-abcde/"}),
         daemons=frozenset({11, 15}),
         servers=frozenset({12, 16}),
         supervisors=frozenset({10}),
@@ -86,11 +87,11 @@ def test_sharing_of_a_node() -> None:
     )
     assert not found.left_behind({_UID})
     assert found.left_behind({"another"}) == [f"folder of MPS group {_UID}-abcde", f"tmpfs {_MPS}/{_UID}-abcde/shm"]
-    assert len(found.left_behind(())) == 8
+    assert len(found.left_behind(())) == 9
 
 
 def test_sharing_of_a_node_where_there_never_was_any() -> None:
-    found = node_sharing.parse("---\n---\n---\n")
+    found = node_sharing.parse("---\n---\n---\n---\n")
     assert found == node_sharing.NodeSharing()
     assert not found.left_behind(())
 

@@ -99,16 +99,24 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* What both programs are told alike. */}}
+{{/* What all programs are told alike. */}}
+{{- define "gpu-dra.settingsEnv" -}}
+{{- with include "gpu-dra.logLevel" . }}
+- name: LOG_LEVEL
+  value: {{ . }}
+{{- end }}
+{{- if include "gpu-dra.spec" . }}
+- name: CONFIG_FILE
+  value: /etc/gpu-dra/driver.yaml
+{{- end }}
+{{- end }}
+
+{{/* The same, and what those that talk to the API server are told besides. */}}
 {{- define "gpu-dra.commonEnv" -}}
 - name: NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
-{{- with include "gpu-dra.logLevel" . }}
-- name: LOG_LEVEL
-  value: {{ . }}
-{{- end }}
 {{- if .Values.featureGates }}
 {{- $gates := list }}
 {{- range $gate, $on := .Values.featureGates }}
@@ -117,10 +125,7 @@ app.kubernetes.io/component: {{ . }}
 - name: FEATURE_GATES
   value: {{ join "," $gates | quote }}
 {{- end }}
-{{- if include "gpu-dra.spec" . }}
-- name: CONFIG_FILE
-  value: /etc/gpu-dra/driver.yaml
-{{- end }}
+{{- include "gpu-dra.settingsEnv" . }}
 {{- end }}
 
 {{- define "gpu-dra.configMount" -}}
