@@ -20,6 +20,7 @@ from api.base import ApiModel
 from api.duration import Duration
 from api.feature_gates import FeatureGateSettings
 from api.mig_policy import MigSettings
+from api.sharing_policy import SharingSettings
 from api.strict import show
 
 API_VERSION: Final = "gpu-dra.dev/v1alpha1"
@@ -74,10 +75,10 @@ def _metrics_path(value: str) -> str:
     return value
 
 
-def _not_zero(seconds: float) -> float:
-    if seconds == 0:
-        raise _wrong("longer than 0s", "0s")
-    return seconds
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise _wrong("longer than 0s", value)
+    return value
 
 
 _PATH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^/"})
@@ -141,7 +142,7 @@ class HardwareSettings(ApiModel):
     rescan_interval: Duration = Field(
         default=5.0, description="How often the plugin reads the hardware again to notice changes; 0s is never."
     )
-    nvidia_smi_timeout: Annotated[Duration, AfterValidator(_not_zero)] = Field(
+    nvidia_smi_timeout: Annotated[Duration, AfterValidator(_positive)] = Field(
         default=10.0,
         description="How long a call of nvidia-smi, which sets time slices, may take. Then it is killed; the claim's "
         "prepare fails and is tried again.",
@@ -214,6 +215,23 @@ class PolicySettings(ApiModel):
     )
 
 
+class MpsSettings(ApiModel):
+    start_timeout: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=30.0, description="How long an MPS control daemon may take to answer its first command."
+    )
+    drain_timeout: Duration = Field(
+        default=5.0, description="How long MPS clients have to end when their daemon is stopped; then they are killed."
+    )
+    canary_interval: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=2.0, description="How often the supervisor asks each MPS control daemon and its servers for an answer."
+    )
+    canary_program: OptionalPath = Field(
+        default=None,
+        description="Program below the driver root that uses the GPU as an MPS client for a moment and ends with 0. It "
+        "is run when a client has gone. Empty: only control commands are asked.",
+    )
+
+
 class DriverSpec(ApiModel):
     driver_name: DriverName = Field(
         default="gpu.nvidia.com", description="Name of the driver in ResourceSlices, claims and DeviceClasses."
@@ -226,6 +244,8 @@ class DriverSpec(ApiModel):
     kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
     mig: MigSettings = MigSettings()
+    sharing: SharingSettings = SharingSettings()
+    mps: MpsSettings = MpsSettings()
     feature_gates: FeatureGateSettings = Field(
         default_factory=dict, description="Features to switch on or off, by the names that NVIDIA's driver uses."
     )

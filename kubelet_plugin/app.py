@@ -48,13 +48,7 @@ from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.driver_change import DriverChange
 from kubelet_plugin.hardware.events import HardwareEvents
-from kubelet_plugin.hardware.setup import (
-    build_edits,
-    build_hardware,
-    build_obstacles,
-    host_file,
-    read_boot_id,
-)
+from kubelet_plugin.hardware.setup import build_edits, build_obstacles, host_file
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.service import HealthService
@@ -66,7 +60,11 @@ from kubelet_plugin.kinds import build_kinds, tools_of
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
+from kubelet_plugin.kinds.mps.events import DaemonEvents
+from kubelet_plugin.kinds.mps.metrics import GroupCollector
+from kubelet_plugin.kinds.mps.told import ToldHardware
 from kubelet_plugin.kinds.time_slice import is_time_sliced
+from kubelet_plugin.node.hardware import build_hardware, read_boot_id
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
@@ -157,11 +155,14 @@ class PluginApp:
             api,
             node,
             PluginInstance(who.pod_uid or secrets.token_hex(8), __version__),
-            judged,
+            ToldHardware(judged, tools.mps_states),
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
             layouts=self._layouts,
         )
+        tools.mps_states.on_change(DaemonEvents(self._failure_events, self._engine.entries).changed)
+        tools.mps_states.on_change(lambda _before, _now: self._hardware.request_scan())
+        self._mps_watch = tools.supervisor.watch(tools.mps_states.told)
         calls = CallsUnderWay()
         service = DraService(
             self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
@@ -184,6 +185,7 @@ class PluginApp:
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._inventory.reflector]))
+        registry.register(GroupCollector(tools.mps_states))
         self._stuck = StuckWorkEvents(self._engine.stuck, self._events, node_ref)
         registry.register(StuckWorkCollector(self._engine.stuck))
         self._loops = (
@@ -194,6 +196,7 @@ class PluginApp:
             self._inventory.loop,
             self._inventory.reflector.loop,
             self._layouts.loop,
+            self._mps_watch.loop,
             self._driver_change.loop,
             self._stuck.loop,
         )
@@ -202,7 +205,7 @@ class PluginApp:
 
     def start(self) -> None:
         """1. Events. 2. Hardware. 3. Inventory. 4. Taking over. 5. Prepare engine, driver changes. 6. MIG layouts.
-        7. Sockets. 8. HTTP.
+        7. Watch of MPS groups. 8. Sockets. 9. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -231,6 +234,8 @@ class PluginApp:
             logger.info("state of earlier processes", extra={"recovered": recovered, "taken_over": taken})
             self._layouts.start()
             stack.callback(self._layouts.stop)
+            self._mps_watch.start()
+            stack.callback(self._mps_watch.stop)
             self._servers.start()
             stack.callback(self._servers.stop, _CALLS_GRACE_SECONDS)
             if self._endpoint is not None:
@@ -239,8 +244,8 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Driver changes, engine.
-        5. Handing over. 6. Inventory. 7. Hardware. 8. Events.
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. Watch of MPS groups. 4. MIG layouts.
+        5. Driver changes, engine. 6. Handing over. 7. Inventory. 8. Hardware. 9. Events.
         """
         self._stack.close()
 

@@ -52,7 +52,9 @@ VULKAN_FILES = (
     "vulkan/implicit_layer.d/nvidia_layers.json",
 )
 FIRMWARE_FOLDERS = ("/lib/firmware", "/usr/lib/firmware")
-SOCKETS = ("/run/nvidia-fabricmanager/socket", "/run/nvidia-persistenced/socket", "/tmp/nvidia-mps")  # noqa: S108
+# Not /tmp/nvidia-mps, which the toolkit has as well: CUDA connects to what it finds there, and what is left behind by a
+# daemon that ended would make it fail. Containers that use MPS get the pipe of their own group.
+SOCKETS = ("/run/nvidia-fabricmanager/socket", "/run/nvidia-persistenced/socket")
 
 _VERSIONED = re.compile(r"(libcuda|libnvidia-ml)\.so\.(\d+\.\d+(?:\.\d+)?)")
 # Driver libraries with a version of their own.

@@ -26,11 +26,12 @@ from dra_driver.cli import kept
 from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
-from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of
+from dra_driver.cli.demo_sharing import is_about_shares, wait_for_shares
+from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of, failed_prepares
 from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
 from dra_driver.errors import DriverError
-from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
+from dra_driver.kube.interface import EVENTS, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
 from dra_driver.kube.lists import list_all
 from dra_driver.simulation.cluster import ClusterNotReadyError, EmbeddedCluster, ProcessDiedError
 from dra_driver.simulation.hardware import load_machine
@@ -155,6 +156,8 @@ class Demo:
                 self._expected[key] = expectation_of(manifest.object, pools)
         for manifest in self._manifests:
             self._create(manifest)
+            if is_about_shares(manifest):
+                wait_for_shares(self._cluster.api)
         sources = len({manifest.source for manifest in self._manifests})
         self._output.step(f"applied {len(self._manifests)} objects from {sources} files")
 
@@ -187,6 +190,7 @@ class Demo:
         api = self._cluster.api
         pods = {_key(pod): pod for pod in list_all(api, PODS)}
         claims = {_key(claim): claim for claim in list_all(api, RESOURCE_CLAIMS)}
+        failures = failed_prepares(list_all(api, EVENTS))
         rows = []
         for (namespace, name), expectation in self._expected.items():
             pod = pods.get((namespace, name))
@@ -195,8 +199,9 @@ class Demo:
                 continue
             kubelet = self._cluster.kubelets.get(pod["spec"].get("nodeName") or "")
             views = kubelet.container_views() if kubelet else ()
-            own = [view for view in views if view.pod_uid == pod["metadata"]["uid"]]
-            rows.append(pod_row(pod, expectation, claims, own))
+            uid = pod["metadata"]["uid"]
+            own = [view for view in views if view.pod_uid == uid]
+            rows.append(pod_row(pod, expectation, claims, own, failures.get(uid, "")))
         return rows
 
 

@@ -14,12 +14,11 @@ from dra_driver.devices.mig_resources import (
     profile_resources,
 )
 from dra_driver.devices.mig_taints import placement_taints
-from dra_driver.devices.model import AllocatableDevice, DeviceKind
+from dra_driver.devices.model import MOST_ENTRIES, AllocatableDevice, DeviceKind
 from dra_driver.devices.naming import mig_name, partial_profile
 from dra_driver.devices.packing import placement_order
+from dra_driver.devices.shares import shared, sharing_of
 from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile
-
-MOST_ENTRIES = 32  # attributes and capacities of one device (ResourceSliceMaxAttributesAndCapacitiesPerDevice)
 
 
 def placement_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
@@ -52,6 +51,7 @@ def existing_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
 
     So a request by capacity takes the smallest that satisfies it. Partial compute instances of one GPU instance are
     devices of their own, which share its memory and engines. An instance whose profile NVML does not list is left out.
+    These alone may be shared: one that claims create is taken away with the claim that made it.
     """
     found = (
         (profile, instance, compute)
@@ -92,10 +92,11 @@ def _existing(of: MigGpu, profile: MigProfile, instance: GpuInstance, compute: C
     with_slices = {**capacity, **memory_slice_capacities(instance.placement)}
     # An instance of twelve memory slices (RTX PRO 6000) has more to say than the API holds; the slices are for reading.
     fits = len(attributes) + len(with_slices) <= MOST_ENTRIES
-    return AllocatableDevice(
+    device = AllocatableDevice(
         name=mig_name(of.gpu.minor, name, profile.id, instance.placement.start, None if whole else compute.start),
         kind=DeviceKind.MIG,
         gpu_uuid=of.gpu.uuid,
         attributes=attributes,
         capacity=with_slices if fits else capacity,
     )
+    return shared(device, sharing_of(of.policy, of.node, of.gpu, name))

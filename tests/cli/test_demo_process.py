@@ -123,7 +123,7 @@ def test_own_manifests_that_end_and_one_that_does_not_reach_its_state(tmp_path: 
 
 def test_time_slices_are_set_while_a_pod_has_them_and_gone_afterwards(tmp_path: Path, short_folder: Path) -> None:
     """NVIDIA's manifest: two pods, one claim, GpuConfig with Long slices."""
-    example = ROOT / "deploy/examples/sharing/time-slicing.yaml"
+    example = ROOT / "deploy/examples/sharing/01-time-slicing.yaml"
     log = tmp_path / "out"
     with log.open("w") as out:
         demo = subprocess.Popen(

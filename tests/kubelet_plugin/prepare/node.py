@@ -24,6 +24,8 @@ from kubelet_plugin.hardware.time_slices import TimeSliceHardware
 from kubelet_plugin.kinds import NodeTools, build_kinds
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.mps.states import GroupStates
+from kubelet_plugin.kinds.sharing import NothingShared, SharingInForce
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
@@ -34,6 +36,7 @@ from kubelet_plugin.prepare.recovery import lost_records
 from tests.cdi.driver_root import VERSION, small_root
 from tests.kubelet_plugin.kinds.fake_time_slices import FakeTimeSlices
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, fake_capabilities
+from tests.kubelet_plugin.kinds.mps.fake import FakeSupervisor
 
 DRIVER, NODE, BOOT = "gpu.nvidia.com", "node-0", "boot-1"
 _DEFAULTS = MigPolicy()
@@ -153,6 +156,10 @@ class TestNode:
         self.capabilities: CapabilityReader = fake_capabilities
         self.refused = RefusedPlacements()
         self.time_slices: TimeSliceHardware = FakeTimeSlices()
+        self.plugin_folder = folder / "plugin"
+        self.supervisor = FakeSupervisor(self.plugin_folder)
+        self.mps_states = GroupStates()
+        self.sharing: SharingInForce = NothingShared()
         self.gates: frozenset[str] = frozenset()
         self.claims = Claims()
         self.cdi = CdiStore(folder / "cdi")
@@ -192,8 +199,20 @@ class TestNode:
     def kinds(self, boot_id: str = BOOT) -> Kinds:
         """Those of a plugin; a test may have others."""
         policy = self.node_policy(boot_id)
-        tools = NodeTools(policy, self.edits, self.mig, self.capabilities, self.refused, self.time_slices)
-        return build_kinds(tools)
+        return build_kinds(
+            NodeTools(
+                policy=policy,
+                time_slices=self.time_slices,
+                edits=self.edits,
+                mig=self.mig,
+                capabilities=self.capabilities,
+                refused=self.refused,
+                supervisor=self.supervisor,
+                mps_states=self.mps_states,
+                sharing=self.sharing,
+                plugin_folder=self.plugin_folder,
+            )
+        )
 
     def applier(self) -> Applier:
         kinds = self.kinds()
