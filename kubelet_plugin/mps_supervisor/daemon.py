@@ -18,7 +18,7 @@ from pathlib import Path
 from dra_driver.mps.errors import GroupFailed, GroupTimeout
 from dra_driver.mps.group import GroupFolders, MpsGroup
 from dra_driver.processes import Process
-from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups
+from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
 from kubelet_plugin.mps_supervisor.control import Control, NoAnswer, refused, settings_commands, shortened
 from kubelet_plugin.mps_supervisor.namespaces import Isolation, no_input
 from kubelet_plugin.mps_supervisor.surroundings import MARK, Home
@@ -114,7 +114,7 @@ class Daemons:
     def processes(self, folders: GroupFolders) -> tuple[Process, ...]:
         """All that runs for the group, also what another supervisor has started."""
         marked = {process for process, root in marked_processes().items() if root == str(folders.root)}
-        inside = {Process.of(pid) for pid in self._cgroups.members(folders.root.name)}
+        inside = {Process.of(pid) for pid in self._cgroups.members(cgroup_of(folders))}
         return tuple(sorted(marked | {each for each in inside if each is not None}, key=lambda each: each.pid))
 
     def reap(self) -> None:

@@ -73,14 +73,14 @@ class Supervisors:
         its = {f"mount {folder.shm}", f"folder {BYSTANDER}", f"mode of GPU {gpu}", *servers}
         found = set(self.lab.left())
         assert found >= its, (found, its)
-        return sorted(found - its) + [str(each) for each in self.lab.cgroups(GROUP)]
+        return sorted(found - its) + [str(each) for each in self.lab.cgroups()]
 
 
 def killed_at(position: int, folder: Path, act: Callable[[], object]) -> bool:
     """Whether the child that does ``act`` was killed at its ``position``-th operation."""
     child = os.fork()
     if child == 0:
-        left = position
+        left, watched = position, (str(folder), "/sys/fs/cgroup")
 
         def count() -> None:
             nonlocal left
@@ -89,7 +89,7 @@ def killed_at(position: int, folder: Path, act: Callable[[], object]) -> bool:
                 os._exit(KILLED)
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in EVENTS and (event == "subprocess.Popen" or str(arguments[0]).startswith(str(folder))):
+            if event in EVENTS and (event == "subprocess.Popen" or str(arguments[0]).startswith(watched)):
                 count()
 
         def around(call: Callable[..., None], *arguments: Any) -> None:

@@ -22,7 +22,7 @@ from dra_driver.mps.group import GroupFolders, GroupState, GroupStatus, MpsGroup
 from dra_driver.processes import Process
 from dra_driver.simulation.hardware import StateFile, create_state, host_root
 from kubelet_plugin.mps_supervisor.app import SupervisorApp
-from kubelet_plugin.mps_supervisor.cgroups import PARENT, Cgroups
+from kubelet_plugin.mps_supervisor.cgroups import PARENT, Cgroups, cgroup_of
 from kubelet_plugin.mps_supervisor.daemon import marked_processes
 from kubelet_plugin.mps_supervisor.namespaces import Namespaces
 from kubelet_plugin.mps_supervisor.surroundings import MARK
@@ -233,10 +233,10 @@ class Lab:
         found += [f"mode of GPU {n}" for n, mode in enumerate(self.compute_modes()) if mode is not ComputeMode.DEFAULT]
         return found
 
-    def cgroups(self, group_id: str) -> list[Path]:
-        return sorted(Path("/sys/fs/cgroup").glob(f"*/{PARENT}/{group_id}")) + [
-            path for path in (Path("/sys/fs/cgroup") / PARENT / group_id,) if path.exists()
-        ]
+    def cgroups(self, group_id: str = "claim-1") -> list[Path]:
+        """Of cgroup v1 and v2."""
+        name = f"{PARENT}/{cgroup_of(self.folders(group_id))}"
+        return [*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")]
 
     def close(self) -> None:
         for client in self._clients:
@@ -250,7 +250,7 @@ class Lab:
             Namespaces().unmount(mounted)
         for each in self.folder.iterdir() if self.folder.exists() else ():
             if each.is_dir():
-                Cgroups(None).remove(each.name)
+                Cgroups(None).remove(cgroup_of(GroupFolders(each)))
 
 
 class CountingClient:

@@ -18,7 +18,9 @@ from dra_driver.mps import errors
 from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
 from dra_driver.processes import Process
 from dra_driver.simulation.hardware.faults import inject_mps_fault
+from kubelet_plugin.mps_supervisor import service
 from kubelet_plugin.mps_supervisor.surroundings import MARK
+from kubelet_plugin.node.peers import Peer
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.mps_supervisor.lab import PATIENCE, Lab, ended
 
@@ -299,4 +301,14 @@ def test_a_group_of_a_mig_device_leaves_the_compute_mode(lab: Lab) -> None:
         with pytest.raises(errors.GroupRefused, match=r"the device has \d+ MiB"):
             lab.client.start(MpsGroup("big", (uuid,), (), None, {uuid: 80 * 1024}))
         lab.client.stop(group.id)
+        assert lab.left() == []
+
+
+def test_nobody_is_served_while_a_stranger_is_connected(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lab.in_process():
+        monkeypatch.setattr(service, "peers", lambda path: (Peer(1, 0), Peer(2, 1000)))
+        with pytest.raises(errors.GroupFailed, match="somebody who is not root is connected"):
+            lab.client.start(lab.group())
+        monkeypatch.undo()
+        assert lab.client.groups() == ()
         assert lab.left() == []

@@ -12,6 +12,7 @@ import pytest
 from dra_driver.hardware.nvml.compute_mode import ComputeMode
 from dra_driver.mps.group import GroupState
 from dra_driver.processes import Process
+from kubelet_plugin.mps_supervisor.cgroups import PARENT, cgroup_of
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.mps_supervisor.lab import PATIENCE, Lab, ended, free_port, get
 from tests.kubelet_plugin.mps_supervisor.plain import needs_rights
@@ -39,10 +40,10 @@ def test_the_daemon_has_the_groups_tmpfs_on_dev_shm_and_a_cgroup_of_its_own(lab:
     options = next(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {shm} " in line)
     assert {"rw", "nosuid", "nodev", "noexec", "relatime"} <= set(options.split()[5].split(","))
     assert "size=" in options
-    assert cgroups(status.pid) <= {"/", "/gpu-dra-mps/claim-1"}
+    assert cgroups(status.pid) <= {"/", f"/{PARENT}/{cgroup_of(lab.folders())}"}
     lab.client.stop("claim-1")
     assert lab.left() == []
-    assert lab.cgroups("claim-1") == []
+    assert lab.cgroups() == []
 
 
 def test_what_is_written_to_shm_is_seen_by_the_daemon(lab: Lab) -> None:
