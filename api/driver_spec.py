@@ -221,8 +221,8 @@ class MpsSettings(ApiModel):
     )
     canary_program: OptionalPath = Field(
         default=None,
-        description="Program below the driver root that uses the GPU as an MPS client for a moment and ends with 0; run "
-        "when a client has gone. Empty: only control commands are asked.",
+        description="Program below the driver root that uses the GPU as an MPS client for a moment and ends with 0. It "
+        "is run when a client has gone. Empty: only control commands are asked.",
     )
 
 

@@ -55,7 +55,9 @@ def identity_table() -> str:
         ]
         for value in IDENTITY
     ]
-    rows.append([f"`{CONFIG_FLAG}`", f"`{CONFIG_ENV}`", Process.ALL.value, "none", "DriverConfiguration file, YAML or JSON."])
+    rows.append(
+        [f"`{CONFIG_FLAG}`", f"`{CONFIG_ENV}`", Process.ALL.value, "none", "DriverConfiguration file, YAML or JSON."]
+    )
     return markdown(["Flag", "Environment", "Used by", "Default", "Meaning"], rows)
 
 

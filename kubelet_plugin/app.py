@@ -48,13 +48,7 @@ from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.driver_change import DriverChange
 from kubelet_plugin.hardware.events import HardwareEvents
-from kubelet_plugin.hardware.setup import (
-    build_edits,
-    build_hardware,
-    build_obstacles,
-    host_file,
-    read_boot_id,
-)
+from kubelet_plugin.hardware.setup import build_edits, build_obstacles, host_file
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.service import HealthService
@@ -69,6 +63,7 @@ from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
 from kubelet_plugin.kinds.mps.events import DaemonEvents
 from kubelet_plugin.kinds.mps.metrics import GroupCollector
 from kubelet_plugin.kinds.mps.told import ToldHardware
+from kubelet_plugin.node.hardware import build_hardware, read_boot_id
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE

@@ -26,7 +26,7 @@ from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import GpuInstance, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.claims.lock_names import claim_lock
-from kubelet_plugin.endpoint.sockets import Listener, probe
+from kubelet_plugin.node.socket_file import Listener, probe
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER, Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
