@@ -7,7 +7,7 @@ answer where no limit is set are in none of these: they are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class ClientOfServer:
 
 
 class ServerView(Protocol):
-    """A server, as the daemon knows it. Limits in bytes, by device as it was named."""
+    """A server, as the daemon knows it. Limits in bytes, by device as ``Control.device`` names it."""
 
     @property
     def pid(self) -> int: ...
@@ -39,7 +39,8 @@ class ServerView(Protocol):
     def clients(self) -> Sequence[ClientOfServer]: ...
     @property
     def percentage(self) -> float: ...
-    def limit(self, device: str) -> int | None: ...
+    @property
+    def limits(self) -> Mapping[str, int]: ...
     def set_percentage(self, value: float) -> None: ...
     def set_limit(self, device: str, size: int) -> None: ...
     def terminate(self, client: int) -> None: ...
@@ -51,11 +52,11 @@ class Control(Protocol):
 
     percentage: float
     priority: int
+    limits: dict[str, int]
 
     @property
     def servers(self) -> Sequence[ServerView]: ...
-    def limit(self, device: str) -> int | None: ...
-    def set_limit(self, device: str, size: int) -> None: ...
+    def device(self, name: str) -> str: ...
     def start_server(self, uid: int) -> ServerView: ...
     def quit(self, seconds: float | None) -> None: ...
 
@@ -191,21 +192,21 @@ def _get_percentage(control: Control, arguments: Sequence[str]) -> Reply:
 
 
 def _set_default_limit(control: Control, arguments: Sequence[str]) -> Reply:
-    control.set_limit(arguments[0], values.memory(arguments[1]))
+    control.limits[control.device(arguments[0])] = values.memory(arguments[1])
     return Reply()
 
 
 def _get_default_limit(control: Control, arguments: Sequence[str]) -> Reply:
-    return _limit_reply(control.limit(arguments[0]))
+    return _limit_reply(control.limits.get(control.device(arguments[0])))
 
 
 def _set_limit(control: Control, arguments: Sequence[str]) -> Reply:
-    _server(control, arguments[0]).set_limit(arguments[1], values.memory(arguments[2]))
+    _server(control, arguments[0]).set_limit(control.device(arguments[1]), values.memory(arguments[2]))
     return Reply()
 
 
 def _get_limit(control: Control, arguments: Sequence[str]) -> Reply:
-    return _limit_reply(_server(control, arguments[0]).limit(arguments[1]))
+    return _limit_reply(_server(control, arguments[0]).limits.get(control.device(arguments[1])))
 
 
 def _limit_reply(limit: int | None) -> Reply:

@@ -118,8 +118,7 @@ def _run(settings: Settings, ready: Callable[[], None], *, echo: int | None) -> 
     signals = _Signals.listen()
     played.at_start()
     daemon = Daemon(settings, pipes, state, log, played, settings.percentage, {})
-    for device, size in settings.limits.items():
-        daemon.set_limit(device, size)
+    daemon.limits.update((daemon.device(name), size) for name, size in settings.limits.items())
     pipes.open()
     log(f"Starting control daemon using socket {settings.pipes}/control")
     log(f"To connect CUDA applications to this daemon, set env CUDA_MPS_PIPE_DIRECTORY={settings.pipes}")

@@ -55,9 +55,6 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
-    def limit(self, device: str) -> int | None:
-        return self.limits.get(device)
-
     def set_percentage(self, value: float) -> None:
         self.percentage = value
         self.link.send({"do": "percentage", "value": value})
@@ -106,11 +103,11 @@ class Daemon:
     def is_over(self) -> bool:
         return self.quitting and not self.servers
 
-    def limit(self, device: str) -> int | None:
-        return self.limits.get(self._canonical(device))
-
-    def set_limit(self, device: str, size: int) -> None:
-        self.limits[self._canonical(device)] = size
+    def device(self, name: str) -> str:
+        """A device's UUID, so that an ordinal and a UUID are one; what names no device stays what it is."""
+        mine, _ = visible(self.state.devices(), self.settings.devices)
+        found, _ = visible(mine, name)
+        return found[0].uuid if found else name
 
     def quit(self, seconds: float | None) -> None:
         self.quitting = True
@@ -257,9 +254,3 @@ class Daemon:
         newcomer.answer.send("error", text, ".")
         newcomer.answer.close()
         os.close(newcomer.lifeline)
-
-    def _canonical(self, device: str) -> str:
-        """A device as its UUID, so that an ordinal and a UUID are one; what is no device stays what it is."""
-        mine, _ = visible(self.state.devices(), self.settings.devices)
-        found, _ = visible(mine, device)
-        return found[0].uuid if found else device

@@ -4,10 +4,10 @@ Names and rights are the real daemon's (control, control_lock, control_privilege
 but control is a FIFO, and there is ``clients``, a folder like /tmp for the FIFOs of those who ask.
 
 Who asks makes ``clients/<id>.in``, and a client of a server ``clients/<id>.out`` too, opens them, and writes one line
-into control: ``command ID TEXT`` or ``client ID WORD...``. The first line that comes back on ``.in`` says "ok" or
-"error"; the others are for people, and the end of the file is the end of the answer (or of the server). A client
-holds ``.out`` open for as long as it uses the GPU, so the kernel tells the server of its end. The daemon removes the
-FIFOs when it has opened them.
+into control: ``command ID TEXT`` or ``client ID WORD...``. On ``.in`` comes "taken", so that the asker may close its
+own end of it, then "ok" or "error", then lines for people; the end of the file is the end of the answer, or of who was
+to answer. A client holds ``.out`` open for as long as it uses the GPU, so the kernel tells the server of its end. The
+daemon removes the FIFOs when it has opened them.
 
 The daemon holds a flock on control_lock while it lives, so everybody sees whether there is one, also in another
 PID namespace, and files that a killed daemon left mislead nobody.
@@ -103,7 +103,11 @@ class PipeDirectory:
         """Where the answer to a request goes; None when who asked is gone."""
         path = self.path / _CLIENTS / f"{identifier}.in"
         descriptor = _open(path, os.O_WRONLY)
-        return None if descriptor is None else Answer(descriptor)
+        if descriptor is None:
+            return None
+        answer = Answer(descriptor)
+        answer.send("taken")
+        return answer
 
     def lifeline(self, identifier: str) -> int | None:
         """What a client holds open while it lives; None when it is gone."""

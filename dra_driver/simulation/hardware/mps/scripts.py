@@ -42,15 +42,16 @@ make_fifos() {  # of a request of ours: .in for the answer, and .out if we say m
   done
   id=$$.$number in=$pipe/clients/$$.$number.in out=$pipe/clients/$$.$number.out
 }
-send() {  # kind, text; the first line of the answer is $word, the rest can be read from 4
+send() {  # kind, text; the first line of the answer is $word, the rest can be read from 4; :gone: nobody answers
   exec 3<>"$in" 4<"$in"
-  (exec flock -s "$pipe/control_lock" echo gone 4<&- 5>&- >&3 2>/dev/null </dev/null) &
+  (exec flock -s "$pipe/control_lock" echo :gone 4<&- 5>&- >&3 2>/dev/null </dev/null) &
   watcher=$!
   printf '%s\\n' "$1 $id $2" 1<>"$pipe/control"
   read -r word <&4
   kill "$watcher" 2>/dev/null
   wait "$watcher" 2>/dev/null
   exec 3>&-
+  [ "$word" = taken ] && read -r word <&4 || word=:gone
 }
 """
 
@@ -69,8 +70,8 @@ have_daemon || { echo 'Cannot find MPS control daemon process' >&2; exit 1; }
 while read -r line || [ -n "$line" ]; do
   make_fifos
   send command "$line"
-  [ "$word" = gone ] && { echo 'Cannot find MPS control daemon process' >&2; exit 1; }
-  while read -r answer <&4; do printf '%s\\n' "$answer"; done
+  [ "$word" = :gone ] && { echo 'Cannot find MPS control daemon process' >&2; exit 1; }
+  while read -r answer <&4 && [ "$answer" != :gone ]; do printf '%s\\n' "$answer"; done
   exec 4<&-
   case "$word:$line" in ok:quit*) exit 0 ;; esac
 done
@@ -100,7 +101,7 @@ while [ "$#" -gt 0 ]; do
   esac
   shift
 done
-reader='' holder=''
+reader=
 finish() {  # exit code
   trap - TERM INT USR1
   [ -n "$reader" ] && kill "$reader" 2>/dev/null
@@ -108,7 +109,6 @@ finish() {  # exit code
   exec 5>&-
   exit "$1"
 }
-trap 'finish 0' TERM INT
 
 if have_daemon; then
   make_fifos
@@ -128,13 +128,14 @@ else
   exit 1
 fi
 [ "$word" = ok ] || [ "$word" = error ] || {
-  echo 'CUDA_ERROR_MPS_CONNECTION_FAILED: the MPS control daemon is gone' >&2
+  echo 'CUDA_ERROR_MPS_CONNECTION_FAILED: the MPS daemon or server is gone' >&2
   exit 1
 }
-while read -r line <&4 && [ "$line" != . ]; do
+while read -r line <&4 && [ "$line" != . ] && [ "$line" != :gone ]; do
   if [ "$word" = ok ]; then printf '%s\\n' "$line"; else printf '%s\\n' "$line" >&2; fi
 done
 [ "$word" = ok ] || exit 1
+trap 'finish 0' TERM INT  # not before: a child that is ended right after its fork would still have the trap
 [ -n "$fault" ] && printf 'fault\\n' >&5
 if [ -n "$count$fault" ]; then
   trap 'finish 1' USR1

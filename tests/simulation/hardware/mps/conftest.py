@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -34,6 +35,16 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def has_open(pid: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):  # it has ended
+        return any(os.readlink(each.path) == str(path) for each in os.scandir(f"/proc/{pid}/fd"))
+    return False
 
 
 class MpsNode:
@@ -121,15 +132,23 @@ class MpsNode:
         found = [(each.pid, each.mps_server) for gpu in self.state.gpus for each in gpu.clients if each.uuid == uuid]
         return sorted(found, key=str)
 
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        os.kill(pid, number)
+
+    def holders_of_the_lock(self) -> list[int]:
+        """The daemon, also one that is still starting: who has control_lock open."""
+        lock = self.pipe / "control_lock"
+        return [pid for pid in processes() if lock.exists() and has_open(pid, lock)]
+
     def close(self) -> None:
         for client in self.clients:
             client.kill()
-            client.communicate()
-        if (self.pipe / "nvidia-cuda-mps-control.pid").exists():
-            pid = self.daemon()
-            if is_running(pid):
+        for pid in self.holders_of_the_lock():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not is_running(pid), "the daemon ends")
+        wait_until(lambda: not self.holders_of_the_lock(), "the daemon ends")
+        for client in self.clients:
+            client.communicate()
 
     def _client(self, *options: str) -> Sequence[str]:
         return [*self.shell, str(self.root / scripts.CLIENT_PATH), *options]

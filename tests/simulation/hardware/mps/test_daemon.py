@@ -164,7 +164,7 @@ def test_servers_are_started_and_shut_down(node: MpsNode) -> None:
         f"set_active_thread_percentage {server} 40",
         f"get_active_thread_percentage {server}",
         f"set_device_pinned_mem_limit {server} 0 3G",
-        f"get_device_pinned_mem_limit {server} 0",
+        f"get_device_pinned_mem_limit {server} {node.uuids[2]}",
         "get_default_active_thread_percentage",
     ) == ["40.0", "40.0", "3G", "100.0"]
     assert node.say(f"shutdown_server {server} -f", "get_server_list") == []
