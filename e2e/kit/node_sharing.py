@@ -30,7 +30,7 @@ echo {_LINE}
 ls -d /sys/fs/cgroup/{_CGROUPS}/*/ /sys/fs/cgroup/*/{_CGROUPS}/*/ 2>/dev/null
 echo {_LINE}
 for process in /proc/[0-9]*; do
-  command=$(tr '\\0' ' ' <$process/cmdline 2>/dev/null)
+  command=$(tr '\\0\\n' '  ' <$process/cmdline 2>/dev/null)
   case $command in *mps*control*|*mps*server*|*mps-supervisor*) echo "${{process#/proc/}} $command" ;; esac
 done
 echo {_LINE}
