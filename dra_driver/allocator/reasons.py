@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dra_driver.allocator.consumption import CapacityRequestError
 from dra_driver.allocator.eligibility import Eligibility, Rejection, RejectionKind, SelectorFailedError
 from dra_driver.allocator.model import MAX_DEVICES_PER_CLAIM, AllocationMode, Claim, ClaimKey, Device, DeviceRequest
 from dra_driver.allocator.pools import Pool
@@ -90,7 +91,7 @@ def _diagnose_together(eligibility: Eligibility, pools: Sequence[Pool], claims: 
 def _fits(eligibility: Eligibility, pools: Sequence[Pool], claims: Sequence[Claim]) -> bool:
     try:
         return Search(eligibility, pools, claims).run() is not None
-    except (SearchLimitError, SelectorFailedError):
+    except (SearchLimitError, SelectorFailedError, CapacityRequestError):
         return False
 
 
@@ -136,7 +137,7 @@ def _asked_attributes(
 def _in_class(eligibility: Eligibility, request: DeviceRequest, device: Device) -> bool:
     try:
         return eligibility.selects(request, device)
-    except SelectorFailedError:
+    except (SelectorFailedError, CapacityRequestError):
         return False
 
 

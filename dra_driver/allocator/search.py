@@ -59,13 +59,24 @@ class Search:
         self._results: list[list[DeviceResult]] = [[] for _ in claims]
         self._choices: list[list[int]] = [[] for _ in claims]
         self._charges = Charges(eligibility.counters, eligibility.shares)
+        self._everything: dict[DeviceRequest, list[Device]] = {}
         self._steps = 0
 
     def run(self) -> Solution | None:
         """None when the claims do not fit. Raises what :class:`Eligibility` raises and :class:`SearchLimitError`."""
+        self._gather_everything()
         if not self._next_request(0):
             return None
         return Solution(tuple(map(tuple, self._results)), tuple(map(tuple, self._choices)))
+
+    def _gather_everything(self) -> None:
+        """What each ``All`` request takes in; as in kube-scheduler, an error there comes before any search."""
+        for request in (alternative for slot in self._slots for alternative in slot.request.alternatives):
+            # One broken pool is fatal: nobody can tell what "all" would be.
+            if request.mode is AllocationMode.ALL and not self._broken_pool:
+                self._everything[request] = [
+                    device for device in self._devices if self._eligibility.selects(request, device)
+                ]
 
     def _next_request(self, position: int) -> bool:
         if position == len(self._slots):
@@ -81,10 +92,7 @@ class Search:
     def _fill(self, position: int, request: DeviceRequest) -> bool:
         if request.mode is AllocationMode.EXACT_COUNT:
             return self._pick(position, request, self._devices, 0, request.count)
-        # One broken pool is fatal: nobody can tell what "all" would be.
-        if self._broken_pool:
-            return False
-        wanted = [device for device in self._devices if self._eligibility.selects(request, device)]
+        wanted = self._everything.get(request, ())
         return bool(wanted) and self._pick(position, request, wanted, 0, len(wanted))
 
     def _pick(self, position: int, request: DeviceRequest, devices: Sequence[Device], start: int, missing: int) -> bool:
@@ -94,7 +102,8 @@ class Search:
         claim = self._slots[position].claim
         if len(self._results[claim]) + missing > MAX_DEVICES_PER_CLAIM:
             return False
-        for index in range(start, len(devices) - missing + 1):
+        # To the last device, even where too few are left: an error on one of them ends the scheduling of the pod.
+        for index in range(start, len(devices)):
             self._steps += 1
             if self._steps > STEP_LIMIT:
                 raise SearchLimitError

@@ -286,6 +286,17 @@ CASES: dict[str, Case] = {
     "without steps any number counts": case(
         [shared("a", m=capacity(f"{BEYOND}0"))], one("1", m=BEYOND), given=[share_of("a", m=BEYOND)]
     ),
+    "beyond what steps can count, and too few devices": case(
+        [shared("a", m=PAIRS)], claim("1", asks(count=2, m=BEYOND)), given="goes beyond"
+    ),
+    "all devices, beyond what steps can count, after what does not fit": case(
+        [shared("a", m=PAIRS)], claim("1", asks("x", "whole"), asks_all("y", m=BEYOND)), given="goes beyond"
+    ),
+    "beyond what steps can count, on a device that is never reached": case(
+        [whole("a", m=capacity(f"{BEYOND}0")), shared("b", m=PAIRS)],
+        claim("1", asks("x"), asks("y", m=BEYOND), constraints=[{"matchAttribute": f"{DRIVER}/absent"}]),
+        given=None,
+    ),
     "less than nothing": case([shared("a", m=PLAIN)], one("1", m="-1"), given="is negative"),
 }
 
