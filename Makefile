@@ -46,8 +46,8 @@ format: $(VENV)/.stamp-dev ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-proto: $(VENV)/.stamp-dev ## generate api/kubelet/*_pb2.py from the .proto files
-	@$(BIN)/python -m api.kubelet.generate
+proto: $(VENV)/.stamp-dev ## generate api/*/*_pb2.py from the .proto files
+	@$(BIN)/python -m api.protos
 
 generate: $(VENV)/.stamp-dev ## generate CRDs, JSON schemas, the configuration reference and chart parts from api/
 	@$(BIN)/python -m api.generate

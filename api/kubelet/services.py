@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
 
 from api.kubelet import (
@@ -32,80 +31,17 @@ from api.kubelet import (
     health_v1alpha1_pb2,
     registration_v1_pb2,
 )
+from api.rpc import Request, Response, StreamMethod, UnaryMethod, full_name
 
 if TYPE_CHECKING:
     from grpc import _CallIterator
 
 PLUGIN_TYPE = "DRAPlugin"  # PluginInfo.type of every DRA driver
 
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 PrepareRequest = TypeVar("PrepareRequest", bound=Message)
 PrepareResponse = TypeVar("PrepareResponse", bound=Message)
 UnprepareRequest = TypeVar("UnprepareRequest", bound=Message)
 UnprepareResponse = TypeVar("UnprepareResponse", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class UnaryMethod(Generic[Request, Response]):
-    """One request, one response."""
-
-    service: str
-    name: str
-    request: type[Request]
-    response: type[Response]
-
-    @property
-    def path(self) -> str:
-        """The name on the wire: "/service/method"."""
-        return f"/{self.service}/{self.name}"
-
-    def handler(
-        self, serve: Callable[[Request, grpc.ServicerContext], Response]
-    ) -> grpc.RpcMethodHandler[Request, Response]:
-        return grpc.unary_unary_rpc_method_handler(
-            serve,
-            request_deserializer=self.request.FromString,
-            response_serializer=self.response.SerializeToString,
-        )
-
-    def stub(self, channel: grpc.Channel) -> grpc.UnaryUnaryMultiCallable[Request, Response]:
-        return channel.unary_unary(
-            self.path,
-            request_serializer=self.request.SerializeToString,
-            response_deserializer=self.response.FromString,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StreamMethod(Generic[Request, Response]):
-    """One request, a stream of responses until either side ends it."""
-
-    service: str
-    name: str
-    request: type[Request]
-    response: type[Response]
-
-    @property
-    def path(self) -> str:
-        """The name on the wire: "/service/method"."""
-        return f"/{self.service}/{self.name}"
-
-    def handler(
-        self, serve: Callable[[Request, grpc.ServicerContext], Iterator[Response]]
-    ) -> grpc.RpcMethodHandler[Request, Response]:
-        return grpc.unary_stream_rpc_method_handler(
-            serve,
-            request_deserializer=self.request.FromString,
-            response_serializer=self.response.SerializeToString,
-        )
-
-    def stub(self, channel: grpc.Channel) -> grpc.UnaryStreamMultiCallable[Request, Response]:
-        return channel.unary_stream(
-            self.path,
-            request_serializer=self.request.SerializeToString,
-            response_deserializer=self.response.FromString,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +141,11 @@ class HealthService(Generic[Request, Response]):
         return self.watch.stub(channel)(self.watch.request())
 
 
-def _full_name(file: FileDescriptor, service: str) -> str:
-    """The service's full name from the generated file, so that .proto and this module cannot disagree."""
-    full_name: str = file.services_by_name[service].full_name
-    return full_name
-
-
-_REGISTRATION = _full_name(registration_v1_pb2.DESCRIPTOR, "Registration")
-_DRA_V1 = _full_name(dra_v1_pb2.DESCRIPTOR, "DRAPlugin")
-_DRA_V1BETA1 = _full_name(dra_v1beta1_pb2.DESCRIPTOR, "DRAPlugin")
-_HEALTH_V1 = _full_name(health_v1_pb2.DESCRIPTOR, "DRAResourceHealth")
-_HEALTH_V1ALPHA1 = _full_name(health_v1alpha1_pb2.DESCRIPTOR, "DRAResourceHealth")
+_REGISTRATION = full_name(registration_v1_pb2.DESCRIPTOR, "Registration")
+_DRA_V1 = full_name(dra_v1_pb2.DESCRIPTOR, "DRAPlugin")
+_DRA_V1BETA1 = full_name(dra_v1beta1_pb2.DESCRIPTOR, "DRAPlugin")
+_HEALTH_V1 = full_name(health_v1_pb2.DESCRIPTOR, "DRAResourceHealth")
+_HEALTH_V1ALPHA1 = full_name(health_v1alpha1_pb2.DESCRIPTOR, "DRAResourceHealth")
 
 REGISTRATION = RegistrationService(
     service=_REGISTRATION,

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dra_driver.allocator.charges import Charges
 from dra_driver.allocator.constraints import ClaimConstraints
-from dra_driver.allocator.counters import CounterCharges
 from dra_driver.allocator.eligibility import Eligibility
 from dra_driver.allocator.model import (
     MAX_DEVICES_PER_CLAIM,
     AllocationMode,
     Claim,
     Device,
-    DeviceId,
     DeviceRequest,
     DeviceResult,
     Request,
@@ -59,12 +58,11 @@ class Search:
         self._constraints = [ClaimConstraints(claim) for claim in claims]
         self._results: list[list[DeviceResult]] = [[] for _ in claims]
         self._choices: list[list[int]] = [[] for _ in claims]
-        self._taken: set[DeviceId] = set()
-        self._counters = CounterCharges(eligibility.counters)
+        self._charges = Charges(eligibility.counters, eligibility.shares)
         self._steps = 0
 
     def run(self) -> Solution | None:
-        """None when the claims do not fit. Raises SelectorFailedError and :class:`SearchLimitError`."""
+        """None when the claims do not fit. Raises what :class:`Eligibility` raises and :class:`SearchLimitError`."""
         if not self._next_request(0):
             return None
         return Solution(tuple(map(tuple, self._results)), tuple(map(tuple, self._choices)))
@@ -109,23 +107,20 @@ class Search:
         return False
 
     def _take(self, claim: int, request: DeviceRequest, device: Device) -> bool:
-        if not request.admin_access and device.id in self._taken:
+        if not request.admin_access and self._charges.is_gone(device):
             return False
-        if not self._eligibility.admits(request, device):
-            return False
-        if not request.admin_access and not self._counters.fits(device):
+        amounts = self._eligibility.takes(request, device)
+        if amounts is None or not (request.admin_access or self._charges.fits(device, amounts)):
             return False
         if not self._constraints[claim].add(request.name, device):
             return False
         if not request.admin_access:
-            self._taken.add(device.id)
-            self._counters.take(device)
-        self._results[claim].append(DeviceResult(request, device))
+            self._charges.take(device, amounts)
+        self._results[claim].append(DeviceResult(request, device, amounts))
         return True
 
     def _give_back(self, claim: int, request: DeviceRequest, device: Device) -> None:
         self._results[claim].pop()
         self._constraints[claim].remove(request.name)
         if not request.admin_access:
-            self._taken.discard(device.id)
-            self._counters.give_back(device)
+            self._charges.give_back(device)

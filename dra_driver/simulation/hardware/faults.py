@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dra_driver.simulation.hardware.state import CallFault, ClientState, Faults, GpuLatency, GpuState, SimulatedState
+from dra_driver.simulation.hardware.state import (
+    CallFault,
+    ClientState,
+    Faults,
+    GpuLatency,
+    GpuState,
+    MpsFault,
+    SimulatedState,
+)
 from dra_driver.simulation.hardware.state_file import StateFile
 
 
@@ -54,6 +62,23 @@ def lose_gpu(state_file: Path, index: int) -> None:
 def lose_library(state_file: Path) -> None:
     """The driver library cannot be found: initialisation says so."""
     _change(state_file, lambda faults: faults.model_copy(update={"library_missing": True}))
+
+
+def inject_mps_fault(
+    state_file: Path,
+    *,
+    gpu: int | None = None,
+    start_seconds: float = 0.0,
+    answer_seconds: float = 0.0,
+    hang: tuple[str, ...] = (),
+    crash: tuple[str, ...] = (),
+    wedge: bool = False,
+) -> None:
+    """MPS daemons that have ``gpu`` (NVML index), or all, are slow, silent or die: ``state.MpsFault`` says how."""
+    fault = MpsFault(
+        gpu=gpu, start_seconds=start_seconds, answer_seconds=answer_seconds, hang=hang, crash=crash, wedge=wedge
+    )
+    _change(state_file, lambda faults: faults.model_copy(update={"mps": (*faults.mps, fault)}))
 
 
 def add_client(state_file: Path, uuid: str, *, pid: int = 4242) -> None:

@@ -14,8 +14,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from dra_driver.hardware.nvml import binding
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.simulation.hardware import device, events, mig, system, telemetry, time_slice
 from dra_driver.simulation.hardware.arguments import Refused, address_of, number
@@ -164,3 +166,18 @@ class SimulatedLibrary:
             return False
         self._sleep(seconds)
         return True
+
+
+def install(state_file: Path) -> None:
+    """From now on this process's NVML is the simulated one with the state in ``state_file``.
+
+    HardwareUnavailable when the file is not a state. Call it before NVML is initialised.
+    """
+    file = StateFile(state_file)
+    file.read()
+    binding.replace(SimulatedLibrary(file))
+
+
+def uninstall() -> None:
+    """Forget the simulated library; the next initialisation loads the real one."""
+    binding.replace(None)

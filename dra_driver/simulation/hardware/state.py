@@ -57,10 +57,14 @@ class GpuInstanceState(_State):
 
 
 class ClientState(_State):
-    """A process that uses the device of ``uuid``: a GPU or a MIG device."""
+    """A process that uses the device of ``uuid``: a GPU or a MIG device.
+
+    ``mps_server``: the MPS server (its process) that it is, or that it uses the device through.
+    """
 
     pid: int
     uuid: str
+    mps_server: int | None = None
 
 
 class GpuState(_State):
@@ -146,6 +150,22 @@ class GpuLatency(_State):
     seconds: float
 
 
+class MpsFault(_State):
+    """What goes wrong with MPS daemons: with those that have one GPU (NVML index) or a MIG device of it, or with all.
+
+    ``hang`` and ``crash`` name what is never answered and what the daemon dies of: a command of its language, "start",
+    "client" (a client that connects); ``hang`` also "SIGTERM", and "*" for every command and client. ``wedge``: a
+    client that is killed leaves a server that lets later clients wait for ever.
+    """
+
+    gpu: int | None = None
+    start_seconds: float = Field(default=0.0, ge=0)
+    answer_seconds: float = Field(default=0.0, ge=0)
+    hang: tuple[str, ...] = ()
+    crash: tuple[str, ...] = ()
+    wedge: bool = False
+
+
 class Faults(_State):
     """What goes wrong. ``latency`` is seconds per call by function, "*" for every function without its own.
 
@@ -158,6 +178,7 @@ class Faults(_State):
     gpu_latency: tuple[GpuLatency, ...] = ()
     calls: tuple[CallFault, ...] = ()
     lost_gpus: tuple[int, ...] = ()
+    mps: tuple[MpsFault, ...] = ()
 
     def seconds(self, function: str, gpu: int | None) -> float:
         """How much longer a call takes; ``gpu`` None for a call that is about no GPU."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.kubelet import generate
+from api import protos
 
 
 def serialised_file(module: Path) -> bytes:
@@ -19,38 +19,38 @@ def serialised_file(module: Path) -> bytes:
 
 
 def test_committed_modules_describe_the_proto_files(tmp_path: Path) -> None:
-    generate.generate(tmp_path)
-    for name in generate.proto_files():
+    protos.generate(tmp_path)
+    for name in protos.proto_files():
         fresh = tmp_path / name.replace(".proto", "_pb2.py")
         committed = importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2")
         assert committed.DESCRIPTOR.serialized_pb == serialised_file(fresh), f"{name} changed: run `make proto`"
 
 
 def test_committed_stubs_are_current(tmp_path: Path) -> None:
-    written = [path for path in generate.generate(tmp_path) if path.suffix == ".pyi"]
-    assert len(written) == 5
+    written = [path for path in protos.generate(tmp_path) if path.suffix == ".pyi"]
+    assert len(written) == 6
     for path in written:
-        assert path.read_text() == (generate.ROOT / path.relative_to(tmp_path)).read_text()
+        assert path.read_text() == (protos.ROOT / path.relative_to(tmp_path)).read_text()
 
 
 def test_no_grpc_modules_are_committed() -> None:
-    assert not list(generate.FOLDER.glob("*_pb2_grpc.py"))
+    assert not list(protos.FOLDER.rglob("*_pb2_grpc.py"))
 
 
 def test_names_in_the_descriptor_pool_are_distinct() -> None:
-    names = generate.proto_files()
+    names = protos.proto_files()
     assert names == [
         f"api/kubelet/{name}.proto"
         for name in ("dra_v1", "dra_v1beta1", "health_v1", "health_v1alpha1", "registration_v1")
-    ]
+    ] + ["api/mps/supervisor_v1.proto"]
 
 
 def test_a_refused_file_is_an_error_and_a_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = tmp_path / "api" / "kubelet"
     bad.mkdir(parents=True)
     (bad / "broken.proto").write_text("this is no proto file")
-    monkeypatch.setattr(generate, "ROOT", tmp_path)
-    monkeypatch.setattr(generate, "FOLDER", bad)
-    with pytest.raises(generate.GenerateError, match=r"broken\.proto"):
-        generate.generate(tmp_path)
-    assert generate.main(["--out", str(tmp_path)]) == 1
+    monkeypatch.setattr(protos, "ROOT", tmp_path)
+    monkeypatch.setattr(protos, "FOLDER", bad)
+    with pytest.raises(protos.GenerateError, match=r"broken\.proto"):
+        protos.generate(tmp_path)
+    assert protos.main(["--out", str(tmp_path)]) == 1

@@ -1,8 +1,8 @@
-"""Generates the ``*_pb2.py`` and ``*_pb2.pyi`` modules beside the .proto files: ``python -m api.kubelet.generate``.
+"""Generates the ``*_pb2.py`` and ``*_pb2.pyi`` modules beside the .proto files: ``python -m api.protos``.
 
 The files are named to protoc from the repository's root (``api/kubelet/dra_v1.proto``), since that name is a file's key
 in protobuf's process-wide descriptor pool, where upstream's files, all called api.proto, collide. Service stubs are not
-generated: ``api.kubelet.services`` binds them, with types. Needs grpcio-tools, a development dependency.
+generated: ``services`` beside them binds them, with types. Needs grpcio-tools, a development dependency.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-ROOT = FOLDER.parent.parent
+ROOT = FOLDER.parent
 
 # protoc writes a bare Mapping where a message may be given as a dict.
 STUB_HEADER = "# mypy: disable-error-code=type-arg\n"
@@ -26,7 +26,7 @@ class GenerateError(Exception):
 
 def proto_files() -> list[str]:
     """The .proto files by their name from the repository's root, sorted."""
-    return sorted(path.relative_to(ROOT).as_posix() for path in FOLDER.glob("*.proto"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in FOLDER.rglob("*.proto"))
 
 
 def generate(out: Path = ROOT) -> list[Path]:
@@ -48,7 +48,7 @@ def generate(out: Path = ROOT) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m api.kubelet.generate", description="Generates the modules beside the .proto files."
+        prog="python -m api.protos", description="Generates the modules beside the .proto files."
     )
     parser.add_argument("--out", type=Path, default=ROOT, help="root folder to write under (default: the repository)")
     options = parser.parse_args(arguments)

@@ -1,0 +1,99 @@
+# mypy: disable-error-code=type-arg
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STATE_UNSPECIFIED: _ClassVar[State]
+    STARTING: _ClassVar[State]
+    READY: _ClassVar[State]
+    WEDGED: _ClassVar[State]
+    DEAD: _ClassVar[State]
+    STOPPING: _ClassVar[State]
+STATE_UNSPECIFIED: State
+STARTING: State
+READY: State
+WEDGED: State
+DEAD: State
+STOPPING: State
+
+class InfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Info(_message.Message):
+    __slots__ = ("version", "protocol")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    protocol: int
+    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
+
+class Group(_message.Message):
+    __slots__ = ("id", "devices", "exclusive_gpus", "active_thread_percentage", "pinned_memory_mib", "multi_user")
+    class PinnedMemoryMibEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_GPUS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_THREAD_PERCENTAGE_FIELD_NUMBER: _ClassVar[int]
+    PINNED_MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    MULTI_USER_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    exclusive_gpus: _containers.RepeatedScalarFieldContainer[str]
+    active_thread_percentage: int
+    pinned_memory_mib: _containers.ScalarMap[str, int]
+    multi_user: bool
+    def __init__(self, id: _Optional[str] = ..., devices: _Optional[_Iterable[str]] = ..., exclusive_gpus: _Optional[_Iterable[str]] = ..., active_thread_percentage: _Optional[int] = ..., pinned_memory_mib: _Optional[_Mapping[str, int]] = ..., multi_user: _Optional[bool] = ...) -> None: ...
+
+class GroupStatus(_message.Message):
+    __slots__ = ("group", "state", "message", "pid", "clients")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    group: Group
+    state: State
+    message: str
+    pid: int
+    clients: int
+    def __init__(self, group: _Optional[_Union[Group, _Mapping]] = ..., state: _Optional[_Union[State, str]] = ..., message: _Optional[str] = ..., pid: _Optional[int] = ..., clients: _Optional[int] = ...) -> None: ...
+
+class StartGroupRequest(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: Group
+    def __init__(self, group: _Optional[_Union[Group, _Mapping]] = ...) -> None: ...
+
+class StopGroupRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class StopGroupResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListGroupsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Groups(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupStatus]
+    def __init__(self, groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ...) -> None: ...
