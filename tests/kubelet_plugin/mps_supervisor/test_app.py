@@ -265,6 +265,29 @@ def test_a_daemon_that_died_meanwhile_is_told_and_kept_for_whom_it_concerns(lab:
         assert lab.left() == []
 
 
+def test_a_group_of_a_supervisor_of_another_version_is_told_and_left_alone(lab: Lab) -> None:
+    with lab.in_process():
+        before = lab.client.start(lab.group())
+        client = lab.counting()
+    record = lab.folders().root / "group.json"
+    text = record.read_text()
+    record.write_text(text.replace('"version": 1', '"version": 2'))
+    with lab.in_process():
+        lab.wait_for(GroupState.DEAD)
+        assert "version 2" in str(lab.status())
+        with pytest.raises(errors.GroupFailed, match="use the supervisor that started it"):
+            lab.client.stop("claim-1")
+        client.still_counts()
+    record.write_text(text)
+    with lab.in_process():
+        lab.wait_for(GroupState.READY)
+        assert getattr(lab.status(), "pid", None) == before.pid
+        client.still_counts()
+        client.end(signal.SIGTERM)
+        lab.client.stop("claim-1")
+        assert lab.left() == []
+
+
 def test_after_a_reboot_nothing_of_the_earlier_boot_is_adopted(lab: Lab) -> None:
     with lab.in_process():
         before = lab.client.start(lab.group())
