@@ -26,13 +26,14 @@ from dra_driver.cli import kept
 from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
-from dra_driver.cli.demo_sharing import is_about_shares, wait_for_shares
+from dra_driver.cli.demo_sharing import asks_for_mps, is_about_shares, wait_for_shares
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of, failed_prepares
 from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
 from dra_driver.errors import DriverError
 from dra_driver.kube.interface import EVENTS, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
 from dra_driver.kube.lists import list_all
+from dra_driver.simulation import contained
 from dra_driver.simulation.cluster import ClusterNotReadyError, EmbeddedCluster, ProcessDiedError
 from dra_driver.simulation.hardware import load_machine
 
@@ -115,6 +116,8 @@ class Demo:
         self._began = time.monotonic()
         self._cluster.start()
         self._output.step(f"API at {self._cluster.url}; controller and plugins are processes {_pids(self._cluster)}")
+        if asks_for_mps(self._manifests):
+            self._start_supervisors()
         self._cluster.wait_until_ready(self._timeout)
         self._devices = count_published(self._cluster.api)
         self._output.step(f"{self._devices} devices published for {len(self._cluster.nodes)} nodes")
@@ -147,6 +150,12 @@ class Demo:
             counted = f"{pods} pod{'' if pods == 1 else 's'}"
             return f"ok: {counted} reached what the manifests expect, and everything was cleaned up ({seconds:.1f} s)"
         return f"failed after {seconds:.1f} s; see above"
+
+    def _start_supervisors(self) -> None:
+        if contained.is_possible():
+            self._cluster.start_supervisors()
+        else:
+            self._output.step("MPS is not to be had here: this machine lets nobody but root have mounts of their own")
 
     def _apply(self) -> None:
         pools = Snapshot.from_objects(list_all(self._cluster.api, RESOURCE_SLICES), (), ()).pools

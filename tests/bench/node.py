@@ -19,6 +19,7 @@ from api.kubelet.services import DRA_V1, REGISTRATION
 from dra_driver.kube.cluster import ClusterApi
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, NotFound, Obj
+from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import create_state, host_root
 from tests.bench.process import Measured
 
@@ -108,9 +109,9 @@ class Place:
         return Measured(command, self.folder / "plugin.log", AS_IN_THE_IMAGE)
 
     def supervisor(self) -> Measured:
-        """The MPS supervisor, with mounts and processes of its own: whatever it leaves ends with it. Needs root."""
-        command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        command += [sys.executable, "-m", "kubelet_plugin.mps_supervisor.main", *self._surroundings()]
+        """The MPS supervisor, with mounts and processes of its own: whatever it leaves ends with it."""
+        command = [sys.executable, "-m", contained.__name__, "kubelet_plugin.mps_supervisor.main"]
+        command += self._surroundings()
         return Measured(command, self.folder / "supervisor.log", AS_IN_THE_IMAGE)
 
     def _surroundings(self) -> list[str]:

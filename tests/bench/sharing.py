@@ -1,4 +1,4 @@
-"""What sharing adds to a prepare: ``make bench`` runs it, ``python -m tests.bench.sharing`` alone. MPS needs root.
+"""What sharing adds to a prepare: ``make bench`` runs it, ``python -m tests.bench.sharing`` alone.
 
 Time slices are set by nvidia-smi, whose simulation is a Python program that has to start; its calls are counted apart,
 by the plugin's own metric. MPS control daemons are the simulated ones, real processes that are made to take their time.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
 import socket
 import statistics
@@ -25,6 +24,7 @@ from api.claim_config import API_VERSION, SharingStrategy
 from api.kubelet import dra_v1_pb2
 from dra_driver.kube.interface import Obj
 from dra_driver.mps.group import socket_of
+from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import faults
 from tests.bench.node import DRIVER, BenchNode, Place, place, serving
 from tests.bench.report import Row, table
@@ -168,14 +168,14 @@ def rows() -> Iterator[Row]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-dra-bench-")))
         where = stack.enter_context(place(folder))
-        is_root = os.geteuid() == 0
-        if is_root:
+        has_mps = contained.is_possible()
+        if has_mps:
             stack.enter_context(where.supervisor())
             _wait_for_supervisor(where)
         node = stack.enter_context(serving(where, "--http-endpoint", f"127.0.0.1:{port}"))
         yield from time_slices(node, SmiCalls(port))
-        if not is_root:
-            sys.stderr.write("MPS is not measured: the supervisor mounts file systems, which needs root\n")
+        if not has_mps:
+            sys.stderr.write("MPS is not measured: this machine lets nobody but root have mounts of their own\n")
             return
         yield from mps(node, where.state)
         yield from beside_a_start_that_hangs(node, where.state)
