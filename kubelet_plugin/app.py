@@ -60,6 +60,7 @@ from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.service import HealthService
 from kubelet_plugin.health.states import DeviceUuids
 from kubelet_plugin.health.troubles import TroubledDevices
+from kubelet_plugin.inventory.sharing import NodeSharingInForce
 from kubelet_plugin.inventory.status import PluginInstance
 from kubelet_plugin.inventory.writer import InventoryWriter
 from kubelet_plugin.kinds import build_kinds, tools_of
@@ -117,7 +118,8 @@ class PluginApp:
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
-        tools = tools_of(spec, policy, edits)
+        sharing = NodeSharingInForce(policy.devices.sharing)
+        tools = tools_of(spec, policy, edits, sharing)
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
@@ -158,6 +160,7 @@ class PluginApp:
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
             layouts=self._layouts,
+            reader=sharing,
         )
         calls = CallsUnderWay()
         service = DraService(

@@ -14,6 +14,8 @@ from kubelet_plugin.hardware.setup import build_capabilities
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.kind import MigDevices, MigEdits
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.replicas import OneShareToARequest
+from kubelet_plugin.kinds.sharing import SharingInForce
 from kubelet_plugin.kinds.whole import GpuEdits, WholeGpus
 from kubelet_plugin.prepare.kind import Kind, Wrapper
 from kubelet_plugin.prepare.kinds import Kinds
@@ -32,9 +34,10 @@ class NodeTools:
     mig: MigHardware
     capabilities: CapabilityReader
     refused: RefusedPlacements
+    sharing: SharingInForce
 
 
-def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits) -> NodeTools:
+def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits, sharing: SharingInForce) -> NodeTools:
     """Those of a real node, or of a simulated one. What needs NVML works once the hardware is started."""
     return NodeTools(
         policy=policy,
@@ -42,6 +45,7 @@ def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits) -> NodeTools:
         mig=MigControl(),
         capabilities=build_capabilities(spec),
         refused=RefusedPlacements(),
+        sharing=sharing,
     )
 
 
@@ -51,7 +55,9 @@ KINDS: Final[tuple[Callable[[NodeTools], Kind], ...]] = (
     lambda tools: MigDevices(tools.mig, tools.capabilities, tools.refused, tools.edits, tools.policy),
 )
 # Ways of sharing, put around devices of these kinds.
-WRAPPERS: Final[tuple[Callable[[NodeTools], Wrapper], ...]] = ()
+WRAPPERS: Final[tuple[Callable[[NodeTools], Wrapper], ...]] = (
+    lambda tools: OneShareToARequest(tools.sharing, tools.policy),
+)
 
 
 def build_kinds(tools: NodeTools) -> Kinds:

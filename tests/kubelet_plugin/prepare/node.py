@@ -23,6 +23,7 @@ from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.kinds import NodeTools, build_kinds
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.sharing import NothingShared, SharingInForce
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
@@ -150,6 +151,7 @@ class TestNode:
         self.mig: MigHardware = self.fake_mig
         self.capabilities: CapabilityReader = fake_capabilities
         self.refused = RefusedPlacements()
+        self.sharing: SharingInForce = NothingShared()
         self.claims = Claims()
         self.cdi = CdiStore(folder / "cdi")
         self.edits = DriverEdits(DriverRoots(Root(self.root), sysfs=self.root / "sys"))
@@ -188,7 +190,7 @@ class TestNode:
     def kinds(self, boot_id: str = BOOT) -> Kinds:
         """Those of a plugin; a test may have others."""
         policy = self.node_policy(boot_id)
-        return build_kinds(NodeTools(policy, self.edits, self.mig, self.capabilities, self.refused))
+        return build_kinds(NodeTools(policy, self.edits, self.mig, self.capabilities, self.refused, self.sharing))
 
     def applier(self) -> Applier:
         kinds = self.kinds()
