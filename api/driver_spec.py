@@ -76,7 +76,7 @@ def _metrics_path(value: str) -> str:
 
 def _positive(value: float) -> float:
     if value <= 0:
-        raise _wrong("longer than 0s", value)
+        raise _wrong("longer than 0s", f"{value:g}s")
     return value
 
 
@@ -140,6 +140,11 @@ class HardwareSettings(ApiModel):
     )
     rescan_interval: Duration = Field(
         default=5.0, description="How often the plugin reads the hardware again to notice changes; 0s is never."
+    )
+    nvidia_smi_timeout: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=10.0,
+        description="How long a call of nvidia-smi, which sets time slices, may take. Then it is killed; the claim's "
+        "prepare fails and is tried again.",
     )
 
 

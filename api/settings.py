@@ -130,6 +130,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spec.hardware.hostRoot", "--host-root", "HOST_ROOT", _N),
     Setting("spec.hardware.simulatedState", "--simulated-state", "SIMULATED_STATE", _N),
     Setting("spec.hardware.rescanInterval", "--rescan-interval", "RESCAN_INTERVAL", _P),
+    Setting("spec.hardware.nvidiaSmiTimeout", "--nvidia-smi-timeout", "NVIDIA_SMI_TIMEOUT", _P),
     Setting("spec.controller.leaderElection.enabled", "--leader-elect", "LEADER_ELECT", _C),
     Setting(
         "spec.controller.leaderElection.leaseName",

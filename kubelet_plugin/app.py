@@ -63,6 +63,7 @@ from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
 from kubelet_plugin.kinds.mps.events import DaemonEvents
 from kubelet_plugin.kinds.mps.metrics import GroupCollector
 from kubelet_plugin.kinds.mps.told import ToldHardware
+from kubelet_plugin.kinds.time_slice import is_time_sliced
 from kubelet_plugin.node.hardware import build_hardware, read_boot_id
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
@@ -71,6 +72,7 @@ from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
 from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.telling.smi_metrics import SmiMetrics
 from kubelet_plugin.telling.stuck_work import StuckWorkCollector, StuckWorkEvents, stuck_check
 
 logger = logging.getLogger(__name__)
@@ -115,7 +117,7 @@ class PluginApp:
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
-        tools = tools_of(spec, policy, edits)
+        tools = tools_of(spec, policy, edits, SmiMetrics(registry))
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
@@ -129,6 +131,7 @@ class PluginApp:
             kinds,
             Neighbourhood(self._hardware.machine, tools.mig.instances, kubelet_state),
             listener,
+            is_time_sliced=is_time_sliced,
             hand_over=spec.kubelet.hand_over,
         )
         self._engine = PrepareEngine(

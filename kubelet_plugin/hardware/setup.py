@@ -14,7 +14,10 @@ from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.mig_capabilities import capability_major, read_mig_capabilities
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import DeviceNode
+from dra_driver.hardware.compute_policy import ComputePolicy
+from dra_driver.hardware.nvidia_smi import NvidiaSmi, SmiObserver
 from dra_driver.hardware.nvml import loaded_library
+from dra_driver.hardware.nvml.library import find_library
 from kubelet_plugin.hardware.obstacles import Edits, LookForObstacles, obstacles_of
 from kubelet_plugin.node.hardware import driver_root
 
@@ -44,6 +47,15 @@ def build_capabilities(spec: DriverSpec) -> Callable[[int, int, int], Sequence[D
         return read_mig_capabilities(host_root, gpu_minor, gpu_instance, compute_instance).device_nodes()
 
     return capabilities
+
+
+def build_compute_policy(spec: DriverSpec, observer: SmiObserver) -> ComputePolicy:
+    """How GPUs share their time. Works once the hardware is started."""
+    root = driver_root(spec).visible
+    # On the host itself the dynamic linker knows best; the libraries of simulated GPUs are no libraries.
+    linker_knows = root == Path("/") or spec.hardware.simulated_state is not None
+    library = (lambda: None) if linker_knows else (lambda: find_library(root))
+    return ComputePolicy(NvidiaSmi(root, spec.hardware.nvidia_smi_timeout, library, observer))
 
 
 def host_file(spec: DriverSpec, path: Path) -> Path:

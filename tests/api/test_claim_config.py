@@ -330,14 +330,14 @@ GATES: list[tuple[dict[str, Any], str, str]] = [
 def test_a_feature_that_is_off_is_named_with_its_gate(parameters: dict[str, Any], where: str, gate: str) -> None:
     decoded = decode(parameters)
     decoded.require_gates({gate, "Other"}, path="spec")
-    with pytest.raises(DecodeError, match=f"needs feature gate {gate}, which (is off|this version does)") as caught:
+    with pytest.raises(DecodeError, match=f"needs feature gate {gate}, which ") as caught:
         decoded.require_gates({"Other"}, path="spec")
     assert caught.value.problems[0].path == where
 
 
 def test_a_gate_that_only_is_off_is_the_administrators_to_switch_on() -> None:
-    with pytest.raises(DecodeError, match="needs feature gate MPSSupport, which is off, ask your administrator"):
-        decode(config(sharing={"strategy": "MPS"})).require_gates(())
+    with pytest.raises(DecodeError, match="needs feature gate TimeSlicingSettings, which is off, ask your admini"):
+        decode(config(sharing={"strategy": "TimeSlicing"})).require_gates(())
 
 
 NEED_NONE = [config(), config("MigDeviceConfig"), config("MigDeviceConfig", sharing={"strategy": "TimeSlicing"})]

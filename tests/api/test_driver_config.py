@@ -89,7 +89,7 @@ def test_gates_are_single_settings(file: Path) -> None:
     assert spec.feature_gates == {"MPSSupport": False, "ComputeDomainCliques": True, "ContextualLogging": True}
     assert spec.enabled_gates() == {
         "ComputeDomainCliques", "ContextualLogging", "CrashOnNVLinkFabricErrors", "DynamicMIG",
-            "IMEXDaemonsWithDNSNames", "LoggingBetaOptions",
+            "IMEXDaemonsWithDNSNames", "LoggingBetaOptions", "TimeSlicingSettings",
         }  # fmt: skip
 
 
@@ -122,6 +122,10 @@ FILES: list[tuple[str, list[str]]] = [
     (
         "spec: {hardware: {rescanInterval: 5}}",
         ['spec.hardware.rescanInterval: must be a duration, not 5, write it like "15s", "1m30s" or "250ms"'],
+    ),
+    (
+        "spec: {hardware: {nvidiaSmiTimeout: 0s}}",
+        ['spec.hardware.nvidiaSmiTimeout: must be longer than 0s, not "0s"'],
     ),
     (
         "spec: {controller: {leaderElection: {leaseDuration: 5s}}}",

@@ -101,11 +101,14 @@ def add_xid(state_file: Path, index: int, xid: int) -> None:
 
 
 def reset_gpu(state_file: Path, index: int) -> None:
-    """The GPU is reset: its instances and processes are gone, the pending MIG mode is the mode."""
-    _change_gpu(
-        state_file,
-        index,
-        lambda gpu: gpu.with_instances((), mig_enabled=gpu.mig_pending, clients=()),
+    """The GPU is reset: see :meth:`GpuState.reset`."""
+    _change_gpu(state_file, index, GpuState.reset)
+
+
+def reboot(state_file: Path, boot_id: str) -> None:
+    """The machine boots anew, as ``boot_id``, which its file tree has once it is built again. Faults stay."""
+    StateFile(state_file).update(
+        lambda state: state.model_copy(update={"boot_id": boot_id, "gpus": tuple(gpu.reset() for gpu in state.gpus)})
     )
 
 

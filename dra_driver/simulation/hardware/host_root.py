@@ -4,7 +4,7 @@ Device nodes are real character devices where that is allowed (root, CAP_MKNOD).
 ``<root>/dev/.simulated-devices.json`` says what it stands for, by name below ``dev`` with major and minor:
 ``{"nvidia0": [195, 0], ...}``. The table is always written; ``cdi.device_nodes`` reads it where it finds a file.
 
-Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script (``smi_script``), and
+Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script (``smi.script``), and
 so are the programs of MPS with a client for them (``mps.scripts``); the other programs of the driver only say that they
 are not simulated. The container toolkit's hook is there when it is
 asked for (``toolkit``).
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dra_driver.simulation.hardware import capabilities
 from dra_driver.simulation.hardware.mps import scripts as mps
-from dra_driver.simulation.hardware.smi_script import SMI_PATH, smi_script
+from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
 from dra_driver.simulation.hardware.state import SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
 from dra_driver.simulation.hardware.toolkit import HOOK_PATH, Toolkit, hook_script

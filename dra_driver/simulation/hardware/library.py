@@ -19,7 +19,7 @@ from typing import Any
 
 from dra_driver.hardware.nvml import binding
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.simulation.hardware import device, events, mig, system, telemetry
+from dra_driver.simulation.hardware import device, events, mig, system, telemetry, time_slice
 from dra_driver.simulation.hardware.arguments import Refused, address_of, number
 from dra_driver.simulation.hardware.calls import Call, DeviceCall, Function, FunctionTable
 from dra_driver.simulation.hardware.faults import take_error
@@ -35,6 +35,7 @@ FUNCTIONS: FunctionTable = {
     **telemetry.FUNCTIONS,
     **mig.FUNCTIONS,
     **events.FUNCTIONS,
+    **time_slice.FUNCTIONS,
 }
 
 _NO_GPUS_IS_FINE = 1  # NVML_INIT_FLAG_NO_GPUS

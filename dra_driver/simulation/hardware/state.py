@@ -26,6 +26,7 @@ from dra_driver.simulation.hardware.placing import free_instance_id
 _NAMESPACE = uuid.UUID("6f3c7f0e-5f0d-5f6e-9b1a-7d6d4c1f9a10")
 
 COMPUTE_MODE_DEFAULT = 0
+TIME_SLICE_DEFAULT = 0
 
 
 class _State(ApiModel):
@@ -82,6 +83,7 @@ class GpuState(_State):
     xids: tuple[int, ...] = ()
     clients: tuple[ClientState, ...] = ()
     compute_mode: int = COMPUTE_MODE_DEFAULT
+    time_slice: int = TIME_SLICE_DEFAULT  # by nvidia-smi's number
 
     def instance(self, gpu_instance: int) -> GpuInstanceState | None:
         return next((each for each in self.instances if each.id == gpu_instance), None)
@@ -104,6 +106,23 @@ class GpuState(_State):
     def with_instance(self, instance: GpuInstanceState, **changes: object) -> GpuState:
         others = tuple(each for each in self.instances if each.id != instance.id)
         return self.with_instances((*others, instance), **changes)
+
+    def set_by_somebody(self) -> Iterator[str]:
+        """What differs from a GPU that has just been reset, and that no snapshot of the machine shows."""
+        if self.compute_mode != COMPUTE_MODE_DEFAULT:
+            yield f"compute mode {self.compute_mode}"
+        if self.time_slice != TIME_SLICE_DEFAULT:
+            yield f"time-slice interval {self.time_slice}"
+
+    def reset(self) -> GpuState:
+        """After a reset, or a reboot: the pending MIG mode is the mode, and all that is not lasting is gone."""
+        return self.with_instances(
+            (),
+            mig_enabled=self.mig_pending,
+            clients=(),
+            compute_mode=COMPUTE_MODE_DEFAULT,
+            time_slice=TIME_SLICE_DEFAULT,
+        )
 
     def with_mode(self, *, enabled: bool, pending: bool) -> GpuState:
         return self.with_instances(

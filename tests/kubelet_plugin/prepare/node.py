@@ -20,6 +20,7 @@ from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, Step
 from kubelet_plugin.claims.model import ClaimRef, Operation, PreparedDevice
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
+from kubelet_plugin.hardware.time_slices import TimeSliceHardware
 from kubelet_plugin.kinds import NodeTools, build_kinds
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
@@ -33,6 +34,7 @@ from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.recovery import lost_records
 from tests.cdi.driver_root import VERSION, small_root
+from tests.kubelet_plugin.kinds.fake_time_slices import FakeTimeSlices
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, fake_capabilities
 from tests.kubelet_plugin.kinds.mps.fake import FakeSupervisor
 
@@ -153,6 +155,7 @@ class TestNode:
         self.mig: MigHardware = self.fake_mig
         self.capabilities: CapabilityReader = fake_capabilities
         self.refused = RefusedPlacements()
+        self.time_slices: TimeSliceHardware = FakeTimeSlices()
         self.plugin_folder = folder / "plugin"
         self.supervisor = FakeSupervisor(self.plugin_folder)
         self.mps_states = GroupStates()
@@ -203,6 +206,7 @@ class TestNode:
                 mig=self.mig,
                 capabilities=self.capabilities,
                 refused=self.refused,
+                time_slices=self.time_slices,
                 supervisor=self.supervisor,
                 mps_states=self.mps_states,
                 sharing=self.sharing,
