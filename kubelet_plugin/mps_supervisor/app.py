@@ -33,7 +33,7 @@ from kubelet_plugin.mps_supervisor.observer import Observer
 from kubelet_plugin.mps_supervisor.service import THREADS, SupervisorService
 from kubelet_plugin.mps_supervisor.supervisor import Supervisor
 from kubelet_plugin.mps_supervisor.surroundings import Home, host_namespaces
-from kubelet_plugin.node.hardware import build_hardware, driver_root, read_boot_id
+from kubelet_plugin.node.hardware import build_hardware, canary_program, driver_root, read_boot_id
 from kubelet_plugin.node.unix_server import UnixServer
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class SupervisorApp:
         self._observer = Observer(
             self._supervisor,
             daemons.control,
-            Canary(home, self._isolation, spec.mps.canary_program),
+            Canary(home, self._isolation, canary_program(spec)),
             self._steps.folders,
             daemons.reap,
             counts,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dra_driver.mps.group import GroupFolders, MpsGroup
 from kubelet_plugin.mps_supervisor.control import kill, shortened
-from kubelet_plugin.mps_supervisor.namespaces import Isolation
+from kubelet_plugin.mps_supervisor.namespaces import Isolation, no_input
 from kubelet_plugin.mps_supervisor.surroundings import Home
 
 _SECONDS = 10.0  # a busy GPU makes it wait, and the first context takes a second
@@ -33,7 +33,8 @@ class Canary:
         if self._program is None or not any(group.multi_user or _is_ours(pid) for pid in servers):
             return None
         program = self._home.client(folders, str(self._program))
-        process = self._isolation.start(program, (), standard_input=subprocess.DEVNULL, output=subprocess.PIPE)
+        with no_input() as null:
+            process = self._isolation.start(program, (), standard_input=null, output=subprocess.PIPE)
         try:
             output, _ = process.communicate(timeout=_SECONDS)
         except subprocess.TimeoutExpired:

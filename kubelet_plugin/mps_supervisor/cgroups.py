@@ -1,9 +1,9 @@
 """A cgroup of its own for each group's daemon, so that it does not end with the supervisor's container.
 
 When a container ends, the runtime kills every process in the container's cgroup, whatever its PID namespace, and cannot
-remove the cgroup while something is left in it. So a daemon is moved to ``gpu-dra-mps/<group>`` at the root of every
-hierarchy in which it is not at the root already: the one of cgroup v2, or each controller's of v1. Its servers are its
-children and follow.
+remove the cgroup while something is left in it. So a daemon is moved to a folder of its own in ``gpu-dra-mps``, at the
+root of every hierarchy in which it is not at the root already: the one of cgroup v2, or each controller's of v1. Its
+servers are its children and follow.
 
 Within a container's cgroup namespace processes cannot be moved out of it (cgroups(7), nsdelegate), nor need the
 hierarchies be writable there. So all of this is done in the host's namespaces, where there are some around us.
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from dra_driver.mps.group import GroupFolders
 from kubelet_plugin.mps_supervisor import kernel
 from kubelet_plugin.mps_supervisor.namespaces import on_own_thread
 
@@ -28,6 +30,11 @@ PARENT = "gpu-dra-mps"
 _PROCESSES = "cgroup.procs"
 _INHERITED = ("cpuset.cpus", "cpuset.mems")  # of v1, where they are empty in a new cgroup and nothing may run in it
 _TRIES = 5  # another supervisor may remove the parent between our making it and what is in it
+
+
+def cgroup_of(folders: GroupFolders) -> str:
+    """The name of a group's cgroup: another driver's supervisor on this node may have a group of the same id."""
+    return f"{folders.root.name}.{hashlib.sha256(bytes(folders.root)).hexdigest()[:8]}"
 
 
 class OwnCgroups(Protocol):

@@ -18,9 +18,9 @@ from pathlib import Path
 from dra_driver.mps.errors import GroupFailed, GroupTimeout
 from dra_driver.mps.group import GroupFolders, MpsGroup
 from dra_driver.processes import Process
-from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups
+from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
 from kubelet_plugin.mps_supervisor.control import Control, NoAnswer, refused, settings_commands, shortened
-from kubelet_plugin.mps_supervisor.namespaces import Isolation
+from kubelet_plugin.mps_supervisor.namespaces import Isolation, no_input
 from kubelet_plugin.mps_supervisor.surroundings import MARK, Home
 
 OUTPUT = "daemon.log"  # what the program prints, beside the real one's control.log and server.log
@@ -48,15 +48,8 @@ class Daemons:
         """Start it. Raises GroupFailed, OSError."""
         program = self._home.daemon(folders, group.devices)
         options = ("-f", "-M") if group.multi_user else ("-f",)
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            output = os.open(folders.log / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            try:
-                child = self._isolation.start(program, options, standard_input=null, output=output)
-            finally:
-                os.close(output)
-        finally:
-            os.close(null)
+        with no_input() as null, (folders.log / OUTPUT).open("ab") as output:
+            child = self._isolation.start(program, options, standard_input=null, output=output.fileno())
         self._children[child.pid] = child
         process = Process.of(child.pid)
         if process is None:
@@ -121,7 +114,7 @@ class Daemons:
     def processes(self, folders: GroupFolders) -> tuple[Process, ...]:
         """All that runs for the group, also what another supervisor has started."""
         marked = {process for process, root in marked_processes().items() if root == str(folders.root)}
-        inside = {Process.of(pid) for pid in self._cgroups.members(folders.root.name)}
+        inside = {Process.of(pid) for pid in self._cgroups.members(cgroup_of(folders))}
         return tuple(sorted(marked | {each for each in inside if each is not None}, key=lambda each: each.pid))
 
     def reap(self) -> None:

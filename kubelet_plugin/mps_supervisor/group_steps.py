@@ -17,7 +17,7 @@ from pathlib import Path
 from dra_driver.mps.group import GroupFolders, MpsGroup
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor import record as records
-from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups
+from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
 from kubelet_plugin.mps_supervisor.daemon import Daemons
 from kubelet_plugin.mps_supervisor.gpus import Gpus
 from kubelet_plugin.mps_supervisor.namespaces import Isolation
@@ -85,7 +85,7 @@ class GroupSteps:
         if record is not None and record.boot_id == self._boot_id:  # a reboot has reset every mode
             for gpu in record.group.exclusive_gpus:
                 self._tools.gpus.make_default(gpu)
-        self._tools.cgroups.remove(group_id)
+        self._tools.cgroups.remove(cgroup_of(folders))
         _remove_folder(folders)
 
     def _run(self, record: Record, until: float, given_up: threading.Event) -> Process:
@@ -93,7 +93,7 @@ class GroupSteps:
         daemon = daemons.launch(group, folders)
         records.write(folders, replace(record, daemon=daemon))
         try:
-            self._tools.cgroups.move(daemon.pid, group.id)
+            self._tools.cgroups.move(daemon.pid, cgroup_of(folders))
             self.cgroup_problem = ""
         except OSError as error:
             self.cgroup_problem = f"the daemon of group {group.id} stays in our cgroup: {error}"

@@ -48,7 +48,4 @@ def judged(look: Look) -> tuple[GroupState, str]:
 
 
 def _of_recycling(look: Look) -> str:
-    clients = len(look.clients)
-    if not clients:
-        return ""
-    return f"; its daemon is started anew when its {clients} client{'' if clients == 1 else 's'} have gone"
+    return f"; its daemon is started anew when no client is left ({len(look.clients)} now)" if look.clients else ""

@@ -15,7 +15,8 @@ import errno
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -46,7 +47,10 @@ class Isolation(Protocol):
     def start(
         self, program: Program, arguments: Sequence[str], *, standard_input: int, output: int
     ) -> subprocess.Popen[bytes]:
-        """``program`` in a session of its own, in its surroundings. Standard error goes where ``output`` does."""
+        """``program`` in a session of its own, in its surroundings. Standard error goes where ``output`` does.
+
+        Both are descriptors (:func:`no_input`) or subprocess.PIPE.
+        """
         ...
 
 
@@ -83,6 +87,16 @@ class Namespaces:
             return spawn(program, arguments, standard_input=standard_input, output=output)
 
         return on_own_thread(started)
+
+
+@contextmanager
+def no_input() -> Iterator[int]:
+    """A descriptor of /dev/null. It has to be opened here: in the surroundings there may be none."""
+    descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def spawn(program: Program, arguments: Sequence[str], *, standard_input: int, output: int) -> subprocess.Popen[bytes]:

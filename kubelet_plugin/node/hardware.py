@@ -20,6 +20,8 @@ from dra_driver.hardware.sysfs import Sysfs
 
 logger = logging.getLogger(__name__)
 
+_SIMULATED_CLIENT = Path("/usr/bin/simulated-cuda-client")
+
 
 class SimulatedHardware:
     """Simulated GPUs behind the real adapter. The state file is read at each start, so a bad one may be mended."""
@@ -76,3 +78,9 @@ def read_boot_id(spec: DriverSpec) -> str:
     except HardwareError as error:
         logger.info("%s; using this process's /proc", error)
         return Sysfs(Path("/")).boot_id()
+
+
+def canary_program(spec: DriverSpec) -> Path | None:
+    """A program below the driver root that uses a GPU for a moment; None where nobody has given one. A simulated node
+    has one."""
+    return spec.mps.canary_program or (_SIMULATED_CLIENT if spec.hardware.simulated_state is not None else None)

@@ -59,8 +59,8 @@ def _settings(state_file: Path, *, multi_user: bool) -> Settings:
     limits = environment.get("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT")
     return Settings(
         state_file=state_file,
-        pipes=Path(environment.get("CUDA_MPS_PIPE_DIRECTORY") or _DEFAULT_PIPES),
-        logs=Path(environment.get("CUDA_MPS_LOG_DIRECTORY") or _DEFAULT_LOGS),
+        pipes=Path(environment.get("CUDA_MPS_PIPE_DIRECTORY") or _DEFAULT_PIPES).absolute(),
+        logs=Path(environment.get("CUDA_MPS_LOG_DIRECTORY") or _DEFAULT_LOGS).absolute(),
         devices=environment.get("CUDA_VISIBLE_DEVICES"),
         percentage=100.0 if percentage is None else values.percentage(percentage),
         limits={} if limits is None else values.limits(limits),
@@ -87,6 +87,7 @@ def _start_daemon(settings: Settings) -> int:
     if os.fork():
         os._exit(0)
     try:
+        os.chdir("/")
         to_null()
         _run(settings, lambda: _tell(writing, _READY), echo=None)
         code = 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dra_driver.simulation.hardware import state_store
+from dra_driver.simulation.hardware.mps import presence
 
 EXCLUSIVE_PROCESS = 3  # NVML_COMPUTEMODE_EXCLUSIVE_PROCESS
 PROHIBITED = 2  # NVML_COMPUTEMODE_PROHIBITED
@@ -78,6 +79,7 @@ class State:
         used = frozenset(
             device.uuid for device in self.devices() if any(user.mps_server == server for user in device.users)
         )
+        presence.forget(self.path, server)
         if used:
             self.change_users(used, lambda users: tuple(each for each in users if each.mps_server != server))
 

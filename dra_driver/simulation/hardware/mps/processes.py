@@ -1,4 +1,4 @@
-"""What /proc says of processes: whose a FIFO is, and whether one is still there."""
+"""What /proc says of processes: whose a FIFO is, its name and its namespace."""
 
 from __future__ import annotations
 
@@ -22,10 +22,6 @@ def holder_of(fifo: int, told: int) -> int:
     mine = (os.getpid(), os.getppid())
     holders = [pid for pid in _pids() if pid not in mine and _holds(pid, wanted)]
     return min(holders, key=_began, default=0)  # its children may have it too
-
-
-def is_there(pid: int) -> bool:
-    return (_PROC / str(pid)).exists()
 
 
 def name(pid: int) -> str:

@@ -26,6 +26,7 @@ from dra_driver.simulation.hardware.mps.devices import Device, State, User, visi
 from dra_driver.simulation.hardware.mps.link import Link
 from dra_driver.simulation.hardware.mps.logs import Log
 from dra_driver.simulation.hardware.mps.pipes import Answer
+from dra_driver.simulation.hardware.mps.presence import Presence, has_ended
 
 _GOODBYE = b"bye"
 _FAULT = b"fault"
@@ -48,6 +49,7 @@ class Server:
         self._log = log
         self._link = link
         self._pid = os.getpid()
+        self._presence = Presence(state.path, self._pid)
         self._status = "INITIALIZING"
         self._devices: tuple[Device, ...] = ()
         self._percentage = 100.0
@@ -60,6 +62,7 @@ class Server:
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Take the devices. Refused when one is not there, or another process has it to itself."""
+        self._presence.begin()
         self._devices, unknown = visible(self._state.devices(), settings["devices"])
         if unknown or not self._devices:
             raise Refused(f"CUDA_ERROR_NO_DEVICE: {', '.join(unknown) or 'no device'} is not there")
@@ -118,6 +121,7 @@ class Server:
     def end(self) -> None:
         """Its clients see the end of the file; the devices are free."""
         self._state.forget_server(self._pid)
+        self._presence.end()
 
     def _connect(self, text: str, answer: Answer, lifeline: int) -> None:
         if self._wedged or self._status == "FAULT":
@@ -167,7 +171,9 @@ class Server:
         self._state.change_users(_uuids(client), without_one)
 
     def _enter(self, device: Device, users: tuple[User, ...]) -> tuple[User, ...]:
-        living = tuple(each for each in users if each.mps_server is None or processes.is_there(each.mps_server))
+        living = tuple(
+            each for each in users if each.mps_server is None or not has_ended(self._state.path, each.mps_server)
+        )
         context.require_free(device, living)
         return (*living, User(self._pid, self._pid))
 
@@ -215,13 +221,14 @@ def main(arguments: Sequence[str]) -> int:
         first = link.receive()
         if first is None:
             return 1
-        server.start(first[0])
-        _serve(server, link)
+        try:
+            server.start(first[0])
+            _serve(server, link)
+        finally:
+            server.end()
     except Refused as error:
         log(f"Failed to start: {error}")
         return 1
-    finally:
-        server.end()
     return 0
 
 

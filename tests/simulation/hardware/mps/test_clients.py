@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 
+import pynvml
 import pytest
 
 from dra_driver.hardware.model import MigPlacement
-from dra_driver.hardware.nvml import MigControl, NvmlHardware
+from dra_driver.hardware.nvml import InstanceInUse, MigControl, NvmlHardware
 from dra_driver.simulation.hardware import StateFile, faults, install, uninstall
 from dra_driver.simulation.hardware.mps.devices import EXCLUSIVE_PROCESS
 from tests.simulation.hardware.mps.conftest import MpsNode, facts, is_running, wait_until
@@ -247,18 +249,27 @@ def test_without_mps_it_says_so(node: MpsNode) -> None:
     assert node.run_client("--what")[0] == 2
 
 
-def test_on_a_mig_device(node: MpsNode) -> None:
+@pytest.fixture
+def hardware(node: MpsNode) -> Iterator[NvmlHardware]:
+    """NVML of this process is the node's."""
     install(node.state_file)
-    try:
-        hardware = NvmlHardware()
-        hardware.start()
-        control, uuid = MigControl(), node.uuids[2]
-        control.set_mode(uuid, True)
-        instance = control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
-        control.create_compute_instance(uuid, instance, 3)
-        hardware.stop()
-    finally:
-        uninstall()
+    started = NvmlHardware()
+    started.start()
+    yield started
+    started.stop()
+    uninstall()
+
+
+def running_processes(uuid: str) -> list[int]:
+    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    return sorted(each.pid for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
+
+
+def test_on_a_mig_device(node: MpsNode, hardware: NvmlHardware) -> None:
+    control, uuid = MigControl(), node.uuids[2]
+    control.set_mode(uuid, True)
+    instance = control.create_gpu_instance(uuid, 9, MigPlacement(4, 4))
+    made = control.create_compute_instance(uuid, instance, 3)
     ((_, compute),) = node.state.gpus[2].mig_devices()
     node.start(devices=compute.uuid)
     node.say(f"set_default_device_pinned_mem_limit {compute.uuid} 4G")
@@ -266,5 +277,21 @@ def test_on_a_mig_device(node: MpsNode) -> None:
     got = facts(node.run_client()[1])
     assert [got["device.0"], got["memory.0"], got["memory_limit.0"]] == [compute.uuid, "40448M", "4G"]
     assert (client.pid, int(got["server"])) in node.used_by(compute.uuid)
+    with pytest.raises(InstanceInUse):
+        control.destroy_compute_instance(uuid, instance, made.id)
     assert node.say("quit -t 0") == []
     wait_until(lambda: node.used_by(compute.uuid) == [], "nobody uses it")
+
+
+def test_a_daemon_and_server_killed_together_leave_the_device_free(node: MpsNode, hardware: NvmlHardware) -> None:
+    pid = node.start(devices=node.uuids[1])
+    client, _ = node.counting_client()
+    (server,) = node.say("get_server_list")
+    assert running_processes(node.uuids[1]) == sorted([client.pid, int(server)])
+    os.kill(int(server), signal.SIGSTOP)  # so that it does not live to see its daemon's end
+    os.kill(pid, signal.SIGKILL)
+    os.kill(int(server), signal.SIGKILL)
+    wait_until(lambda: running_processes(node.uuids[1]) == [], "the device is free")
+    assert client.wait(20) == 1
+    MigControl().set_mode(node.uuids[1], True)
+    assert node.used_by(node.uuids[1]) == []
