@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from api.claim_config import SharingStrategy
 from dra_driver.devices.sharing import Replicas, SharingPolicy, SharingRule
@@ -16,8 +16,22 @@ ONE, OTHER, THIRD = (f"{digit * 8}-{digit * 4}-{digit * 4}-{digit * 4}-{digit * 
 LIMITS = "defaultPerDevicePinnedMemoryLimit"
 
 
-def mps(requests: Sequence[str] = (), kind: str = "GpuConfig", **settings: object) -> Obj:
-    """A configuration with an ``mpsConfig`` of ``settings``."""
+def mps(requests: Sequence[str] = (), /, **settings: object) -> Obj:
+    """A configuration of whole GPUs with an ``mpsConfig`` of ``settings``."""
+    return _mps("GpuConfig", requests, settings)
+
+
+def mig_mps(requests: Sequence[str] = (), /, **settings: object) -> Obj:
+    """The same of MIG devices."""
+    return _mps("MigDeviceConfig", requests, settings)
+
+
+def mps_for(device: str, **settings: object) -> Obj:
+    """The same, as it fits ``device``."""
+    return mig_mps(**settings) if "mig" in device else mps(**settings)
+
+
+def _mps(kind: str, requests: Sequence[str], settings: Mapping[str, object]) -> Obj:
     sharing: Obj = {"strategy": "MPS"}
     if settings:
         sharing["mpsConfig"] = settings

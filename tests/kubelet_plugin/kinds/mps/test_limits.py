@@ -10,7 +10,7 @@ import pytest
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import ConfigError
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mps, prepare
+from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mig_mps, mps, mps_for, prepare
 from tests.kubelet_plugin.prepare.node import claim, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
 
@@ -20,8 +20,7 @@ ABSENT = "GPU-00000000-0000-0000-0000-000000000000"
 
 
 def refusal(node: SimulatedNode, engine: PrepareEngine, *devices: str, **settings: object) -> str:
-    kind = "MigDeviceConfig" if "mig" in devices[0] else "GpuConfig"
-    asked = mps(kind=kind, **settings)
+    asked = mps_for(devices[0], **settings)
     node.claims.add(claim("u1", *(result(name, f"r{n}") for n, name in enumerate(devices)), configs=[asked]))
     with pytest.raises(ConfigError) as caught:
         prepare(engine, "u1")
@@ -109,11 +108,11 @@ def test_mig_devices_that_are_there_are_known_by_uuid(node: SimulatedNode, engin
     small, large = (each.compute_instances[0].uuid for each in node.machine.gpus[1].mig.instances)  # type: ignore[union-attr]
     engines.append(node.engine())
     for key in (small, str(sorted((small, large)).index(small))):
-        asked = mps(kind="MigDeviceConfig", **{LIMITS: {key: "20Gi"}})
+        asked = mig_mps(**{LIMITS: {key: "20Gi"}})
         node.claims.add(claim("u1", result(MIG, "a"), result(LARGER_MIG, "b"), configs=[asked]))
         with pytest.raises(ConfigError, match=f"{MIG} \\({small}\\) has 9984Mi"):
             prepare(engines[0], "u1")
-    asked = mps(kind="MigDeviceConfig", **{LIMITS: {large: "20Gi"}})
+    asked = mig_mps(**{LIMITS: {large: "20Gi"}})
     node.claims.add(claim("u1", result(MIG, "a"), result(LARGER_MIG, "b"), configs=[asked]))
     prepare(engines[0], "u1")
     (status,) = node.supervisor.now()

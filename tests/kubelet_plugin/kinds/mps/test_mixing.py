@@ -11,7 +11,18 @@ from dra_driver.errors import DeviceInUse, HardwareError, UnsupportedConfig
 from dra_driver.kube.interface import Obj
 from dra_driver.mps.group import GroupState, MpsGroup
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.kinds.mps.claims import ONE, OTHER, THIRD, Shared, mps, prepare, slices, unprepare
+from tests.kubelet_plugin.kinds.mps.claims import (
+    ONE,
+    OTHER,
+    THIRD,
+    Shared,
+    mig_mps,
+    mps,
+    mps_for,
+    prepare,
+    slices,
+    unprepare,
+)
 from tests.kubelet_plugin.kinds.mps.fake import failed
 from tests.kubelet_plugin.prepare.node import claim, opaque, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
@@ -167,18 +178,17 @@ def test_nobody_is_sent_into_a_stuck_group(node: SimulatedNode, shared: Shared, 
 
 @pytest.mark.parametrize(("first", "second"), [("gpu-1", MIG), (MIG, "gpu-1")])
 def test_a_gpu_and_its_mig_devices(first: str, second: str, node: SimulatedNode, engine: PrepareEngine) -> None:
-    kinds = {"gpu-1": "GpuConfig", MIG: "MigDeviceConfig"}
-    node.claims.add(*(claim(device, result(device), configs=[mps(kind=kinds[device])]) for device in (first, second)))
+    node.claims.add(*(claim(device, result(device), configs=[mps_for(device)]) for device in (first, second)))
     prepare(engine, first)
     with pytest.raises(DeviceInUse, match=f"held by claim default/{first}"):
         prepare(engine, second)
 
 
-@pytest.mark.parametrize("mine", [[], [slices(kind="MigDeviceConfig")], [mps(kind="MigDeviceConfig")]])
+@pytest.mark.parametrize("mine", [[], [slices(kind="MigDeviceConfig")], [mig_mps()]])
 def test_mig_devices_of_one_gpu_do_not_mind_each_other(
     mine: list[Obj], node: SimulatedNode, engine: PrepareEngine
 ) -> None:
-    node.claims.add(claim("u1", result(MIG), configs=[mps(kind="MigDeviceConfig")]))
+    node.claims.add(claim("u1", result(MIG), configs=[mig_mps()]))
     node.claims.add(claim("u2", result(OTHER_MIG), configs=mine))
     prepare(engine, "u1")
     prepare(engine, "u2")
@@ -257,7 +267,7 @@ def test_two_different_mps_configurations(node: SimulatedNode, engine: PrepareEn
 
 
 def test_a_gpu_and_a_mig_device_through_mps(node: SimulatedNode, engine: PrepareEngine) -> None:
-    asked = [mps(["a"]), mps(["b"], kind="MigDeviceConfig")]
+    asked = [mps(["a"]), mig_mps(["b"])]
     node.claims.add(claim("u1", result("gpu-0", "a"), result(MIG, "b"), configs=asked))
     assert "asks for two MPS groups" in refusal(engine, "u1")
 

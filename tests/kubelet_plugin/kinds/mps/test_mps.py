@@ -14,7 +14,7 @@ from dra_driver.mps.group import GroupState, MpsGroup, folders_of
 from kubelet_plugin.claims.entry import ClaimState, StepRecord
 from kubelet_plugin.kinds.mps.step import MPS_GROUP
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mps, prepare, slices, unprepare
+from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mig_mps, mps, mps_for, prepare, slices, unprepare
 from tests.kubelet_plugin.kinds.mps.fake import failed
 from tests.kubelet_plugin.prepare.node import claim, config, opaque, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
@@ -123,7 +123,7 @@ def test_a_claim_without_mps_needs_no_supervisor(node: SimulatedNode, engine: Pr
 
 def test_mig_devices_that_the_claim_makes(node: SimulatedNode, engine: PrepareEngine) -> None:
     """Their UUIDs are known only when they are there; the compute mode of the GPU stays as it is."""
-    asked = mps(kind="MigDeviceConfig", defaultPinnedDeviceMemoryLimit="5Gi", **{LIMITS: {"1": "2Gi"}})
+    asked = mig_mps(defaultPinnedDeviceMemoryLimit="5Gi", **{LIMITS: {"1": "2Gi"}})
     node.claims.add(claim("u1", result(MIG, "a"), result(OTHER_MIG, "b"), configs=[asked]))
     prepare(engine, "u1")
     made = sorted(each.compute_instances[0].uuid for each in node.everything()[uuids(node)[1]])
@@ -139,7 +139,7 @@ def test_mig_devices_that_the_claim_makes(node: SimulatedNode, engine: PrepareEn
 def test_a_mig_device_that_is_made_anew_gets_a_group_of_its_new_uuid(
     node: SimulatedNode, engine: PrepareEngine
 ) -> None:
-    node.claims.add(claim("u1", result(MIG), configs=[mps(kind="MigDeviceConfig")]))
+    node.claims.add(claim("u1", result(MIG), configs=[mig_mps()]))
     prepare(engine, "u1")
     (before,) = running(node)
     gpu = uuids(node)[1]
@@ -159,7 +159,7 @@ def test_a_mig_device_that_is_made_anew_gets_a_group_of_its_new_uuid(
 
 def test_without_a_supervisor_nothing_is_changed(node: SimulatedNode, engine: PrepareEngine) -> None:
     node.supervisor.away = True
-    node.claims.add(claim("u1", result(MIG), configs=[mps(kind="MigDeviceConfig")]))
+    node.claims.add(claim("u1", result(MIG), configs=[mig_mps()]))
     with pytest.raises(SupervisorUnavailable, match="no MPS supervisor") as caught:
         prepare(engine, "u1")
     assert caught.value.retryable
@@ -168,7 +168,7 @@ def test_without_a_supervisor_nothing_is_changed(node: SimulatedNode, engine: Pr
 
 def test_a_daemon_that_does_not_start_is_rolled_back(node: SimulatedNode, engine: PrepareEngine) -> None:
     node.supervisor.broken = failed("u1")
-    node.claims.add(claim("u1", result(MIG), configs=[mps(kind="MigDeviceConfig")]))
+    node.claims.add(claim("u1", result(MIG), configs=[mig_mps()]))
     with pytest.raises(HardwareError, match="does not answer"):
         prepare(engine, "u1")
     assert (node.everything(), engine.entries(), node.supervisor.ids()) == ({}, {}, [])
@@ -177,7 +177,7 @@ def test_a_daemon_that_does_not_start_is_rolled_back(node: SimulatedNode, engine
 
 
 def test_a_group_is_not_forgotten_while_the_supervisor_is_away(node: SimulatedNode, engine: PrepareEngine) -> None:
-    node.claims.add(claim("u1", result(MIG), configs=[mps(kind="MigDeviceConfig")]))
+    node.claims.add(claim("u1", result(MIG), configs=[mig_mps()]))
     prepare(engine, "u1")
     node.supervisor.away = True
     with pytest.raises(SupervisorUnavailable):
@@ -228,8 +228,7 @@ def test_a_dead_daemon_is_started_again_by_a_repetition(node: SimulatedNode, eng
 def test_a_new_plugin_leaves_what_runs_alone_and_starts_what_does_not(
     device: str, node: SimulatedNode, engines: list[PrepareEngine]
 ) -> None:
-    kind = "MigDeviceConfig" if device == MIG else "GpuConfig"
-    node.claims.add(claim("u1", result(device), configs=[mps(kind=kind, defaultActiveThreadPercentage=20)]))
+    node.claims.add(claim("u1", result(device), configs=[mps_for(device, defaultActiveThreadPercentage=20)]))
     engines.append(node.engine())
     prepare(engines[0], "u1")
     before = running(node)
