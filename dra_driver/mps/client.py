@@ -32,8 +32,9 @@ SWITCH_ON = "switch the MPS supervisor on in the chart's values: mpsSupervisor.e
 
 _OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 _ANSWER_SECONDS = 2.0
-# Longer than the supervisor's own limits (spec.mps), so that it is the one who says what was not done in time.
-_GRACE_SECONDS = 10.0
+# Longer than the supervisor's own limits, so that it is the one who says what was not done in time: what hangs is
+# killed, and that has its time too.
+_GRACE_SECONDS = 20.0
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 _CONNECT_LIMIT_SECONDS = 10.0
 _NO_SOCKET_SECONDS = 0.5
@@ -52,7 +53,7 @@ class SupervisorClient:
     ``dra_driver.mps.errors``."""
 
     def __init__(self, socket: Path, *, start_seconds: float = 30.0, stop_seconds: float = 30.0) -> None:
-        """``start_seconds``, ``stop_seconds``: what the supervisor allows itself."""
+        """``start_seconds``: ``spec.mps.startTimeout``, ``stop_seconds``: that too, as a stop may wait for a start."""
         self._socket = socket
         self._start_seconds = start_seconds + _GRACE_SECONDS
         self._stop_seconds = stop_seconds + _GRACE_SECONDS

@@ -19,7 +19,7 @@ from dra_driver.mps.group import GroupFolders, GroupState, MpsGroup
 from kubelet_plugin.mps_supervisor import record as records
 from kubelet_plugin.mps_supervisor.daemon import marked_processes
 from kubelet_plugin.mps_supervisor.namespaces import Isolation
-from kubelet_plugin.mps_supervisor.record import NotARecord, Phase, Record
+from kubelet_plugin.mps_supervisor.record import AnotherVersions, NotARecord, Phase, Record
 from kubelet_plugin.mps_supervisor.supervisor import Running
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def _looked_at(folders: GroupFolders, boot_id: str, steps: Removes) -> Running |
     """The group that is adopted, or that should have been removed and cannot be."""
     try:
         record = records.read(folders)
-    except NotARecord as error:
+    except (NotARecord, AnotherVersions) as error:
         logger.warning("%s: %s", folders.root / records.FILE, error)
         record = None
     if record is not None and record.boot_id == boot_id and record.phase is Phase.RUNNING:

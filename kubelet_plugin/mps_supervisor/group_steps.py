@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dra_driver.mps.errors import GroupFailed
 from dra_driver.mps.group import GroupFolders, MpsGroup
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor import record as records
@@ -21,7 +22,7 @@ from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
 from kubelet_plugin.mps_supervisor.daemon import Daemons
 from kubelet_plugin.mps_supervisor.gpus import Gpus
 from kubelet_plugin.mps_supervisor.namespaces import Isolation
-from kubelet_plugin.mps_supervisor.record import NotARecord, Phase, Record
+from kubelet_plugin.mps_supervisor.record import AnotherVersions, NotARecord, Phase, Record
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,11 @@ class GroupSteps:
     def _record(self, folders: GroupFolders) -> Record | None:
         try:
             return records.read(folders)
+        except AnotherVersions as error:
+            raise GroupFailed(
+                f"the record of MPS group {folders.root.name} is not understood: {error}",
+                hint="nothing of the group is touched: use the supervisor that started it, or a newer one",
+            ) from error
         except NotARecord as error:
             logger.warning("%s is of no use, removing what is there: %s", folders.root / records.FILE, error)
             return None

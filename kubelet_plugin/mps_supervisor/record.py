@@ -36,7 +36,11 @@ class Record:
 
 
 class NotARecord(Exception):
-    """The file is damaged, or another version's. Its text says which."""
+    """The file is damaged; its text says how."""
+
+
+class AnotherVersions(Exception):
+    """A supervisor of another version wrote it, and knows what there is; its text says which."""
 
 
 def write(folders: GroupFolders, record: Record) -> None:
@@ -60,7 +64,7 @@ def write(folders: GroupFolders, record: Record) -> None:
 
 
 def read(folders: GroupFolders) -> Record | None:
-    """None where there is none. Raises NotARecord, OSError."""
+    """None where there is none. Raises NotARecord, AnotherVersions, OSError."""
     try:
         text = (folders.root / FILE).read_bytes()
     except FileNotFoundError:
@@ -68,7 +72,7 @@ def read(folders: GroupFolders) -> Record | None:
     try:
         data = json.loads(text)
         if data["version"] != _VERSION:
-            raise NotARecord(f"it is of version {data['version']}, this supervisor knows {_VERSION}")
+            raise AnotherVersions(f"it is of version {data['version']}, this supervisor knows {_VERSION}")
         return Record(data["bootID"], _group(data["group"]), Phase(data["phase"]), _daemon(data["daemon"]))
     except (ValueError, KeyError, TypeError) as error:
         raise NotARecord(f"it is damaged: {type(error).__name__}: {error}") from error

@@ -104,7 +104,9 @@ class Supervisor:
             known = self.find(group_id)
             if known is not None:
                 self._put(replace(known, state=GroupState.STOPPING, message="it is stopped"))
-            self._removed(group_id, known, self._drain_seconds)
+            # A dead one has lost its clients, or does not answer any more.
+            is_dead = known is not None and known.state is GroupState.DEAD
+            self._removed(group_id, known, 0.0 if is_dead else self._drain_seconds)
 
     def groups(self) -> tuple[Running, ...]:
         """By id."""

@@ -18,7 +18,7 @@ from dra_driver.mps import errors
 from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
 from dra_driver.processes import Process
 from dra_driver.simulation.hardware.faults import inject_mps_fault
-from kubelet_plugin.mps_supervisor import service
+from kubelet_plugin.mps_supervisor import canary, observer, service
 from kubelet_plugin.mps_supervisor.surroundings import MARK
 from kubelet_plugin.node.peers import Peer
 from tests.kubelet_plugin.fakes import eventually
@@ -194,7 +194,10 @@ def test_a_dead_group_that_is_asked_for_again_has_another_daemon_in_the_same_fol
         assert lab.left() == []
 
 
-def test_a_daemon_that_hangs_is_dead_and_one_that_comes_back_is_ready(lab: Lab) -> None:
+def test_a_daemon_that_hangs_is_dead_and_one_that_comes_back_is_ready(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer, "_ANSWER_SECONDS", 1.0)
     with lab.in_process():
         status = lab.client.start(lab.group())
         os.kill(status.pid, signal.SIGSTOP)
@@ -207,7 +210,10 @@ def test_a_daemon_that_hangs_is_dead_and_one_that_comes_back_is_ready(lab: Lab) 
         assert lab.left() == []
 
 
-def test_a_server_that_lets_nothing_through_is_found_and_recycled_when_it_is_idle(lab: Lab) -> None:
+def test_a_server_that_lets_nothing_through_is_found_and_recycled_when_it_is_idle(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canary, "_SECONDS", 2.0)
     inject_mps_fault(lab.state_file, wedge=True)
     with lab.in_process():
         first = lab.client.start(lab.group())
@@ -255,6 +261,29 @@ def test_a_daemon_that_died_meanwhile_is_told_and_kept_for_whom_it_concerns(lab:
     with lab.in_process():
         lab.wait_for(GroupState.DEAD)
         assert lab.compute_modes()[0] is ComputeMode.EXCLUSIVE_PROCESS
+        lab.client.stop("claim-1")
+        assert lab.left() == []
+
+
+def test_a_group_of_a_supervisor_of_another_version_is_told_and_left_alone(lab: Lab) -> None:
+    with lab.in_process():
+        before = lab.client.start(lab.group())
+        client = lab.counting()
+    record = lab.folders().root / "group.json"
+    text = record.read_text()
+    record.write_text(text.replace('"version": 1', '"version": 2'))
+    with lab.in_process():
+        lab.wait_for(GroupState.DEAD)
+        assert "version 2" in str(lab.status())
+        with pytest.raises(errors.GroupFailed, match="use the supervisor that started it"):
+            lab.client.stop("claim-1")
+        client.still_counts()
+    record.write_text(text)
+    with lab.in_process():
+        lab.wait_for(GroupState.READY)
+        assert getattr(lab.status(), "pid", None) == before.pid
+        client.still_counts()
+        client.end(signal.SIGTERM)
         lab.client.stop("claim-1")
         assert lab.left() == []
 

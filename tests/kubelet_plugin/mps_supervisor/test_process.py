@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from dra_driver.hardware.nvml.compute_mode import ComputeMode
 from dra_driver.mps.group import GroupState
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor.cgroups import PARENT, cgroup_of
+from kubelet_plugin.mps_supervisor.daemon import marked_processes
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.mps_supervisor.lab import PATIENCE, Lab, ended, free_port, get
 from tests.kubelet_plugin.mps_supervisor.plain import needs_rights
@@ -135,3 +139,28 @@ def test_a_killed_daemon_is_noticed_by_an_adopting_supervisor_too(lab: Lab) -> N
     assert lab.compute_modes()[0] is ComputeMode.EXCLUSIVE_PROCESS
     lab.client.stop("claim-1")
     assert lab.left() == []
+
+
+def test_from_a_container_the_daemon_goes_to_the_hosts_namespaces_of_cgroups(lab: Lab) -> None:
+    """A host is played by a process 1 of its own, a container by a process beside it with other namespaces of mounts
+    and cgroups, in which no process can be moved out of the container."""
+    supervisor = [sys.executable, "-m", "kubelet_plugin.mps_supervisor.main", *lab.arguments()]
+    container = shlex.join(["unshare", "--mount", "--propagation", "unchanged", "--cgroup", *supervisor])
+    host = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--propagation", "shared"]
+    with (lab.root / "log").open("ab") as log:
+        played = subprocess.Popen([*host, "sh", "-c", f"{container}; true"], stdout=log, stderr=log)
+    try:
+        eventually(lambda: lab.serves() or played.poll() is not None, PATIENCE)
+        if played.poll() is not None:
+            pytest.skip(f"no host can be played here: {(lab.root / 'log').read_text()}")
+        lab.client.start(lab.group())
+        daemons = [each for each, root in marked_processes().items() if root == str(lab.folders().root)]
+        assert daemons
+        for daemon in daemons:
+            assert cgroups(daemon.pid) <= {"/", f"/{PARENT}/{cgroup_of(lab.folders())}"}
+        lab.client.stop("claim-1")
+        assert lab.left() == []
+        assert lab.cgroups() == []
+    finally:
+        played.kill()
+        played.wait(PATIENCE)

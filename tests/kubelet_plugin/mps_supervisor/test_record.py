@@ -10,7 +10,7 @@ import pytest
 from dra_driver.mps.group import GroupFolders, MpsGroup
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor import record as records
-from kubelet_plugin.mps_supervisor.record import NotARecord, Phase, Record
+from kubelet_plugin.mps_supervisor.record import AnotherVersions, NotARecord, Phase, Record
 
 GROUP = MpsGroup("claim-1", ("GPU-a", "GPU-b"), ("GPU-a",), 50, {"GPU-b": 10240}, multi_user=True)
 
@@ -46,5 +46,5 @@ def test_another_versions_says_which(tmp_path: Path) -> None:
     records.write(folders, Record("boot", GROUP, Phase.RUNNING))
     data = json.loads((tmp_path / records.FILE).read_text())
     (tmp_path / records.FILE).write_text(json.dumps({**data, "version": 2}))
-    with pytest.raises(NotARecord, match="of version 2, this supervisor knows 1"):
+    with pytest.raises(AnotherVersions, match="of version 2, this supervisor knows 1"):
         records.read(folders)
