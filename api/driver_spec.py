@@ -75,6 +75,12 @@ def _metrics_path(value: str) -> str:
     return value
 
 
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise _wrong("longer than 0s", f"{value:g}s")
+    return value
+
+
 _PATH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^/"})
 _OPTIONAL_PATH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^(/.*)?$"})
 
@@ -135,6 +141,11 @@ class HardwareSettings(ApiModel):
     )
     rescan_interval: Duration = Field(
         default=5.0, description="How often the plugin reads the hardware again to notice changes; 0s is never."
+    )
+    nvidia_smi_timeout: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=10.0,
+        description="How long a call of nvidia-smi, which sets time slices, may take. Then it is killed; the claim's "
+        "prepare fails and is tried again.",
     )
 
 
@@ -204,6 +215,23 @@ class PolicySettings(ApiModel):
     )
 
 
+class MpsSettings(ApiModel):
+    start_timeout: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=30.0, description="How long an MPS control daemon may take to answer its first command."
+    )
+    drain_timeout: Duration = Field(
+        default=5.0, description="How long MPS clients have to end when their daemon is stopped; then they are killed."
+    )
+    canary_interval: Annotated[Duration, AfterValidator(_positive)] = Field(
+        default=2.0, description="How often the supervisor asks each MPS control daemon and its servers for an answer."
+    )
+    canary_program: OptionalPath = Field(
+        default=None,
+        description="Program below the driver root that uses the GPU as an MPS client for a moment and ends with 0. It "
+        "is run when a client has gone. Empty: only control commands are asked.",
+    )
+
+
 class DriverSpec(ApiModel):
     driver_name: DriverName = Field(
         default="gpu.nvidia.com", description="Name of the driver in ResourceSlices, claims and DeviceClasses."
@@ -217,6 +245,7 @@ class DriverSpec(ApiModel):
     policy: PolicySettings = PolicySettings()
     mig: MigSettings = MigSettings()
     sharing: SharingSettings = SharingSettings()
+    mps: MpsSettings = MpsSettings()
     feature_gates: FeatureGateSettings = Field(
         default_factory=dict, description="Features to switch on or off, by the names that NVIDIA's driver uses."
     )

@@ -3,7 +3,7 @@ what this version does with each.
 
 A gate of another component is accepted, since one FEATURE_GATES value is usually given to all of them. A gate whose
 feature this version does not have is refused when it is switched on: a claim that relies on it must not find out.
-Defaults are NVIDIA's but for DynamicMIG, which is off there.
+Defaults are NVIDIA's but for DynamicMIG, TimeSlicingSettings and MPSSupport, which are off there.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _table(*gates: FeatureGate) -> Mapping[str, FeatureGate]:
 _ON, _NO, _ELSE = GateState.AVAILABLE, GateState.MISSING, GateState.ELSEWHERE
 
 FEATURE_GATES: Mapping[str, FeatureGate] = _table(
-    FeatureGate("TimeSlicingSettings", _NO, False, "claims may choose a time-slice interval"),
-    FeatureGate("MPSSupport", _NO, False, "claims may share a GPU through MPS"),
+    FeatureGate("TimeSlicingSettings", _ON, True, "claims may choose a time-slice interval"),
+    FeatureGate("MPSSupport", _ON, True, "claims may share a GPU through MPS"),
     FeatureGate("DynamicMIG", _ON, True, "MIG devices are created by claims unless spec.mig says otherwise"),
     FeatureGate("PassthroughSupport", _NO, False, "GPUs may be passed through to virtual machines (VFIO)"),
     FeatureGate("NVMLDeviceHealthCheck", _NO, False, "unhealthy GPUs are tainted"),

@@ -97,6 +97,13 @@ class RefusedPlacementEntry(LenientModel):
     message: str = Field(max_length=1024)
 
 
+class UnhealthyMpsEntry(LenientModel):
+    """A device, by its published name, whose MPS daemon is dead or stuck; ``message`` says why."""
+
+    device: str
+    message: str = Field(max_length=1024)
+
+
 class GpuEntry(LenientModel):
     """One GPU; ``product`` is an index into ``machine.products``. ``mig`` is None where the product has none."""
 
@@ -110,6 +117,7 @@ class GpuEntry(LenientModel):
     mig: MigModeState | None = None
     mig_instances: list[MigInstanceEntry] | None = None
     mig_refused: list[RefusedPlacementEntry] | None = None
+    mps_unhealthy: list[UnhealthyMpsEntry] | None = None
 
 
 class MachineStatus(LenientModel):

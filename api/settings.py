@@ -22,15 +22,18 @@ from api.strict import DecodeError, Problem
 
 
 class Process(StrEnum):
-    """Which process uses a value."""
+    """Which process uses a value; the last three stand for several. The MPS supervisor is ``supervisor``."""
 
     CONTROLLER = "controller"
     PLUGIN = "plugin"
-    BOTH = "both"
+    SUPERVISOR = "supervisor"
+    BOTH = "controller, plugin"
+    NODE = "plugin, supervisor"
+    ALL = "all"
 
     def serves(self, process: Process) -> bool:
         """Whether a value marked like this is for ``process``."""
-        return self in (Process.BOTH, process)
+        return self in (Process.ALL, process) or process in self.split(", ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +110,27 @@ class Identity:
     pod_uid: str
 
 
-_C, _P, _B = Process.CONTROLLER, Process.PLUGIN, Process.BOTH
+_C, _P, _S = Process.CONTROLLER, Process.PLUGIN, Process.SUPERVISOR
+_B, _N, _A = Process.BOTH, Process.NODE, Process.ALL
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("spec.driverName", "--driver-name", "DRIVER_NAME", _B),
+    Setting("spec.driverName", "--driver-name", "DRIVER_NAME", _A),
     Setting(
         "spec.kubelet.registrarDirectory",
         "--kubelet-registrar-directory-path",
         "KUBELET_REGISTRAR_DIRECTORY_PATH",
         _P,
     ),
-    Setting("spec.kubelet.pluginsDirectory", "--kubelet-plugins-directory-path", "KUBELET_PLUGINS_DIRECTORY_PATH", _P),
+    Setting("spec.kubelet.pluginsDirectory", "--kubelet-plugins-directory-path", "KUBELET_PLUGINS_DIRECTORY_PATH", _N),
     Setting("spec.kubelet.handOver", "--hand-over", "HAND_OVER", _P),
     Setting("spec.cdi.root", "--cdi-root", "CDI_ROOT", _P),
     Setting("spec.cdi.hookPath", "--nvidia-cdi-hook-path", "NVIDIA_CDI_HOOK_PATH", _P),
-    Setting("spec.hardware.driverRoot", "--nvidia-driver-root", "NVIDIA_DRIVER_ROOT", _P),
-    Setting("spec.hardware.containerDriverRoot", "--container-driver-root", "CONTAINER_DRIVER_ROOT", _P),
-    Setting("spec.hardware.hostRoot", "--host-root", "HOST_ROOT", _P),
-    Setting("spec.hardware.simulatedState", "--simulated-state", "SIMULATED_STATE", _P),
+    Setting("spec.hardware.driverRoot", "--nvidia-driver-root", "NVIDIA_DRIVER_ROOT", _N),
+    Setting("spec.hardware.containerDriverRoot", "--container-driver-root", "CONTAINER_DRIVER_ROOT", _N),
+    Setting("spec.hardware.hostRoot", "--host-root", "HOST_ROOT", _N),
+    Setting("spec.hardware.simulatedState", "--simulated-state", "SIMULATED_STATE", _N),
     Setting("spec.hardware.rescanInterval", "--rescan-interval", "RESCAN_INTERVAL", _P),
+    Setting("spec.hardware.nvidiaSmiTimeout", "--nvidia-smi-timeout", "NVIDIA_SMI_TIMEOUT", _P),
     Setting("spec.controller.leaderElection.enabled", "--leader-elect", "LEADER_ELECT", _C),
     Setting(
         "spec.controller.leaderElection.leaseName",
@@ -159,10 +164,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("spec.controller.wipe.settle", "--wipe-settle", "WIPE_SETTLE", _C),
     Setting("spec.controller.wipe.jitter", "--wipe-jitter", "WIPE_JITTER", _C),
-    Setting("spec.observability.httpEndpoint", "--http-endpoint", "HTTP_ENDPOINT", _B),
-    Setting("spec.observability.metricsPath", "--metrics-path", "METRICS_PATH", _B),
-    Setting("spec.observability.logLevel", "--log-level", "LOG_LEVEL", _B),
-    Setting("spec.observability.logFormat", "--log-format", "LOG_FORMAT", _B),
+    Setting("spec.observability.httpEndpoint", "--http-endpoint", "HTTP_ENDPOINT", _A),
+    Setting("spec.observability.metricsPath", "--metrics-path", "METRICS_PATH", _A),
+    Setting("spec.observability.logLevel", "--log-level", "LOG_LEVEL", _A),
+    Setting("spec.observability.logFormat", "--log-format", "LOG_FORMAT", _A),
     Setting("spec.kubernetes.kubeconfig", "--kubeconfig", "KUBECONFIG", _B),
     Setting("spec.kubernetes.requestTimeout", "--kube-api-timeout", "KUBE_API_TIMEOUT", _B),
     Setting("spec.policy.additionalAttributes", "--additional-attributes", "ADDITIONAL_ATTRIBUTES", _C),
@@ -174,6 +179,10 @@ SETTINGS: tuple[Setting, ...] = (
         _C,
     ),
     Setting("spec.sharing.devicePluginConfig.name", "--device-plugin-config-name", "DEVICE_PLUGIN_CONFIG_NAME", _C),
+    Setting("spec.mps.startTimeout", "--mps-start-timeout", "MPS_START_TIMEOUT", _N),
+    Setting("spec.mps.drainTimeout", "--mps-drain-timeout", "MPS_DRAIN_TIMEOUT", _N),
+    Setting("spec.mps.canaryInterval", "--mps-canary-interval", "MPS_CANARY_INTERVAL", _S),
+    Setting("spec.mps.canaryProgram", "--mps-canary-program", "MPS_CANARY_PROGRAM", _S),
     Setting("spec.featureGates", "--feature-gates", "FEATURE_GATES", _B),
 )
 
@@ -201,7 +210,7 @@ CONFIG_FLAG, CONFIG_ENV = "--config", "CONFIG_FILE"
 
 
 def add_arguments(parser: argparse.ArgumentParser, process: str) -> None:
-    """Adds the flags of ``process`` ("controller" or "plugin"). A flag that is not given stays None."""
+    """Adds the flags of ``process`` ("controller", "plugin" or "supervisor"). A flag that is not given stays None."""
     for_process = Process(process)
     parser.add_argument(
         CONFIG_FLAG, metavar="FILE", help=f"DriverConfiguration file in YAML or JSON [{CONFIG_ENV}]", default=None

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from api import duration, shape
 from api.feature_gates import FEATURE_GATES
-from api.settings import CONFIG_ENV, CONFIG_FLAG, FILE_ONLY, IDENTITY, SETTINGS, Setting
+from api.settings import CONFIG_ENV, CONFIG_FLAG, FILE_ONLY, IDENTITY, SETTINGS, Process, Setting
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -55,7 +55,9 @@ def identity_table() -> str:
         ]
         for value in IDENTITY
     ]
-    rows.append([f"`{CONFIG_FLAG}`", f"`{CONFIG_ENV}`", "both", "none", "DriverConfiguration file, YAML or JSON."])
+    rows.append(
+        [f"`{CONFIG_FLAG}`", f"`{CONFIG_ENV}`", Process.ALL.value, "none", "DriverConfiguration file, YAML or JSON."]
+    )
     return markdown(["Flag", "Environment", "Used by", "Default", "Meaning"], rows)
 
 

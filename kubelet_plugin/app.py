@@ -48,13 +48,7 @@ from kubelet_plugin.endpoint.servers import PluginServers
 from kubelet_plugin.endpoint.sockets import socket_paths
 from kubelet_plugin.hardware.driver_change import DriverChange
 from kubelet_plugin.hardware.events import HardwareEvents
-from kubelet_plugin.hardware.setup import (
-    build_edits,
-    build_hardware,
-    build_obstacles,
-    host_file,
-    read_boot_id,
-)
+from kubelet_plugin.hardware.setup import build_edits, build_obstacles, host_file
 from kubelet_plugin.hardware.watch import HardwareWatch
 from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.service import HealthService
@@ -67,6 +61,11 @@ from kubelet_plugin.kinds import build_kinds, tools_of
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
+from kubelet_plugin.kinds.mps.events import DaemonEvents
+from kubelet_plugin.kinds.mps.metrics import GroupCollector
+from kubelet_plugin.kinds.mps.told import ToldHardware
+from kubelet_plugin.kinds.time_slice import is_time_sliced
+from kubelet_plugin.node.hardware import build_hardware, read_boot_id
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.kubelet_claims import FILE_NAME as KUBELET_STATE
@@ -74,6 +73,7 @@ from kubelet_plugin.takeover.take_over import Neighbourhood, TakeOver
 from kubelet_plugin.telling.engine_listener import EngineListener
 from kubelet_plugin.telling.failure_events import FailureEvents
 from kubelet_plugin.telling.metrics import CallMetrics, PluginCollector
+from kubelet_plugin.telling.smi_metrics import SmiMetrics
 from kubelet_plugin.telling.stuck_work import StuckWorkCollector, StuckWorkEvents, stuck_check
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class PluginApp:
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
         sharing = NodeSharingInForce(policy.devices.sharing)
-        tools = tools_of(spec, policy, edits, sharing)
+        tools = tools_of(spec, policy, edits, sharing, SmiMetrics(registry))
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
@@ -133,6 +133,7 @@ class PluginApp:
             kinds,
             Neighbourhood(self._hardware.machine, tools.mig.instances, kubelet_state),
             listener,
+            is_time_sliced=is_time_sliced,
             hand_over=spec.kubelet.hand_over,
         )
         self._engine = PrepareEngine(
@@ -156,12 +157,15 @@ class PluginApp:
             api,
             node,
             PluginInstance(who.pod_uid or secrets.token_hex(8), __version__),
-            judged,
+            ToldHardware(judged, tools.mps_states),
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
             layouts=self._layouts,
             reader=sharing,
         )
+        tools.mps_states.on_change(DaemonEvents(self._failure_events, self._engine.entries).changed)
+        tools.mps_states.on_change(lambda _before, _now: self._hardware.request_scan())
+        self._mps_watch = tools.supervisor.watch(tools.mps_states.told)
         calls = CallsUnderWay()
         service = DraService(
             self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
@@ -184,6 +188,7 @@ class PluginApp:
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._inventory.reflector]))
+        registry.register(GroupCollector(tools.mps_states))
         self._stuck = StuckWorkEvents(self._engine.stuck, self._events, node_ref)
         registry.register(StuckWorkCollector(self._engine.stuck))
         self._loops = (
@@ -194,6 +199,7 @@ class PluginApp:
             self._inventory.loop,
             self._inventory.reflector.loop,
             self._layouts.loop,
+            self._mps_watch.loop,
             self._driver_change.loop,
             self._stuck.loop,
         )
@@ -202,7 +208,7 @@ class PluginApp:
 
     def start(self) -> None:
         """1. Events. 2. Hardware. 3. Inventory. 4. Taking over. 5. Prepare engine, driver changes. 6. MIG layouts.
-        7. Sockets. 8. HTTP.
+        7. Watch of MPS groups. 8. Sockets. 9. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -231,6 +237,8 @@ class PluginApp:
             logger.info("state of earlier processes", extra={"recovered": recovered, "taken_over": taken})
             self._layouts.start()
             stack.callback(self._layouts.stop)
+            self._mps_watch.start()
+            stack.callback(self._mps_watch.stop)
             self._servers.start()
             stack.callback(self._servers.stop, _CALLS_GRACE_SECONDS)
             if self._endpoint is not None:
@@ -239,8 +247,8 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. MIG layouts. 4. Driver changes, engine.
-        5. Handing over. 6. Inventory. 7. Hardware. 8. Events.
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. Watch of MPS groups. 4. MIG layouts.
+        5. Driver changes, engine. 6. Handing over. 7. Inventory. 8. Hardware. 9. Events.
         """
         self._stack.close()
 

@@ -18,10 +18,10 @@ from dra_driver.cdi.elf import read_soname
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareUnavailable
 from dra_driver.hardware.library_folders import LINKER_FILES, library_folders
+from dra_driver.hardware.programs import PROGRAM_FOLDERS
 
 logger = logging.getLogger(__name__)
 
-BINARY_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/opt/bin")
 BINARIES = (
     "nvidia-cuda-mps-control",
     "nvidia-cuda-mps-server",
@@ -52,7 +52,9 @@ VULKAN_FILES = (
     "vulkan/implicit_layer.d/nvidia_layers.json",
 )
 FIRMWARE_FOLDERS = ("/lib/firmware", "/usr/lib/firmware")
-SOCKETS = ("/run/nvidia-fabricmanager/socket", "/run/nvidia-persistenced/socket", "/tmp/nvidia-mps")  # noqa: S108
+# Not /tmp/nvidia-mps, which the toolkit has as well: CUDA connects to what it finds there, and what is left behind by a
+# daemon that ended would make it fail. Containers that use MPS get the pipe of their own group.
+SOCKETS = ("/run/nvidia-fabricmanager/socket", "/run/nvidia-persistenced/socket")
 
 _VERSIONED = re.compile(r"(libcuda|libnvidia-ml)\.so\.(\d+\.\d+(?:\.\d+)?)")
 # Driver libraries with a version of their own.
@@ -123,7 +125,7 @@ def watched_paths(files: DriverFiles) -> Iterator[str]:
     yield from files.searched
     yield from LINKER_FILES
     yield files.library_folder
-    yield from BINARY_FOLDERS
+    yield from PROGRAM_FOLDERS
     yield from SOCKETS
     yield f"{files.library_folder}/vdpau"
     for base in DATA_FOLDERS:
@@ -249,7 +251,7 @@ def _soname(root: Root, source: str) -> str | None:
 
 def _binaries(root: Root) -> Iterator[DriverFile]:
     for name in BINARIES:
-        for folder in BINARY_FOLDERS:
+        for folder in PROGRAM_FOLDERS:
             source = root.resolve(f"{folder}/{name}")
             if source is not None:
                 yield DriverFile(f"{folder}/{name}", source)

@@ -11,6 +11,7 @@ from dra_driver.cli.manifests import Manifest
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, Conflict, KubeApi, NotFound
 from dra_driver.kube.lists import list_all
 from dra_driver.simulation.cluster import EmbeddedCluster
+from dra_driver.simulation.hardware import StateFile
 from kubelet_plugin.prepare.checkpoint import FILE_NAME, STATE_FOLDER
 from kubelet_plugin.prepare.checkpoint_format import decode_file
 
@@ -66,6 +67,8 @@ def find_leftovers(cluster: EmbeddedCluster, devices: int | None) -> list[str]:
         found += [f"CDI file {path.name} on {node.name}" for path in sorted(node.cdi.glob("*claim*"))]
         checkpoint = node.plugin_folder(cluster.driver) / STATE_FOLDER / FILE_NAME
         found += [f"claim {uid} in the plugin's checkpoint on {node.name}" for uid in _checkpointed(checkpoint)]
+        for index, gpu in enumerate(StateFile(node.state).read().gpus):
+            found += [f"{what} on GPU {index} of {node.name}" for what in gpu.set_by_somebody()]
     return found
 
 

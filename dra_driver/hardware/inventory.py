@@ -16,6 +16,7 @@ from api.node_inventory import (
     PlacementRange,
     Product,
     RefusedPlacementEntry,
+    UnhealthyMpsEntry,
 )
 from dra_driver.hardware.model import (
     ComputeInstance,
@@ -26,6 +27,7 @@ from dra_driver.hardware.model import (
     MigProfile,
     MigState,
     RefusedPlacement,
+    UnhealthyMps,
 )
 
 # (enabled now, enabled after the next reset) by the word that a person reads.
@@ -118,6 +120,8 @@ def _gpu_entry(gpu: Gpu, product: int) -> GpuEntry:
         mig=mode,
         mig_instances=[_instance_entry(each) for each in gpu.mig.instances] or None if gpu.mig else None,
         mig_refused=[_refused_entry(each) for each in gpu.mig.refused] or None if gpu.mig else None,
+        mps_unhealthy=[UnhealthyMpsEntry(device=each.device, message=each.message) for each in gpu.mps_unhealthy]
+        or None,
     )
 
 
@@ -164,6 +168,7 @@ def _gpu(entry: GpuEntry, status: MachineStatus) -> Gpu:
         numa_node=entry.numa_node,
         pci_device_id=None if product.pci_device_id is None else int(product.pci_device_id, 16),
         mig=_mig(entry, product),
+        mps_unhealthy=tuple(UnhealthyMps(each.device, each.message) for each in entry.mps_unhealthy or ()),
     )
 
 

@@ -98,6 +98,14 @@ class MigState:
 
 
 @dataclass(frozen=True, slots=True)
+class UnhealthyMps:
+    """A device whose MPS daemon is dead or stuck. ``device``: its published name. The plugin's word, too."""
+
+    device: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """One physical GPU. ``minor`` names it (``/dev/nvidia<minor>``, device ``gpu-<minor>``).
 
@@ -118,6 +126,7 @@ class Gpu:
     numa_node: int | None = None  # from sysfs; None when negative or unknown
     pci_device_id: int | None = None  # (device << 16) | vendor, as nvmlPciInfo_t has it: 0x233010de
     mig: MigState | None = None
+    mps_unhealthy: tuple[UnhealthyMps, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

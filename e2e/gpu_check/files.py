@@ -17,7 +17,8 @@ from dra_driver.cdi.spec import ContainerEdits, Device, DeviceNode, Spec, proble
 from dra_driver.hardware.model import Gpu
 from e2e.gpu_check.facts import Difference, Facts, NotHere, without_uuids
 from e2e.gpu_check.side import Side
-from kubelet_plugin.hardware.setup import build_edits, driver_root
+from kubelet_plugin.hardware.setup import build_edits
+from kubelet_plugin.node.hardware import driver_root
 
 _OURS = "our driver"
 _FRONTEND_MAJOR = 195  # Documentation/admin-guide/devices.txt of Linux

@@ -4,29 +4,21 @@ Kubelets from 1.34 on keep one connection to the DRA socket open and treat its l
 dra_plugin_manager.go), so an open connection of a registered kubelet means that it can prepare claims here. Only then
 may the plugin answer the controller's challenge, by which withdrawn ResourceSlices come back.
 
-Connections are found among this process's own file descriptors. The list in /proc/self/net/unix would not do: an
-accepted unix socket belongs to the network namespace of the side that connected, so a plugin with a network
-namespace of its own does not see the kubelet's connection there. Where descriptors cannot be listed (no /proc), the
-registration alone has to do.
+Where connections cannot be listed (no /proc), the registration alone has to do.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dra_driver.observability.listeners import Listeners
+from kubelet_plugin.node.peers import peers
 
 logger = logging.getLogger(__name__)
-
-_DESCRIPTORS = Path("/proc/self/fd")
-_PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +37,8 @@ def open_connections(path: Path, *, ignored_pid: int | None = None) -> int | Non
     Peers with process id ``ignored_pid`` do not count (our own health check). A peer outside our process id namespace
     shows as 0, as the kubelet does.
     """
-    try:
-        descriptors = [int(name) for name in os.listdir(_DESCRIPTORS)]
-    except (FileNotFoundError, PermissionError):
-        return None
-    return sum(_is_connection(descriptor, str(path), ignored_pid) for descriptor in descriptors)
+    found = peers(path)
+    return None if found is None else sum(peer.pid != ignored_pid for peer in found)
 
 
 class KubeletConnection:
@@ -89,25 +78,3 @@ class KubeletConnection:
             return False
         connections = open_connections(self._dra_socket, ignored_pid=self._ignored_pid)
         return connections is None or connections > 0
-
-
-def _is_connection(descriptor: int, path: str, ignored_pid: int | None) -> bool:
-    try:
-        # The descriptor stays gRPC's: it is looked at by number, never duplicated, and given back by detach().
-        peek = socket.socket(fileno=descriptor)
-    except OSError:
-        return False  # not a socket, or closed since it was listed
-    try:
-        if peek.family != socket.AF_UNIX or peek.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return False
-        if peek.getsockname() != path:
-            return False
-        peek.getpeername()  # raises for a socket that never was connected; gRPC closes one whose other side is gone
-        if ignored_pid is None:
-            return True
-        pid, _, _ = _PEER.unpack(peek.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        return bool(pid != ignored_pid)
-    except OSError:
-        return False
-    finally:
-        peek.detach()

@@ -1,24 +1,14 @@
-"""The plugin's gRPC servers on their unix sockets: brought up and taken down in the order that the kubelet needs.
-
-Synchronous grpcio: hardware, fsync and locks block anyway. No connection age or idle limit is set, since the kubelet
-takes a closed connection for a lost plugin.
-"""
+"""The plugin's gRPC servers on their unix sockets: brought up and taken down in the order that the kubelet needs."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from concurrent import futures
-from pathlib import Path
 from typing import Protocol
 
 import grpc
 
 from dra_driver.errors import StateError
-from kubelet_plugin.endpoint.message_deadline import MessageDeadline
-from kubelet_plugin.endpoint.sockets import SocketPaths, make_free, remove_stale
-
-logger = logging.getLogger(__name__)
+from kubelet_plugin.endpoint.sockets import SocketPaths, remove_stale
+from kubelet_plugin.node.unix_server import MESSAGE_SECONDS, UnixServer
 
 # A call keeps its thread while its claim waits (for a GPU, for the API server): up to 45 s as long as few wait, half a
 # second beyond that (``prepare.engine``). So there is room for a call of every pod that a node may have at once (110 by
@@ -26,62 +16,7 @@ logger = logging.getLogger(__name__)
 # is work or a standstill (self_check).
 DRA_THREADS = 128
 _REGISTRATION_THREADS = 2
-_MESSAGE_SECONDS = 5.0  # the kubelet sends a call and its message in one go
-_SOCKET_MODE = 0o600  # the kubelet is root
 _REGISTRATION_GRACE_SECONDS = 1.0
-
-
-class UnixServer:
-    """One gRPC server on one unix socket."""
-
-    def __init__(
-        self,
-        name: str,
-        path: Path,
-        threads: int,
-        handlers: tuple[grpc.GenericRpcHandler, ...],
-        message_seconds: float = _MESSAGE_SECONDS,
-    ) -> None:
-        """``message_seconds``: how long a call may hold a thread before its message comes."""
-        self._name = name
-        self._path = path
-        self._threads = threads
-        self._handlers = handlers
-        self._message_seconds = message_seconds
-        self._deadline: MessageDeadline | None = None
-        self._server: grpc.Server | None = None
-        self._pool: futures.ThreadPoolExecutor | None = None
-
-    def start(self) -> None:
-        """Bind, restrict the socket to its owner, serve. Raises :class:`StateError` naming the path."""
-        make_free(self._path)
-        self._pool = futures.ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
-        deadline = MessageDeadline(self._name, self._message_seconds)
-        handlers = [deadline.on(handler) for handler in self._handlers]
-        server = grpc.server(self._pool, handlers=handlers, options=[("grpc.so_reuseport", 0)])
-        try:
-            server.add_insecure_port(f"unix:{self._path}")
-            self._path.chmod(_SOCKET_MODE)
-        except (RuntimeError, OSError) as error:
-            self._pool.shutdown(wait=False)
-            raise StateError(f"socket {self._path} cannot be bound: {error}") from error
-        deadline.start()
-        server.start()
-        self._server = server
-        self._deadline = deadline
-        logger.info("serving", extra={"service": self._name, "path": str(self._path)})
-
-    def stop(self, grace: float) -> None:
-        """1. Remove the socket, so that nobody new comes. 2. Let calls in flight finish for up to ``grace`` seconds."""
-        if self._server is None or self._pool is None or self._deadline is None:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
-        self._server.stop(grace).wait()
-        self._server = None
-        self._deadline.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        logger.info("stopped", extra={"service": self._name})
 
 
 class Streams(Protocol):
@@ -109,7 +44,7 @@ class PluginServers:
         dra_handlers: tuple[grpc.GenericRpcHandler, ...],
         registration_handler: grpc.GenericRpcHandler,
         streams: Streams | None = None,
-        message_seconds: float = _MESSAGE_SECONDS,
+        message_seconds: float = MESSAGE_SECONDS,
     ) -> None:
         self._streams = streams
         self._driver = driver

@@ -1,35 +1,26 @@
-"""Where this plugin's two unix sockets are, and how a path is made free before it is bound.
+"""Where this plugin's two unix sockets are, and which of them dead instances have left.
 
 Names carry the pod's UID, so that the old and the new pod of a rolling update run side by side (kubelet 1.33 and
 later): ``dra-<podUID>.sock`` in the plugin folder and ``<driver>-<podUID>-reg.sock`` in the registry folder, with the
 shortened forms of the Go helper (staging kubeletplugin/draplugin.go) when a path would pass the 107 bytes that the
 kernel allows. Without a pod UID the names are those of NVIDIA's driver.
-
-gRPC binds a path that another server still serves without a word, and takes the file away when it stops; so a path is
-probed before it is bound.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import hashlib
 import logging
-import socket
-import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
 
-from dra_driver.errors import StateError
+from kubelet_plugin.node.socket_file import MAX_PATH_BYTES, Listener, check_length, probe
 
 logger = logging.getLogger(__name__)
 
-MAX_PATH_BYTES = 107  # sun_path without its final NUL
-_PROBE_SECONDS = 1.0
 _SECOND_LOOK_SECONDS = 0.05
 
 
@@ -41,22 +32,13 @@ class SocketPaths:
     registration: Path
 
 
-class Listener(Enum):
-    """What was found at a socket path."""
-
-    ABSENT = auto()
-    STALE = auto()  # a socket that nobody listens on
-    ALIVE = auto()
-    FOREIGN = auto()  # not a socket
-
-
 def socket_paths(driver: str, plugins_dir: Path, registry_dir: Path, pod_uid: str = "") -> SocketPaths:
     """The paths for ``driver``. Raises :class:`StateError` when even the shortest form is too long."""
     folder = plugins_dir / driver
     if not pod_uid:
         paths = SocketPaths(folder / "dra.sock", registry_dir / f"{driver}-reg.sock")
-        _check_length(paths.dra)
-        _check_length(paths.registration)
+        check_length(paths.dra)
+        check_length(paths.registration)
         return paths
     dra_names = (f"dra-{pod_uid}.sock", f"dra-{_short_hash(pod_uid, 8)}.sock")
     registration_names = (
@@ -65,51 +47,6 @@ def socket_paths(driver: str, plugins_dir: Path, registry_dir: Path, pod_uid: st
         f"dra-{_short_hash(f'{driver}{chr(0)}{pod_uid}', 16)}-reg.sock",
     )
     return SocketPaths(_first_that_fits(folder, dra_names), _first_that_fits(registry_dir, registration_names))
-
-
-def probe(path: Path) -> Listener:
-    """Who is at ``path``. Any doubt (a timeout, a full backlog) counts as alive."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return Listener.ABSENT
-    if not stat.S_ISSOCK(mode):
-        return Listener.FOREIGN
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(_PROBE_SECONDS)
-        try:
-            client.connect(str(path))
-        except OSError as error:
-            if error.errno == errno.ECONNREFUSED:
-                return Listener.STALE
-            return Listener.ABSENT if error.errno == errno.ENOENT else Listener.ALIVE
-    return Listener.ALIVE
-
-
-def make_free(path: Path) -> None:
-    """Make ``path`` ready to be bound: its folder exists, a dead instance's socket is gone.
-
-    Raises :class:`StateError` when something else is in the way; nothing is removed then.
-    """
-    try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(
-            f"folder {path.parent} for socket {path.name} cannot be made: {error.strerror}",
-            hint="mount the kubelet's folder at the same path into the container",
-        ) from error
-    match probe(path):
-        case Listener.STALE:
-            path.unlink(missing_ok=True)
-        case Listener.ALIVE:
-            raise StateError(
-                f"another process serves socket {path}",
-                hint="one plugin per pod UID: stop the other instance, or give this one its pod UID",
-            )
-        case Listener.FOREIGN:
-            raise StateError(f"{path} is in the way: it is not a socket", hint="remove it")
-        case Listener.ABSENT:
-            pass
 
 
 def remove_stale(driver: str, paths: SocketPaths, *, wait: Callable[[float], None] = time.sleep) -> tuple[Path, ...]:
@@ -144,16 +81,7 @@ def _first_that_fits(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names[:-1]:
         if len(bytes(folder / name)) <= MAX_PATH_BYTES:
             return folder / name
-    return _check_length(folder / names[-1])
-
-
-def _check_length(path: Path) -> Path:
-    if len(bytes(path)) > MAX_PATH_BYTES:
-        raise StateError(
-            f"socket path {path} has {len(bytes(path))} bytes, the kernel allows {MAX_PATH_BYTES}",
-            hint="use a shorter kubelet root folder or driver name",
-        )
-    return path
+    return check_length(folder / names[-1])
 
 
 def _short_hash(text: str, length: int) -> str:

@@ -23,6 +23,7 @@ from dra_driver.errors import StateError
 from dra_driver.text import shortened
 from kubelet_plugin.hardware.watch import HANGING_SECONDS, HardwareState
 from kubelet_plugin.health.states import DeviceHealth, DeviceUuids, Health, device_health, remember
+from kubelet_plugin.node.own_threads import OwnThreads
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,6 @@ SUPPORTED_VERSIONS = (HEALTH_V1.advertised, HEALTH_V1ALPHA1.advertised)
 MAX_STREAMS = 4  # the kubelet has one; a second while it restarts, the rest for people who look
 
 _REPEAT_SECONDS = 10.0
-
-Serve = Callable[[Any, grpc.ServicerContext], Iterator[Any]]
 
 
 class HardwareSource(Protocol):
@@ -79,8 +78,8 @@ class HealthService:
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         return (
-            HEALTH_V1.handler(_OwnThreads(self._threads, self.watch_v1)),
-            HEALTH_V1ALPHA1.handler(_OwnThreads(self._threads, self.watch_v1alpha1)),
+            HEALTH_V1.handler(OwnThreads(self._threads, self.watch_v1)),
+            HEALTH_V1ALPHA1.handler(OwnThreads(self._threads, self.watch_v1alpha1)),
         )
 
     @property
@@ -163,17 +162,6 @@ class HealthService:
         except StateError as error:
             logger.warning("devices held by claims are not known, using those known before: %s", error)
         return self._last_held
-
-
-class _OwnThreads:
-    """A handler that grpcio runs in ``experimental_thread_pool`` (grpc/_server.py), not in the server's threads."""
-
-    def __init__(self, threads: futures.ThreadPoolExecutor, serve: Serve) -> None:
-        self.experimental_thread_pool = threads
-        self._serve = serve
-
-    def __call__(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        return self._serve(request, context)
 
 
 def _message(messages: Any, pool_name: str, read_at: float, devices: tuple[DeviceHealth, ...]) -> Any:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 from dra_driver.hardware.model import Gpu, Machine
 from kubelet_plugin.claims.absent import absent_device
 from kubelet_plugin.claims.lock_names import admin_lock, gpu_lock
+from kubelet_plugin.prepare.kind import Place
+
+
+@runtime_checkable
+class OnGpu(Protocol):
+    """A place on a GPU, or all of one, as both kinds find it."""
+
+    @property
+    def gpu(self) -> Gpu: ...
+
+
+def gpu_behind(place: Place) -> Gpu | None:
+    """The GPU as it was when ``place`` was found; None where there is none."""
+    return place.gpu if isinstance(place, OnGpu) else None
 
 
 def gpu_with(minor: int, device_name: str, machine: Machine) -> Gpu:

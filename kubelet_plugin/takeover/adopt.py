@@ -1,8 +1,9 @@
 """Records of ours for claims that another driver has prepared. Pure.
 
 From NVIDIA's checkpoint: a finished claim becomes a prepared one, with the steps whose undoing is what NVIDIA's driver
-would have done: its CDI file, and, where claims make MIG devices, their instances. A begun claim becomes a begun one,
-which the start of the plugin rolls back as NVIDIA's driver does: what a finished claim holds is left alone.
+would have done: its CDI file, the time slices that it set, and, where claims make MIG devices, their instances. A begun
+claim becomes a begun one, which the start of the plugin rolls back as NVIDIA's driver does: what a finished claim holds
+is left alone.
 
 From a CDI file without any record: our own record is on disk before the file is written and goes after it has gone, so
 somebody else wrote it, and a container may have been started with it. Its claim is held, by what the file says, until
@@ -117,7 +118,9 @@ def _finished(claim: NvidiaClaim, made_by_hand: frozenset[str], here: Here) -> C
     entry = _entry(claim, ClaimState.COMPLETED, devices, here)
     if not _is_ours_to_mend(claim, here):
         return replace(entry, state=ClaimState.RECORD_LOST)
-    return _with_steps(entry, [held for held in devices if held.gpu_uuid not in made_by_hand], here)
+    made = [held for held in devices if _is_mig(held) and held.gpu_uuid not in made_by_hand]
+    sliced = [held for held in devices if claim.time_sliced and not _is_mig(held)]
+    return _with_steps(entry, [*made, *sliced], here)
 
 
 def _begun(claim: NvidiaClaim, finished: set[str], made_by_hand: frozenset[str], here: Here) -> ClaimEntry:
@@ -141,7 +144,9 @@ def _begun(claim: NvidiaClaim, finished: set[str], made_by_hand: frozenset[str],
     made = [
         held
         for held in devices
-        if held.prepared.device_name not in finished and held.gpu_uuid not in made_by_hand and not held.admin_access
+        if held.prepared.device_name not in finished
+        and not held.admin_access
+        and not (_is_mig(held) and held.gpu_uuid in made_by_hand)
     ]
     return _with_steps(entry, made, here)
 
@@ -152,11 +157,8 @@ def _entry(claim: NvidiaClaim, state: ClaimState, devices: tuple[HeldDevice, ...
 
 
 def _with_steps(entry: ClaimEntry, made: Iterable[HeldDevice], here: Here) -> ClaimEntry:
-    """``entry`` with the steps that made the devices ``made``, and its CDI file's as the last one."""
-    devices = tuple(made)
-    if not any(map(_is_mig, devices)):
-        return entry
-    mended = here.mend(replace(entry, state=ClaimState.RECORD_LOST, devices=devices))
+    """``entry`` with the steps that changed the hardware for the devices ``made``, and the one of its CDI file."""
+    mended = here.mend(replace(entry, state=ClaimState.RECORD_LOST, devices=tuple(made)))
     return replace(entry, steps=mended.steps)
 
 
@@ -169,7 +171,8 @@ def _is_ours_to_mend(claim: NvidiaClaim, here: Here) -> bool:
     """Whether the claim can be held as one of ours, whose CDI file is written anew when it differs."""
     if claim.mps_daemons or any(device.type is DeviceType.VFIO for device in claim.devices):
         return False
-    return here.machine is not None or not any(device.type is DeviceType.MIG for device in claim.devices)
+    changed = claim.time_sliced or any(device.type is DeviceType.MIG for device in claim.devices)
+    return here.machine is not None or not changed
 
 
 def _left_undone(claim: NvidiaClaim) -> list[str]:
@@ -178,8 +181,6 @@ def _left_undone(claim: NvidiaClaim) -> list[str]:
         "NVIDIA's driver when the claim is gone, and set the GPU's compute mode back"
         for daemon in claim.mps_daemons
     ]
-    if claim.time_sliced:
-        found.append(f"time slices of the GPUs of claim {claim.uid} stay as they are set")
     found += [
         f"{device.name} of claim {claim.uid} stays bound to vfio-pci"
         for device in claim.devices

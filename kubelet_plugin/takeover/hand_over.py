@@ -6,7 +6,7 @@ it destroys every instance of no finished claim when it starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dra_driver.devices.naming import GpuName, MigName, read_name
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, Machine
@@ -23,15 +23,18 @@ from kubelet_plugin.takeover.nvidia_checkpoint import (
 _FINISHED = frozenset((ClaimState.COMPLETED, ClaimState.RECORD_LOST))
 
 
-def to_nvidia(entries: Iterable[ClaimEntry], machine: Machine, boot_id: str) -> tuple[NvidiaClaim, ...]:
+def to_nvidia(
+    entries: Iterable[ClaimEntry], machine: Machine, boot_id: str, is_time_sliced: Callable[[ClaimEntry], bool]
+) -> tuple[NvidiaClaim, ...]:
     """The claims of this boot. One that is between two states, or whose device has gone, becomes a begun one.
 
-    A begun claim holds nothing there: its next prepare or unprepare clears up what it may have left.
+    A begun claim holds nothing there: its next prepare or unprepare clears up what it may have left. Of a claim that
+    has set time slices it is said, and NVIDIA's driver sets them back when it ends.
     """
-    return tuple(_claim(entry, machine) for entry in entries if entry.boot_id == boot_id)
+    return tuple(_claim(entry, machine, is_time_sliced) for entry in entries if entry.boot_id == boot_id)
 
 
-def _claim(entry: ClaimEntry, machine: Machine) -> NvidiaClaim:
+def _claim(entry: ClaimEntry, machine: Machine, is_time_sliced: Callable[[ClaimEntry], bool]) -> NvidiaClaim:
     results = tuple(_result(held) for held in entry.devices)
     found = [_device(held, machine) for held in entry.devices]
     devices = tuple(device for device in found if device is not None)
@@ -43,6 +46,7 @@ def _claim(entry: ClaimEntry, machine: Machine) -> NvidiaClaim:
         devices=devices if finished else (),
         namespace=entry.ref.namespace,
         name=entry.ref.name,
+        time_sliced=finished and is_time_sliced(entry),
     )
 
 

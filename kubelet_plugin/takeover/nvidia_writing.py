@@ -48,9 +48,9 @@ def _claim_v2(claim: NvidiaClaim, driver_name: str) -> Json:
         "status": {"allocation": {"devices": {"results": results} if results else {}}},
     }
     if claim.state is NvidiaState.COMPLETED:
-        document["preparedDevices"] = [
-            {"devices": [_device_document(device) for device in claim.devices], "configState": {}}
-        ]
+        state = {"timeSliceApplied": True} if claim.time_sliced else {}
+        devices = [_device_document(device) for device in claim.devices]
+        document["preparedDevices"] = [{"devices": devices, "configState": state}]
     # It keeps names of begun claims only, but reads those of all.
     document |= {"name": claim.name} if claim.name else {}
     document |= {"namespace": claim.namespace} if claim.namespace else {}

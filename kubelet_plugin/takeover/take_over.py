@@ -26,7 +26,7 @@ from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import GpuInstance, Machine
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.claims.lock_names import claim_lock
-from kubelet_plugin.endpoint.sockets import Listener, probe
+from kubelet_plugin.node.socket_file import Listener, probe
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER, Checkpoint, CheckpointDamage
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
@@ -93,10 +93,13 @@ class TakeOver:
         neighbourhood: Neighbourhood,
         listener: TakeOverListener,
         *,
+        is_time_sliced: Callable[[ClaimEntry], bool],
         hand_over: bool = False,
         seconds: float = _PRESENCE_SECONDS,
     ) -> None:
-        """``folder``: the drivers', ``/var/lib/kubelet/plugins/gpu.nvidia.com``."""
+        """``folder``: the drivers', ``/var/lib/kubelet/plugins/gpu.nvidia.com``. ``is_time_sliced``: whether a claim's
+        steps have set time slices, of which NVIDIA's driver must know.
+        """
         self._nvidia_file = folder / NVIDIA_FILE
         self._state = folder / STATE_FOLDER
         self._driver_name = driver_name
@@ -105,6 +108,7 @@ class TakeOver:
         self._kinds = kinds
         self._neighbourhood = neighbourhood
         self._listener = listener
+        self._is_time_sliced = is_time_sliced
         self._hand_over = hand_over
         self._seconds = seconds
         self._locks = NamedLocks(self._state / "locks")
@@ -281,7 +285,7 @@ class TakeOver:
             logger.info("another plugin serves this node, so no claim is handed over")
             return
         entries = self._checkpoint.entries()
-        claims = to_nvidia(entries.values(), self._machine_now(), self._boot_id)
+        claims = to_nvidia(entries.values(), self._machine_now(), self._boot_id, self._is_time_sliced)
         write_atomically(
             self._nvidia_file,
             encode(claims, self._driver_name, self._boot_id),

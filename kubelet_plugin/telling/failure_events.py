@@ -1,4 +1,4 @@
-"""Tells people why a claim failed: an Event on each pod that the claim is reserved for, or on the claim itself.
+"""Tells people what is wrong with a claim: an Event on each pod that it is reserved for, or on the claim itself.
 
 The kubelet names a claim only, so the claim is read to find its pods; that happens on a thread of its own, so that no
 call waits for it. The kubelet writes an Event of its own with our reply in it, but under one reason for everything and
@@ -15,14 +15,14 @@ from dra_driver.kube.interface import RESOURCE_CLAIMS, ApiError, KubeApi, NotFou
 from dra_driver.observability.events import EventRecorder, ObjectRef
 from dra_driver.observability.loops import Loop
 from kubelet_plugin.claims.model import ClaimRef, Failures, Operation
-from kubelet_plugin.telling.failures import failure_event
+from kubelet_plugin.telling.failures import FailureEvent, failure_event
 
 logger = logging.getLogger(__name__)
 
 _WAITING = 200
 _LIMIT_SECONDS = 60.0  # for one failure: a request with its own time limit
 
-_Item = tuple[Operation, ClaimRef, DriverError]
+_Item = tuple[ClaimRef, FailureEvent]
 
 
 class FailureEvents:
@@ -56,9 +56,13 @@ class FailureEvents:
             self.report(operation, claim, error)
 
     def report(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:
+        """That the operation failed. Returns at once."""
+        self.tell(claim, failure_event(operation, claim, error))
+
+    def tell(self, claim: ClaimRef, event: FailureEvent) -> None:
         """Returns at once."""
         try:
-            self._queue.put_nowait((operation, claim, error))
+            self._queue.put_nowait((claim, event))
         except queue.Full:
             logger.warning("no event about a failed claim, too many wait", extra={"claim": str(claim)})
         self.loop.wake()
@@ -72,12 +76,11 @@ class FailureEvents:
             self._record(*item)
         except Exception:
             # One claim of an odd form must not hold up the events of all others.
-            logger.exception("an event about a failed claim could not be made", extra={"claim": str(item[1])})
+            logger.exception("an event about a failed claim could not be made", extra={"claim": str(item[0])})
             self.loop.count_error()
         return 0.0
 
-    def _record(self, operation: Operation, claim: ClaimRef, error: DriverError) -> None:
-        event = failure_event(operation, claim, error)
+    def _record(self, claim: ClaimRef, event: FailureEvent) -> None:
         for regarding in self._regarding(claim):
             self._recorder.event(regarding, event.type, event.reason, event.message)
 

@@ -89,7 +89,7 @@ def test_gates_are_single_settings(file: Path) -> None:
     assert spec.feature_gates == {"MPSSupport": False, "ComputeDomainCliques": True, "ContextualLogging": True}
     assert spec.enabled_gates() == {
         "ComputeDomainCliques", "ContextualLogging", "CrashOnNVLinkFabricErrors", "DynamicMIG",
-            "IMEXDaemonsWithDNSNames", "LoggingBetaOptions",
+            "IMEXDaemonsWithDNSNames", "LoggingBetaOptions", "TimeSlicingSettings",
         }  # fmt: skip
 
 
@@ -124,6 +124,10 @@ FILES: list[tuple[str, list[str]]] = [
         ['spec.hardware.rescanInterval: must be a duration, not 5, write it like "15s", "1m30s" or "250ms"'],
     ),
     (
+        "spec: {hardware: {nvidiaSmiTimeout: 0s}}",
+        ['spec.hardware.nvidiaSmiTimeout: must be longer than 0s, not "0s"'],
+    ),
+    (
         "spec: {controller: {leaderElection: {leaseDuration: 5s}}}",
         [
             (
@@ -153,12 +157,12 @@ FILES: list[tuple[str, list[str]]] = [
         ["spec.featureGates.ContextualLogging: must be true or false, not 1"],
     ),
     (
-        "spec: {featureGates: {DynamicMig: true, MPSSupport: true, Zzz: false}}",
+        "spec: {featureGates: {DynamicMig: true, DeviceMetadata: true, Zzz: false}}",
         [
             "spec.featureGates.DynamicMig: unknown feature gate, did you mean DynamicMIG?",
             (
-                "spec.featureGates.MPSSupport: this version has no MPSSupport (claims may share a GPU through MPS), "
-                "set it to false or remove it"
+                "spec.featureGates.DeviceMetadata: this version has no DeviceMetadata (device metadata for virtual "
+                "machines), set it to false or remove it"
             ),
             (
                 "spec.featureGates.Zzz: unknown feature gate, known gates: TimeSlicingSettings, MPSSupport, DynamicMIG, "
@@ -220,7 +224,7 @@ def test_a_port_that_does_not_exist_is_a_wrong_configuration(port: int) -> None:
 
 
 def test_problems_of_flags_and_variables_name_them() -> None:
-    environ = {"CDI_ROOT": "cdi", "FEATURE_GATES": "DynamicMig=false,MPSSupport=true", "LOG_LEVEL": "Debug"}
+    environ = {"CDI_ROOT": "cdi", "FEATURE_GATES": "DynamicMig=false,DeviceMetadata=true", "LOG_LEVEL": "Debug"}
     flags = {"leader_elect": "maybe", "rescan_interval": "5", "http_endpoint": "localhost"}
     assert problems(None, environ, flags) == [
         '--leader-elect: must be true or false, not "maybe"',
@@ -230,8 +234,8 @@ def test_problems_of_flags_and_variables_name_them() -> None:
         'LOG_LEVEL: must be one of debug, info, warning, error, not "Debug", did you mean debug?',
         "FEATURE_GATES.DynamicMig: unknown feature gate, did you mean DynamicMIG?",
         (
-            "FEATURE_GATES.MPSSupport: this version has no MPSSupport (claims may share a GPU through MPS), "
-            "set it to false or remove it"
+            "FEATURE_GATES.DeviceMetadata: this version has no DeviceMetadata (device metadata for virtual "
+            "machines), set it to false or remove it"
         ),
     ]
 

@@ -79,7 +79,7 @@ def test_every_setting_has_a_description() -> None:
     assert shape.type_at(DriverConfiguration, ("spec", "nothing")) is None
 
 
-@pytest.mark.parametrize("process", [Process.CONTROLLER, Process.PLUGIN])
+@pytest.mark.parametrize("process", [Process.CONTROLLER, Process.PLUGIN, Process.SUPERVISOR])
 def test_a_process_gets_its_flags_and_no_others(process: Process) -> None:
     flags = vars(parser(process).parse_args([]))
     assert set(flags) == {
@@ -88,6 +88,8 @@ def test_a_process_gets_its_flags_and_no_others(process: Process) -> None:
     assert set(flags.values()) == {None}
     assert "cdi_root" not in vars(parser("controller").parse_args([]))
     assert "leader_elect" not in vars(parser("plugin").parse_args([]))
+    assert "kubeconfig" not in vars(parser("supervisor").parse_args([]))
+    assert "node_name" not in vars(parser("supervisor").parse_args([]))
 
 
 def test_help_can_be_rendered_and_names_the_variable() -> None:

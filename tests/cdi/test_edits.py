@@ -111,6 +111,14 @@ def test_sockets_are_mounted_writable(tmp_path: Path) -> None:
     assert mount.options == ("nosuid", "nodev", "rbind", "rprivate", "noexec")
 
 
+def test_the_hosts_mps_pipe_is_never_mounted(tmp_path: Path) -> None:
+    """A folder that a daemon left behind; CUDA would look for the daemon there."""
+    small_root(tmp_path)
+    add_file(tmp_path, "/tmp/nvidia-mps/control")
+    mounts = driver_edits(tmp_path, host="/drv").common(VERSION).mounts
+    assert [mount for mount in mounts if "nvidia-mps" in mount.container_path + mount.host_path] == []
+
+
 def test_gpu_node_and_number(tmp_path: Path) -> None:
     small_root(tmp_path, gpus=2)
     edits = driver_edits(tmp_path, host="/drv")

@@ -17,7 +17,7 @@ import yaml
 
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
-from dra_driver.simulation.hardware import faults
+from dra_driver.simulation.hardware import StateFile, faults
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +119,27 @@ def test_own_manifests_that_end_and_one_that_does_not_reach_its_state(tmp_path: 
     folder = Path(re.search(r"all files of the cluster: (\S+)", done.stdout).group(1))  # type: ignore[union-attr]
     assert (folder / "logs" / "controller.log").is_file()
     subprocess.run(["rm", "-r", str(folder)], check=True)
+
+
+def test_time_slices_are_set_while_a_pod_has_them_and_gone_afterwards(tmp_path: Path, short_folder: Path) -> None:
+    """NVIDIA's manifest: two pods, one claim, GpuConfig with Long slices."""
+    example = ROOT / "deploy/examples/sharing/time-slicing.yaml"
+    log = tmp_path / "out"
+    with log.open("w") as out:
+        demo = subprocess.Popen(
+            command("demo", "--keep", "--nodes", "1", "-f", str(example), "--folder", str(short_folder)),
+            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "stays up until Ctrl-C" in log.read_text())
+        state = StateFile(next(short_folder.glob("**/gpus.json")))
+        assert sorted(gpu.time_slice for gpu in state.read().gpus) == [0] * 7 + [3]
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=30) == 0, log.read_text()
+    finally:
+        demo.kill()
+        demo.wait()
+    assert "left behind" not in log.read_text()
 
 
 def test_a_manifest_that_the_api_refuses(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dra_driver.simulation.manifests import device_classes
 from dra_driver.simulation.store import EmbeddedApi
 
 FILES = quickstart_files()
+SHARING = sorted((FILES[0].parents[1] / "sharing").glob("*.yaml"))
 ENGINE = CelEngine()
 
 
@@ -27,7 +28,7 @@ def test_there_are_nine_in_order() -> None:
     assert [path.name[:2] for path in FILES] == [f"{number:02d}" for number in range(1, 10)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*FILES, *SHARING], ids=lambda path: path.stem)
 def test_an_example_opens_with_what_it_shows(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ")
@@ -36,7 +37,7 @@ def test_an_example_opens_with_what_it_shows(path: Path) -> None:
     assert lines[2].startswith("# ")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*FILES, *SHARING], ids=lambda path: path.stem)
 def test_an_example_is_valid_and_stands_alone(path: Path) -> None:
     api = EmbeddedApi(check_expression=check)
     for entry in device_classes():
@@ -45,10 +46,10 @@ def test_an_example_is_valid_and_stands_alone(path: Path) -> None:
     for manifest in manifests:
         api.create(manifest.resource, manifest.object)
     namespaces = {manifest.namespace for manifest in manifests if manifest.namespace}
-    assert namespaces == {f"quickstart-{path.name[:2]}"}
+    assert namespaces == {f"quickstart-{path.name[:2]}" if path in FILES else f"sharing-{path.stem}"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*FILES, *SHARING], ids=lambda path: path.stem)
 def test_the_allocator_can_read_its_claims(path: Path) -> None:
     for manifest in load([path]):
         if manifest.resource == RESOURCE_CLAIMS:

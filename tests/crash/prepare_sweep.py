@@ -6,7 +6,8 @@ folder (an audit hook sees open, rename, remove, mkdir and locks), leaving locks
 a kill would. The parent then plays the next plugin process. n goes up by STRIDE until the child gets through. Prints the
 number of kills.
 
-DEVICES is ``whole``, ``mig``, or ``toy``: a kind that only the tests have. The simulated GPUs keep their state in a file of the node's folder, so with ``mig`` there
+DEVICES is ``whole``, ``sliced`` (whole GPUs with a time-slice interval, one of them shared), ``mig``, or ``toy``: a kind that
+only the tests have. The simulated GPUs keep their state in a file of the node's folder, so with ``sliced`` and ``mig`` there
 is a kill around every change of the hardware too.
 """
 
@@ -14,23 +15,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from api.claim_config import TimeSliceInterval
 from dra_driver.errors import DriverError
+from dra_driver.kube.interface import Obj
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.claims.model import Operation
+from kubelet_plugin.kinds.mps.member import Member
+from kubelet_plugin.kinds.mps.step import replicas_group
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.pilot import Outcome
-from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
+from tests.kubelet_plugin.kinds.mps.claims import Shared, mig_mps
+from tests.kubelet_plugin.prepare.node import TestNode, claim, config, opaque, ref, result
 from tests.kubelet_plugin.prepare.on_this_thread import fly
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 from tests.kubelet_plugin.prepare.toy_node import ToyNode
 
 KILLED = 9
 EVENTS = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "fcntl.fcntl"))
+DRIVER_FILES = ("host/usr/", "host/etc/", "root/usr/", "root/etc/")
 UIDS = ("u1", "u2")
 BYSTANDER = "bystander"
 
@@ -53,13 +61,18 @@ def recovered(engine: PrepareEngine) -> None:
 class Devices:
     """What the claims of a sweep are about. ``check`` looks at the hardware; its argument is the prepared claims.
 
-    ``middle``: a file operation in the middle of a prepare.
+    ``middle``: a file operation in the middle of a prepare. ``claim``: the claim of a UID and of names of devices.
     """
 
     claims: dict[str, tuple[str, ...]]
     make: Callable[[Path], TestNode]
     check: Callable[[TestNode, set[str]], None]
     middle: int
+    claim: Callable[[str, tuple[str, ...]], Obj] = lambda uid, names: claim(uid, *_results(names))
+
+
+def _results(names: Sequence[str], **more: str) -> tuple[Obj, ...]:
+    return tuple(result(name, f"r{number}", **more) for number, name in enumerate(names))
 
 
 def _make_simulated(folder: Path) -> SimulatedNode:
@@ -85,6 +98,54 @@ def _check_instances(node: TestNode, prepared: set[str]) -> None:
         assert node.control.mode(gpu.uuid)[0] is any(name.startswith(f"gpu-{gpu.minor}-") for name in there)
 
 
+def _make_sliced(folder: Path) -> SimulatedNode:
+    node = SimulatedNode(folder, first_gpus("h100-sxm5-80gb", 4))
+    node.gates = frozenset(("TimeSlicingSettings",))
+    return node
+
+
+def _sliced_claim(uid: str, names: tuple[str, ...]) -> Obj:
+    """Of shares, one for each claim, with the same interval."""
+    share = str(UUID(int=1 + len(names)))
+    slices = config(sharing={"strategy": "TimeSlicing", "timeSlicingConfig": {"interval": "Long"}})
+    shares = {} if uid == BYSTANDER else {"shareID": share}
+    return claim(uid, *_results(names, **shares), configs=[opaque(slices)])
+
+
+def _check_intervals(node: TestNode, prepared: set[str]) -> None:
+    """Long on exactly the prepared claims' GPUs."""
+    assert isinstance(node, SimulatedNode)
+    names = {name for uid in prepared for name in SLICED.claims[uid]}
+    for gpu in node.machine.gpus:
+        is_long = node.time_slices.interval(gpu.uuid) is TimeSliceInterval.LONG
+        assert is_long is (f"gpu-{gpu.minor}" in names), f"gpu-{gpu.minor} with {prepared}"
+
+
+def _make_with_mps(folder: Path) -> SimulatedNode:
+    node = SimulatedNode(folder, first_gpus("h100-sxm5-80gb", 4))
+    node.gates = frozenset(("MPSSupport",))
+    node.sharing = Shared()
+    return node
+
+
+def _mps_claim(uid: str, names: tuple[str, ...]) -> Obj:
+    """Of a MIG device with a daemon of its own, and of shares of a GPU that is MPS replicas."""
+    share = {} if any("mig" in name for name in names) else {"shareID": str(UUID(int=1 + len(uid)))}
+    return claim(uid, *_results(names, **share), configs=[mig_mps()])
+
+
+def _check_groups(node: TestNode, prepared: set[str]) -> None:
+    """Exactly the prepared claims' groups, with the MIG devices that there are."""
+    assert isinstance(node, SimulatedNode)
+    replicas = {replicas_group(Member(node.machine.gpus[1].uuid, "gpu-1"))} if {"u2", BYSTANDER} & prepared else set()
+    own = [name for name in node.supervisor.ids() if name.startswith("u1-")]
+    assert set(node.supervisor.ids()) == {*replicas, *own}
+    assert len(own) == ("u1" in prepared)
+    made = {compute.uuid for each in node.everything().values() for gpu in each for compute in gpu.compute_instances}
+    groups = {uuid for status in node.supervisor.now() for uuid in status.group.devices if uuid.startswith("MIG-")}
+    assert groups == made
+
+
 def _check_toys(node: TestNode, prepared: set[str]) -> None:
     """Exactly the prepared claims' files."""
     assert isinstance(node, ToyNode)
@@ -104,17 +165,37 @@ MIG = Devices(
     _check_instances,
     45,
 )
+SLICED = Devices(
+    {"u1": ("gpu-1", "gpu-2"), "u2": ("gpu-1",), BYSTANDER: ("gpu-3",)},
+    _make_sliced,
+    _check_intervals,
+    20,
+    _sliced_claim,
+)
 TOY = Devices({"u1": ("toy-ant", "gpu-1"), "u2": ("toy-bear",), BYSTANDER: ("toy-car",)}, ToyNode, _check_toys, 12)
-DEVICES = {"whole": WHOLE, "mig": MIG, "toy": TOY}
+MPS = Devices(
+    {"u1": ("gpu-2-mig-1g10gb-19-0",), "u2": ("gpu-1",), BYSTANDER: ("gpu-1",)},
+    _make_with_mps,
+    _check_groups,
+    30,
+    _mps_claim,
+)
+DEVICES = {"mps": MPS, "whole": WHOLE, "sliced": SLICED, "mig": MIG, "toy": TOY}
 
 
 def node_in(folder: Path, devices: Devices) -> TestNode:
     node = devices.make(folder)
     for uid, names in devices.claims.items():
-        node.claims.add(claim(uid, *(result(name, f"r{number}") for number, name in enumerate(names))))
+        node.claims.add(devices.claim(uid, names))
     engine = node.engine()
     succeeded(run(engine, Operation.PREPARE, BYSTANDER))
     return node
+
+
+def _counts(path: str, folder: Path) -> bool:
+    """The driver's files are only read, and read again or not by how new they are: they would make the count differ."""
+    inner = path.removeprefix(f"{folder}/")
+    return path.startswith(str(folder)) and not inner.startswith(DRIVER_FILES)
 
 
 def killed_at(position: int, folder: Path, act: Callable[[], None]) -> bool:
@@ -127,7 +208,7 @@ def killed_at(position: int, folder: Path, act: Callable[[], None]) -> bool:
             nonlocal left
             if event not in EVENTS:
                 return
-            if event != "fcntl.fcntl" and not str(arguments[0]).startswith(str(folder)):
+            if event != "fcntl.fcntl" and not _counts(str(arguments[0]), folder):
                 return
             left -= 1
             if left == 0:
@@ -151,7 +232,8 @@ def check_consistent(node: TestNode, engine: PrepareEngine, devices: Devices) ->
     entries = engine.entries()
     assert {entry.state for entry in entries.values()} <= {ClaimState.COMPLETED}
     assert set(node.cdi.claim_uids()) == set(entries)
-    assert node.cdi_devices(BYSTANDER) == [f"{BYSTANDER}-{name}" for name in devices.claims[BYSTANDER]]
+    wanted = zip(node.cdi_devices(BYSTANDER), devices.claims[BYSTANDER], strict=True)
+    assert all(found.startswith(f"{BYSTANDER}-{name}") for found, name in wanted)  # a share's has its id at the end
     assert node.left_overs() == []
     devices.check(node, set(entries))
 

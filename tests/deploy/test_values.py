@@ -44,8 +44,8 @@ def test_the_schema_names_what_it_does_not_know(needs_helm: None, setting: str, 
         ("webhook.enabled=true", "there is no admission webhook"),
         ("consumableShares=4", "shares of a GPU are not in this version"),
         (
-            "featureGates.MPSSupport=true",
-            "featureGates.MPSSupport=true: this version does not have it (claims may share",
+            "featureGates.ConsumableShares=true",
+            "featureGates.ConsumableShares=true: this version does not have it (shares of one GPU",
         ),
         (
             "config.featureGates.DeviceMetadata=true",

@@ -15,6 +15,7 @@ from dra_driver.hardware.nvml.codes import Return
 from dra_driver.simulation.hardware.arguments import Refused, set_address, target
 from dra_driver.simulation.hardware.description import GpuDescription, ProductDescription, ProfileDescription
 from dra_driver.simulation.hardware.handles import Handles, Kind, Target
+from dra_driver.simulation.hardware.mps import presence
 from dra_driver.simulation.hardware.state import ComputeInstanceState, GpuInstanceState, GpuState, SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
 
@@ -66,7 +67,7 @@ class DeviceCall(Call):
 
     @property
     def gpu(self) -> GpuState:
-        return self.state.gpus[self.index]
+        return self._as_it_is(self.state.gpus[self.index])
 
     @property
     def instance(self) -> GpuInstanceState:
@@ -91,7 +92,16 @@ class DeviceCall(Call):
 
     def change_gpu(self, change: Callable[[GpuState], GpuState]) -> None:
         """Replace this GPU by ``change`` of it, as it is when nobody else changes the state. It may refuse."""
-        self.file.update(lambda state: state.with_gpu(self.index, change(state.gpus[self.index])))
+        self.file.update(lambda state: state.with_gpu(self.index, change(self._as_it_is(state.gpus[self.index]))))
+
+    def _as_it_is(self, gpu: GpuState) -> GpuState:
+        """Without what MPS servers that were killed have left in the state: the kernel has freed the GPU of them."""
+        servers = {client.mps_server for client in gpu.clients if client.mps_server is not None}
+        ended = {server for server in servers if presence.has_ended(self.file.path, server)}
+        if not ended:
+            return gpu
+        living = tuple(client for client in gpu.clients if client.mps_server not in ended)
+        return gpu.model_copy(update={"clients": living})
 
 
 def instance_of(gpu: GpuState, target: Target) -> GpuInstanceState:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dra_driver.simulation.hardware.state import CallFault, ClientState, Faults, GpuLatency, GpuState, SimulatedState
+from dra_driver.simulation.hardware.state import (
+    CallFault,
+    ClientState,
+    Faults,
+    GpuLatency,
+    GpuState,
+    MpsFault,
+    SimulatedState,
+)
 from dra_driver.simulation.hardware.state_file import StateFile
 
 
@@ -56,6 +64,23 @@ def lose_library(state_file: Path) -> None:
     _change(state_file, lambda faults: faults.model_copy(update={"library_missing": True}))
 
 
+def inject_mps_fault(
+    state_file: Path,
+    *,
+    gpu: int | None = None,
+    start_seconds: float = 0.0,
+    answer_seconds: float = 0.0,
+    hang: tuple[str, ...] = (),
+    crash: tuple[str, ...] = (),
+    wedge: bool = False,
+) -> None:
+    """MPS daemons that have ``gpu`` (NVML index), or all, are slow, silent or die: ``state.MpsFault`` says how."""
+    fault = MpsFault(
+        gpu=gpu, start_seconds=start_seconds, answer_seconds=answer_seconds, hang=hang, crash=crash, wedge=wedge
+    )
+    _change(state_file, lambda faults: faults.model_copy(update={"mps": (*faults.mps, fault)}))
+
+
 def add_client(state_file: Path, uuid: str, *, pid: int = 4242) -> None:
     """A process uses the GPU or MIG device of ``uuid``: what would take it away answers "in use".
 
@@ -76,11 +101,14 @@ def add_xid(state_file: Path, index: int, xid: int) -> None:
 
 
 def reset_gpu(state_file: Path, index: int) -> None:
-    """The GPU is reset: its instances and processes are gone, the pending MIG mode is the mode."""
-    _change_gpu(
-        state_file,
-        index,
-        lambda gpu: gpu.with_instances((), mig_enabled=gpu.mig_pending, clients=()),
+    """The GPU is reset: see :meth:`GpuState.reset`."""
+    _change_gpu(state_file, index, GpuState.reset)
+
+
+def reboot(state_file: Path, boot_id: str) -> None:
+    """The machine boots anew, as ``boot_id``, which its file tree has once it is built again. Faults stay."""
+    StateFile(state_file).update(
+        lambda state: state.model_copy(update={"boot_id": boot_id, "gpus": tuple(gpu.reset() for gpu in state.gpus)})
     )
 
 

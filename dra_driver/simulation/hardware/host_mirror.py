@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dra_driver.simulation.hardware.capabilities import CAPABILITY_MODE, instance_files
-from dra_driver.simulation.hardware.smi_script import SMI_PATH, with_table
+from dra_driver.simulation.hardware.smi.script import SMI_PATH, with_table
 from dra_driver.simulation.hardware.state import SimulatedState
 
 logger = logging.getLogger(__name__)

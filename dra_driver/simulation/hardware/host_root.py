@@ -4,8 +4,9 @@ Device nodes are real character devices where that is allowed (root, CAP_MKNOD).
 ``<root>/dev/.simulated-devices.json`` says what it stands for, by name below ``dev`` with major and minor:
 ``{"nvidia0": [195, 0], ...}``. The table is always written; ``cdi.device_nodes`` reads it where it finds a file.
 
-Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script (``smi_script``);
-the other programs of the driver only say that they are not simulated. The container toolkit's hook is there when it is
+Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script (``smi.script``), and
+so are the programs of MPS with a client for them (``mps.scripts``); the other programs of the driver only say that they
+are not simulated. The container toolkit's hook is there when it is
 asked for (``toolkit``).
 """
 
@@ -16,7 +17,8 @@ import os
 from pathlib import Path
 
 from dra_driver.simulation.hardware import capabilities
-from dra_driver.simulation.hardware.smi_script import SMI_PATH, smi_script
+from dra_driver.simulation.hardware.mps import scripts as mps
+from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
 from dra_driver.simulation.hardware.state import SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
 from dra_driver.simulation.hardware.toolkit import HOOK_PATH, Toolkit, hook_script
@@ -60,8 +62,6 @@ _LIBRARIES = {
 _DEVELOPER_LINKS = ("libcuda", "libnvcuvid", "libnvidia-encode", "libnvidia-ml", "libnvidia-ptxjitcompiler")
 
 _SILENT_PROGRAMS = (
-    "nvidia-cuda-mps-control",
-    "nvidia-cuda-mps-server",
     "nvidia-debugdump",
     "nvidia-modprobe",
     "nvidia-persistenced",
@@ -120,6 +120,10 @@ def _build_libraries(tree: Tree, state: SimulatedState) -> None:
 
 def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None:
     tree.file(SMI_PATH, smi_script(state, state_file), mode=0o755)
+    cuda = state.machine.hardware.cuda_driver_version
+    tree.file(mps.CONTROL_PATH, mps.control_script(state_file, cuda), mode=0o755)
+    tree.file(mps.SERVER_PATH, mps.server_script(), mode=0o755)
+    tree.file(mps.CLIENT_PATH, mps.client_script(state_file), mode=0o755)
     for name in _SILENT_PROGRAMS:
         tree.file(f"usr/bin/{name}", f"#!/bin/sh\necho '{name}: not simulated' >&2\nexit 1\n", mode=0o755)
 

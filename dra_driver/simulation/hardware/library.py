@@ -14,10 +14,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from dra_driver.hardware.nvml import binding
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.simulation.hardware import device, events, mig, system, telemetry
+from dra_driver.simulation.hardware import device, events, mig, system, telemetry, time_slice
 from dra_driver.simulation.hardware.arguments import Refused, address_of, number
 from dra_driver.simulation.hardware.calls import Call, DeviceCall, Function, FunctionTable
 from dra_driver.simulation.hardware.faults import take_error
@@ -33,6 +35,7 @@ FUNCTIONS: FunctionTable = {
     **telemetry.FUNCTIONS,
     **mig.FUNCTIONS,
     **events.FUNCTIONS,
+    **time_slice.FUNCTIONS,
 }
 
 _NO_GPUS_IS_FINE = 1  # NVML_INIT_FLAG_NO_GPUS
@@ -163,3 +166,18 @@ class SimulatedLibrary:
             return False
         self._sleep(seconds)
         return True
+
+
+def install(state_file: Path) -> None:
+    """From now on this process's NVML is the simulated one with the state in ``state_file``.
+
+    HardwareUnavailable when the file is not a state. Call it before NVML is initialised.
+    """
+    file = StateFile(state_file)
+    file.read()
+    binding.replace(SimulatedLibrary(file))
+
+
+def uninstall() -> None:
+    """Forget the simulated library; the next initialisation loads the real one."""
+    binding.replace(None)

@@ -26,6 +26,7 @@ from dra_driver.simulation.hardware.placing import free_instance_id
 _NAMESPACE = uuid.UUID("6f3c7f0e-5f0d-5f6e-9b1a-7d6d4c1f9a10")
 
 COMPUTE_MODE_DEFAULT = 0
+TIME_SLICE_DEFAULT = 0
 
 
 class _State(ApiModel):
@@ -56,10 +57,14 @@ class GpuInstanceState(_State):
 
 
 class ClientState(_State):
-    """A process that uses the device of ``uuid``: a GPU or a MIG device."""
+    """A process that uses the device of ``uuid``: a GPU or a MIG device.
+
+    ``mps_server``: the MPS server (its process) that it is, or that it uses the device through.
+    """
 
     pid: int
     uuid: str
+    mps_server: int | None = None
 
 
 class GpuState(_State):
@@ -78,6 +83,7 @@ class GpuState(_State):
     xids: tuple[int, ...] = ()
     clients: tuple[ClientState, ...] = ()
     compute_mode: int = COMPUTE_MODE_DEFAULT
+    time_slice: int = TIME_SLICE_DEFAULT  # by nvidia-smi's number
 
     def instance(self, gpu_instance: int) -> GpuInstanceState | None:
         return next((each for each in self.instances if each.id == gpu_instance), None)
@@ -100,6 +106,23 @@ class GpuState(_State):
     def with_instance(self, instance: GpuInstanceState, **changes: object) -> GpuState:
         others = tuple(each for each in self.instances if each.id != instance.id)
         return self.with_instances((*others, instance), **changes)
+
+    def set_by_somebody(self) -> Iterator[str]:
+        """What differs from a GPU that has just been reset, and that no snapshot of the machine shows."""
+        if self.compute_mode != COMPUTE_MODE_DEFAULT:
+            yield f"compute mode {self.compute_mode}"
+        if self.time_slice != TIME_SLICE_DEFAULT:
+            yield f"time-slice interval {self.time_slice}"
+
+    def reset(self) -> GpuState:
+        """After a reset, or a reboot: the pending MIG mode is the mode, and all that is not lasting is gone."""
+        return self.with_instances(
+            (),
+            mig_enabled=self.mig_pending,
+            clients=(),
+            compute_mode=COMPUTE_MODE_DEFAULT,
+            time_slice=TIME_SLICE_DEFAULT,
+        )
 
     def with_mode(self, *, enabled: bool, pending: bool) -> GpuState:
         return self.with_instances(
@@ -127,6 +150,22 @@ class GpuLatency(_State):
     seconds: float
 
 
+class MpsFault(_State):
+    """What goes wrong with MPS daemons: with those that have one GPU (NVML index) or a MIG device of it, or with all.
+
+    ``hang`` and ``crash`` name what is never answered and what the daemon dies of: a command of its language, "start",
+    "client" (a client that connects); ``hang`` also "SIGTERM", and "*" for every command and client. ``wedge``: a
+    client that is killed leaves a server that lets later clients wait for ever.
+    """
+
+    gpu: int | None = None
+    start_seconds: float = Field(default=0.0, ge=0)
+    answer_seconds: float = Field(default=0.0, ge=0)
+    hang: tuple[str, ...] = ()
+    crash: tuple[str, ...] = ()
+    wedge: bool = False
+
+
 class Faults(_State):
     """What goes wrong. ``latency`` is seconds per call by function, "*" for every function without its own.
 
@@ -139,6 +178,7 @@ class Faults(_State):
     gpu_latency: tuple[GpuLatency, ...] = ()
     calls: tuple[CallFault, ...] = ()
     lost_gpus: tuple[int, ...] = ()
+    mps: tuple[MpsFault, ...] = ()
 
     def seconds(self, function: str, gpu: int | None) -> float:
         """How much longer a call takes; ``gpu`` None for a call that is about no GPU."""

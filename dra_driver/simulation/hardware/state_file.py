@@ -1,25 +1,21 @@
 """The file that holds the simulated hardware's state, shared by every process that simulates the same node.
 
-Writers take an exclusive flock on ``<file>.lock`` and replace the file whole, so readers never lock and never see half
-a state; a process killed with -9 leaves the last whole state. Readers parse again only when the file was replaced, and
-a writer does not read back what it wrote. What the node's file tree shows of the state is changed under the same lock.
+Readers parse again only when the file was replaced, and a writer does not read back what it wrote. What the node's file
+tree shows of the state is changed under the same lock. How the file is locked and replaced: ``state_store``.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from dra_driver.errors import HardwareUnavailable
-from dra_driver.files import Durability, write_atomically
-from dra_driver.simulation.hardware import host_mirror
+from dra_driver.simulation.hardware import host_mirror, state_store
 from dra_driver.simulation.hardware.description import MachineDescription, load_machine
 from dra_driver.simulation.hardware.state import SimulatedState, initial_state
 
@@ -93,24 +89,16 @@ class StateFile:
     def _write(self, state: SimulatedState) -> None:
         data = state.model_dump_json(by_alias=True, exclude_none=True).encode()
         with self._lock:
-            # A simulation survives no power cut, so nothing waits for the disk.
-            write_atomically(self.path, data, durability=Durability.NONE)
-            # The kernel's clock ticks every few milliseconds, and inode numbers are given again: two states within one
-            # tick could look like one file. So each is stamped with a time of its own.
-            now = time.time_ns()
-            os.utime(self.path, ns=(now, now))
+            state_store.put(self.path, data)
             self._known = (self._version(), state)
 
     def _version(self) -> _Version:
         stat = os.stat(self._name)
         return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
-    @contextmanager
-    def exclusively(self) -> Iterator[None]:
+    def exclusively(self) -> AbstractContextManager[None]:
         """Nobody else writes meanwhile. Not to be nested."""
-        with self.path.with_name(self.path.name + ".lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return state_store.exclusively(self.path)
 
 
 def create_state(machine: str | Path | MachineDescription, state_file: Path, *, seed: str = "") -> SimulatedState:

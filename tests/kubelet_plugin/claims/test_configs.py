@@ -197,7 +197,7 @@ def test_a_configuration_needs_its_feature_gate(parameters: Any, kind: DeviceKin
     allocated = check_claim(stored, ref("u1"), DRIVER, NODE)
     with pytest.raises(UnsupportedConfig) as caught:
         resolve_configs(allocated, [TAKEN[kind]], GATES - {gate})
-    where = f"config[0].opaque.parameters.{field}: needs feature gate {gate}, which this version does not have"
+    where = f"config[0].opaque.parameters.{field}: needs feature gate {gate}, which "
     assert where in str(caught.value)
     (found,) = resolve_configs(allocated, [TAKEN[kind]], {gate})
     assert found.origin

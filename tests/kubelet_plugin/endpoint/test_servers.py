@@ -19,9 +19,9 @@ from api.kubelet import registration_v1_pb2 as registration
 from api.kubelet.services import DRA_V1, REGISTRATION
 from dra_driver.errors import StateError
 from kubelet_plugin.endpoint.connection import open_connections
-from kubelet_plugin.endpoint.message_deadline import MessageDeadline
 from kubelet_plugin.endpoint.servers import DRA_THREADS
-from kubelet_plugin.endpoint.sockets import Listener, probe
+from kubelet_plugin.node.message_deadline import MessageDeadline
+from kubelet_plugin.node.socket_file import Listener, probe
 from tests.kubelet_plugin.fakes import DRIVER, InProcessPlugin, ScriptedPreparer, eventually
 
 

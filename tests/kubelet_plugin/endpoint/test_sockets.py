@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dra_driver.errors import StateError
-from kubelet_plugin.endpoint.sockets import Listener, SocketPaths, make_free, probe, remove_stale, socket_paths
+from kubelet_plugin.endpoint.sockets import SocketPaths, remove_stale, socket_paths
+from kubelet_plugin.node.socket_file import Listener, make_free, probe
 
 DRIVER = "gpu.nvidia.com"
 UID = "3f9a1c52-8c1e-4d8a-9a53-0f0f7f1f2f3f"

@@ -12,7 +12,8 @@ from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareUnavailable
 from dra_driver.hardware.nvml import NvmlHardware
-from kubelet_plugin.hardware.setup import SimulatedHardware, _hooks, build_hardware, driver_root, read_boot_id
+from kubelet_plugin.hardware.setup import _hooks
+from kubelet_plugin.node.hardware import SimulatedHardware, build_hardware, driver_root, read_boot_id
 
 
 def spec(hook: Path | None = None, **hardware: Any) -> DriverSpec:

@@ -20,9 +20,11 @@ from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, Step
 from kubelet_plugin.claims.model import ClaimRef, Operation, PreparedDevice
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
+from kubelet_plugin.hardware.time_slices import TimeSliceHardware
 from kubelet_plugin.kinds import NodeTools, build_kinds
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
+from kubelet_plugin.kinds.mps.states import GroupStates
 from kubelet_plugin.kinds.sharing import NothingShared, SharingInForce
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
@@ -32,7 +34,9 @@ from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
 from kubelet_plugin.prepare.recovery import lost_records
 from tests.cdi.driver_root import VERSION, small_root
+from tests.kubelet_plugin.kinds.fake_time_slices import FakeTimeSlices
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, fake_capabilities
+from tests.kubelet_plugin.kinds.mps.fake import FakeSupervisor
 
 DRIVER, NODE, BOOT = "gpu.nvidia.com", "node-0", "boot-1"
 _DEFAULTS = MigPolicy()
@@ -151,7 +155,12 @@ class TestNode:
         self.mig: MigHardware = self.fake_mig
         self.capabilities: CapabilityReader = fake_capabilities
         self.refused = RefusedPlacements()
+        self.time_slices: TimeSliceHardware = FakeTimeSlices()
+        self.plugin_folder = folder / "plugin"
+        self.supervisor = FakeSupervisor(self.plugin_folder)
+        self.mps_states = GroupStates()
         self.sharing: SharingInForce = NothingShared()
+        self.gates: frozenset[str] = frozenset()
         self.claims = Claims()
         self.cdi = CdiStore(folder / "cdi")
         self.edits = DriverEdits(DriverRoots(Root(self.root), sysfs=self.root / "sys"))
@@ -185,12 +194,25 @@ class TestNode:
         )
 
     def node_policy(self, boot_id: str = BOOT) -> NodePolicy:
-        return NodePolicy(NODE, boot_id, DevicePolicy(mig=self.policy))
+        return NodePolicy(NODE, boot_id, DevicePolicy(mig=self.policy), self.gates)
 
     def kinds(self, boot_id: str = BOOT) -> Kinds:
         """Those of a plugin; a test may have others."""
         policy = self.node_policy(boot_id)
-        return build_kinds(NodeTools(policy, self.edits, self.mig, self.capabilities, self.refused, self.sharing))
+        return build_kinds(
+            NodeTools(
+                policy=policy,
+                edits=self.edits,
+                mig=self.mig,
+                capabilities=self.capabilities,
+                refused=self.refused,
+                time_slices=self.time_slices,
+                supervisor=self.supervisor,
+                mps_states=self.mps_states,
+                sharing=self.sharing,
+                plugin_folder=self.plugin_folder,
+            )
+        )
 
     def applier(self) -> Applier:
         kinds = self.kinds()

@@ -10,10 +10,12 @@ from dra_driver.cdi.mig_capabilities import read_mig_capabilities
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.spec import DeviceNode
 from dra_driver.devices.policy import MigPolicy
+from dra_driver.hardware.compute_policy import ComputePolicy
 from dra_driver.hardware.model import GpuInstance
 from dra_driver.hardware.nvml import MigControl, NvmlHardware
 from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.simulation.hardware import MachineDescription, create_state, host_root, install, load_machine, uninstall
+from tests.kubelet_plugin.kinds.smi_here import SmiHere
 from tests.kubelet_plugin.prepare.node import TestNode
 
 
@@ -33,6 +35,8 @@ class SimulatedNode(TestNode):
         self.hardware.start()
         super().__init__(folder, on=self.hardware.read_machine(), policy=policy or MigPolicy())
         self.mig = self.control = MigControl()
+        self.smi = SmiHere(self.hardware)
+        self.time_slices = ComputePolicy(self.smi)
         self.capabilities = self._capabilities
         self.edits = DriverEdits(DriverRoots(Root(self.host), sysfs=self.host / "sys"))
 

@@ -20,7 +20,8 @@ from dra_driver.hardware.model import GpuInstance
 from dra_driver.observability.events import ObjectRef
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.endpoint.dra_service import DraService
-from kubelet_plugin.endpoint.servers import DRA_THREADS, UnixServer
+from kubelet_plugin.endpoint.servers import DRA_THREADS
+from kubelet_plugin.node.unix_server import UnixServer
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.telling.stuck_work import StuckWorkCollector, StuckWorkEvents, stuck_check
 from tests.devices.recorded import recorded

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.kinds.whole import WholeGpus
 from kubelet_plugin.prepare.kinds import Kinds
 from tests.kubelet_plugin.prepare.node import BOOT, TestNode
@@ -18,9 +16,6 @@ class ToyNode(TestNode):
         self.gates = frozenset(("TimeSlicingSettings", "MPSSupport"))
         self.toys = ToyKind(folder / "toys")
         self.ribbons = Ribbon(folder / "ribbons")
-
-    def node_policy(self, boot_id: str = BOOT) -> NodePolicy:
-        return replace(super().node_policy(boot_id), gates=self.gates)
 
     def kinds(self, boot_id: str = BOOT) -> Kinds:
         whole = WholeGpus(self.mig, self.edits, self.node_policy(boot_id))

@@ -9,6 +9,7 @@ from dra_driver.devices.naming import MigName, parse_name
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Machine
+from kubelet_plugin.kinds.time_slice import is_time_sliced
 from kubelet_plugin.prepare.checkpoint import CheckpointDamage
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.takeover.nvidia_checkpoint import LiveMig, NvidiaClaim
@@ -82,7 +83,16 @@ class ChangingNode(SimulatedNode):
         around = Neighbourhood(self.machine_now, self.control.instances, self.kubelet_state)
         kinds = self.kinds(boot_id)
         return TakeOver(
-            self.folder, DRIVER, boot_id, self.cdi, kinds, around, self.told, hand_over=hand_over, seconds=seconds
+            self.folder,
+            DRIVER,
+            boot_id,
+            self.cdi,
+            kinds,
+            around,
+            self.told,
+            is_time_sliced=is_time_sliced,
+            hand_over=hand_over,
+            seconds=seconds,
         )
 
     def starts(self, boot_id: str = BOOT) -> tuple[TakenOver, PrepareEngine]:

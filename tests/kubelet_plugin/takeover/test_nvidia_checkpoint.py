@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,26 +85,28 @@ def test_a_file_without_claims_is_written_byte_for_byte(name: str) -> None:
     assert encode((), DRIVER, RECORDED_BOOT) == recorded(name)
 
 
-@pytest.mark.parametrize("name", ["one-gpu", "one-dynamic-mig"])
+@pytest.mark.parametrize("name", ["one-gpu", "one-gpu-and-one-timesliced", "one-dynamic-mig"])
 def test_what_is_written_differs_from_nvidias_in_what_we_do_not_keep_only(name: str) -> None:
     """Of the allocation we keep the devices; the rest is read by nobody. Keys and their order are NVIDIA's."""
     ours = encode(decode(recorded(name), DRIVER).claims, DRIVER, RECORDED_BOOT)
 
-    def without_selector(form: dict[str, Any]) -> str:
+    def what_we_keep(form: dict[str, Any]) -> str:
         for claim in form["preparedClaims"].values():
             claim["status"]["allocation"].pop("nodeSelector", None)
+            claim["status"]["allocation"]["devices"].pop("config", None)
         form.pop("checksum", None)
         return json.dumps(form)
 
     theirs = json.loads(recorded(name))
     for form in ("v1", "v2"):
-        assert without_selector(json.loads(ours)[form]) == without_selector(theirs[form])
+        assert what_we_keep(json.loads(ours)[form]) == what_we_keep(theirs[form])
     assert list(json.loads(ours)) == list(theirs)
 
 
 def test_what_is_written_is_read_again() -> None:
     mig = LiveMig("MIG-1", "GPU-3", 3, 4, 0)
-    claims = (begun("a", "gpu-0"), finished("b", "gpu-1", "GPU-1"), finished("c", _MIG, "GPU-3", mig))
+    sliced = replace(finished("d", "gpu-4", "GPU-4"), time_sliced=True)
+    claims = (begun("a", "gpu-0"), finished("b", "gpu-1", "GPU-1"), finished("c", _MIG, "GPU-3", mig), sliced)
     assert decode(encode(claims, DRIVER, "boot"), DRIVER) == NvidiaCheckpoint(claims, "boot")
 
 

@@ -9,14 +9,15 @@ from dataclasses import replace
 
 import pytest
 
+from api.claim_config import TimeSliceInterval
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import DriverError, StateError
-from kubelet_plugin.claims.entry import ClaimState
+from kubelet_plugin.claims.entry import ClaimState, StepRecord
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.locks import LockBusy
-from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaState, decode
+from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaClaim, NvidiaState, decode
 from kubelet_plugin.takeover.take_over import TakenOver
-from tests.kubelet_plugin.prepare.node import BOOT, DRIVER, claim, ref, result
+from tests.kubelet_plugin.prepare.node import BOOT, DRIVER, claim, config, opaque, ref, result
 from tests.kubelet_plugin.takeover.changing_node import ChangingNode
 from tests.kubelet_plugin.takeover.nvidia import begun, finished, recorded, with_state
 
@@ -116,6 +117,47 @@ def test_the_kubelet_tells_names(node: ChangingNode) -> None:
     _taken, engine = node.starts()
     assert "held by claim team/claim-theirs:theirs" in str(prepare(node, engine, "ours", "gpu-0"))
     assert node.told.taken == ["claims taken over from NVIDIA's driver: team/claim-theirs:theirs"]
+
+
+def sliced(uid: str, device: str, gpu_uuid: str) -> NvidiaClaim:
+    return replace(finished(uid, device, gpu_uuid), time_sliced=True)
+
+
+def test_the_time_slices_of_a_claim_are_kept_and_set_back_at_its_end(node: ChangingNode) -> None:
+    uuids = [gpu.uuid for gpu in node.machine.gpus]
+    node.time_slices.set_interval(uuids[0], TimeSliceInterval.MEDIUM)
+    node.time_slices.set_interval(uuids[1], TimeSliceInterval.SHORT)  # by an administrator
+    node.nvidia_leaves(sliced("theirs", "gpu-0", uuids[0]), finished("plain", "gpu-1", uuids[1]))
+    _taken, engine = node.starts()
+    assert engine.entries()["theirs"].steps[0] == StepRecord(
+        "TimeSlice", {"gpu": uuids[0], "interval": ""}, {"interval": "Medium"}
+    )
+    assert node.time_slices.interval(uuids[0]) is TimeSliceInterval.MEDIUM
+    assert isinstance(prepare(node, engine, "theirs", "gpu-0"), tuple)
+    assert unprepare(engine, "theirs") is None
+    assert unprepare(engine, "plain") is None
+    assert [node.time_slices.interval(uuid) for uuid in uuids] == [TimeSliceInterval.DEFAULT, TimeSliceInterval.SHORT]
+    assert not node.told.incomplete
+
+
+def test_what_a_begun_claim_has_set_is_set_back(node: ChangingNode) -> None:
+    """NVIDIA's driver leaves it (its partial rollback knows no time slices)."""
+    uuid = node.machine.gpus[0].uuid
+    node.time_slices.set_interval(uuid, TimeSliceInterval.LONG)
+    node.nvidia_leaves(begun("half", "gpu-0"))
+    _taken, engine = node.starts()
+    assert (engine.entries(), node.time_slices.interval(uuid)) == ({}, TimeSliceInterval.DEFAULT)
+
+
+def test_time_slices_are_set_back_also_where_the_hardware_was_silent_at_the_start(node: ChangingNode) -> None:
+    uuid = node.machine.gpus[0].uuid
+    node.time_slices.set_interval(uuid, TimeSliceInterval.LONG)
+    node.nvidia_leaves(sliced("theirs", "gpu-0", uuid))
+    node.silent = True
+    node.take_over().start()
+    assert node.checkpoint().entries()["theirs"].state is ClaimState.RECORD_LOST
+    assert unprepare(node.engine(), "theirs") is None
+    assert node.time_slices.interval(uuid) is TimeSliceInterval.DEFAULT
 
 
 def test_what_we_cannot_undo_is_said_and_its_file_left_as_it_is(node: ChangingNode) -> None:
@@ -288,6 +330,22 @@ def test_claims_are_handed_over_as_nvidias_driver_has_them(node: ChangingNode) -
     taken, engine = node.starts()
     assert taken == TakenOver(from_nvidia=("beside", "whole"))
     assert str(engine.entries()["whole"].ref) == "default/whole:whole"
+
+
+def test_time_slices_are_handed_over(node: ChangingNode) -> None:
+    node.gates = frozenset(("TimeSlicingSettings",))
+    take_over = node.take_over(hand_over=True)
+    take_over.start()
+    engine = node.engine()
+    long = config(sharing={"strategy": "TimeSlicing", "timeSlicingConfig": {"interval": "Long"}})
+    node.claims.add(claim("sliced", result("gpu-0"), configs=[opaque(long)]))
+    assert isinstance(engine.prepare([ref("sliced")], timeout=10)["sliced"], tuple)
+    assert isinstance(prepare(node, engine, "plain", "gpu-1"), tuple)
+    engine.stop()
+    take_over.stop()
+    claims = decode(node.nvidia_file.read_bytes(), DRIVER).claims
+    assert {each.uid: each.time_sliced for each in claims} == {"sliced": True, "plain": False}
+    assert node.time_slices.interval(node.machine.gpus[0].uuid) is TimeSliceInterval.LONG, "its pods run on"
 
 
 def test_nothing_is_handed_over_while_another_plugin_serves_the_node(node: ChangingNode) -> None:

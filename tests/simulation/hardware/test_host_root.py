@@ -17,8 +17,9 @@ from dra_driver.hardware.nvml import MigControl, NvmlCallError
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.hardware.rooted import resolve_inside
 from dra_driver.hardware.sysfs import Sysfs
-from dra_driver.simulation.hardware import StateFile, capabilities, create_state, faults, host_root, load_machine, smi
-from dra_driver.simulation.hardware.smi_script import SMI_PATH, smi_script
+from dra_driver.simulation.hardware import StateFile, capabilities, create_state, faults, host_root, load_machine
+from dra_driver.simulation.hardware.smi.program import main
+from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
 from tests.simulated_node import NodeMaker
 
 
@@ -204,7 +205,7 @@ def test_another_machine_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 
 def call_smi(*arguments: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
-    return smi.main(arguments, out, err), out.getvalue(), err.getvalue()
+    return main(arguments, out, err), out.getvalue(), err.getvalue()
 
 
 def test_smi_lists_gpus(make_node: NodeMaker) -> None:
@@ -225,10 +226,10 @@ def test_smi_tells_versions_and_refuses_the_rest(tmp_path: Path) -> None:
     code, out, _ = call_smi(str(state_file))
     assert code == 0
     assert out.startswith("NVIDIA-SMI 580.105.08    Driver Version: 580.105.08    CUDA Version: 13.0\nGPU 0: ")
-    for options in (("compute-policy", "-l"), ("-L", "-x")):
+    for options, said in ((("topo", "-m"), "cannot do topo -m"), (("-L", "-x"), "does not know -x")):
         code, out, err = call_smi(str(state_file), *options)
         assert (code, out) == (2, "")
-        assert "cannot do" in err
+        assert said in err
     assert call_smi()[0] == 2
 
 
@@ -299,7 +300,7 @@ def test_smi_changes_and_lists_mig(tmp_path: Path) -> None:
         (("-i", "0", "-mig", "0"), 19, "IN_USE"),
         (("mig", "-i", "0", "-cgi", "5g.60gb"), 2, "no GPU instance profile 5g.60gb"),
         (("mig", "-i", "0", "-cgi", "9:four"), 2, "needs a number"),
-        (("mig", "-i", "9", "-lgi"), 2, "no GPU is named 9"),
+        (("mig", "-i", "9", "-lgi"), 6, "no GPU is named 9"),
         (("mig", "-lgi", "-lci"), 2, "one of"),
         (("mig", "-lgi", "--verbose"), 2, "does not know --verbose"),
         (("mig", "-dgi", "-gi", "one"), 2, "must be a number"),

@@ -13,74 +13,28 @@ the exit code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TextIO
 
-from dra_driver.errors import DriverError, HardwareError
-from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigPlacement, MigProfile
-from dra_driver.hardware.nvml import InstanceInUse, MigControl, NvmlCallError, PlacementOccupied
+from dra_driver.errors import HardwareError
+from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement, MigProfile
+from dra_driver.hardware.nvml import InstanceInUse, MigControl, NvmlCallError, PlacementOccupied, Reading
 from dra_driver.hardware.nvml.binding import call
 from dra_driver.hardware.nvml.codes import Return
+from dra_driver.simulation.hardware.smi.options import NotUnderstood, Options
 
 # The codes behind the errors that MigControl names.
 _CODES = {InstanceInUse: Return.IN_USE, PlacementOccupied: Return.INSUFFICIENT_RESOURCES}
 _ACTIONS = frozenset({"-lgip", "-lgi", "-lci", "-cgi", "-dci", "-dgi"})
-_WITH_VALUE = frozenset({"-i", "-cgi", "-gi", "-ci", "-mig"})
-_LONG = {"--id": "-i", "--list-gpu-instance-profiles": "-lgip", "--list-gpu-instances": "-lgi"}
+_WITH_VALUE = frozenset({"-i", "-cgi", "-gi", "-ci"})
 
 
-class NotUnderstood(DriverError):
-    """The options are not among those that are simulated."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    given: dict[str, str]
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> _Options:
-        given: dict[str, str] = {}
-        words = iter(arguments)
-        for word in words:
-            option = _LONG.get(word, word)
-            if option not in _ACTIONS | _WITH_VALUE | {"-C"}:
-                raise NotUnderstood(f"simulated nvidia-smi mig does not know {word}")
-            given[option] = next(words, "") if option in _WITH_VALUE else ""
-            if option in _WITH_VALUE and not given[option]:
-                raise NotUnderstood(f"{word} needs a value")
-        return cls(given)
-
-    def number(self, option: str) -> int | None:
-        value = self.given.get(option)
-        if value is not None and not value.isdecimal():
-            raise NotUnderstood(f"{option} must be a number, not {value}")
-        return None if value is None else int(value)
-
-    def gpus(self, machine: Machine) -> list[Gpu]:
-        """Those named by ``-i`` (index, UUID or bus id), else all that have MIG."""
-        named = self.given.get("-i")
-        if named is None:
-            return [gpu for gpu in machine.gpus if gpu.mig is not None]
-        found = []
-        for name in named.split(","):
-            matching = [
-                gpu
-                for gpu in machine.gpus
-                if name.lower() in (str(gpu.index), gpu.uuid.lower(), gpu.pci_bus_id, f"0000{gpu.pci_bus_id}")
-            ]
-            if not matching:
-                raise NotUnderstood(f"no GPU is named {name}")
-            found += matching
-        return found
-
-
-def set_mode(arguments: Sequence[str], machine: Machine, out: TextIO) -> int:
+def set_mode(words: Sequence[str], reading: Reading, out: TextIO, _err: TextIO) -> int:
     """``-mig 0|1``. A mode that is only pending is a warning and a success, as with the real one."""
-    options = _Options.parse(arguments)
+    options = Options.parse(words, values=("-i", "-mig"))
     wanted = options.given["-mig"]
-    if wanted not in ("0", "1") or set(options.given) - {"-i", "-mig"}:
+    if wanted not in ("0", "1"):
         raise NotUnderstood("-mig takes 0 or 1, and -i to say for which GPUs")
-    for gpu in options.gpus(machine):
+    for gpu in _gpus(options, reading):
         bus_id = f"0000{gpu.pci_bus_id.upper()}"
         handle = call("nvmlDeviceGetHandleByUUID", gpu.uuid)
         status = int(call("nvmlDeviceSetMigMode", handle, int(wanted), device=gpu.uuid))
@@ -94,14 +48,14 @@ def set_mode(arguments: Sequence[str], machine: Machine, out: TextIO) -> int:
     return 0
 
 
-def mig(arguments: Sequence[str], machine: Machine, out: TextIO, err: TextIO) -> int:
+def mig(words: Sequence[str], reading: Reading, out: TextIO, err: TextIO) -> int:
     """``mig ...``, without the word itself. NotUnderstood for what is not simulated."""
-    options = _Options.parse(arguments)
+    options = Options.parse(words, values=_WITH_VALUE, flags=(_ACTIONS - _WITH_VALUE) | {"-C"})
     actions = _ACTIONS & options.given.keys()
     if len(actions) != 1:
         raise NotUnderstood(f"mig does one of {', '.join(sorted(_ACTIONS))} at a time")
     action = next(iter(actions))
-    gpus = options.gpus(machine)
+    gpus = _gpus(options, reading)
     if any(gpu.mig is None for gpu in gpus) or not gpus:
         out.write("No MIG-supported devices found.\n")
         return int(Return.NOT_SUPPORTED)
@@ -112,7 +66,7 @@ def mig(arguments: Sequence[str], machine: Machine, out: TextIO, err: TextIO) ->
         return error.code if isinstance(error, NvmlCallError) else int(_CODES.get(type(error), Return.UNKNOWN))
 
 
-def _list_profiles(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+def _list_profiles(_options: Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     rows = []
     for gpu in gpus:
         for profile in _profiles(gpu):
@@ -133,7 +87,7 @@ def _list_profiles(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     return 0
 
 
-def _list_instances(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+def _list_instances(_options: Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     rows = [
         f"{gpu.index:>4}  {'MIG ' + each.profile_name:<20}{each.profile_id:>3}{each.id:>9}"
         f"{f'{each.placement.start}:{each.placement.size}':>13}     "
@@ -149,7 +103,7 @@ def _list_instances(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int
     return 0
 
 
-def _list_compute(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+def _list_compute(_options: Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     rows = [
         f"{gpu.index:>4}{each.id:>7}     {'MIG ' + each.profile_name:<20}{compute.id:>5}"
         f"{f'{compute.start}:{compute.slices}':>13}   "
@@ -166,7 +120,7 @@ def _list_compute(_options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     return 0
 
 
-def _create(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+def _create(options: Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     control = MigControl()
     for gpu in gpus:
         for wanted in options.given["-cgi"].split(","):
@@ -198,7 +152,7 @@ def _create_instance(gpu: Gpu, profile: MigProfile, start: str) -> int:
     return int(call("nvmlGpuInstanceGetInfo", made).id)
 
 
-def _destroy_compute(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+def _destroy_compute(options: Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     wanted = options.number("-ci")
     for gpu, instance in _chosen(options, gpus):
         for compute in instance.compute_instances:
@@ -211,7 +165,7 @@ def _destroy_compute(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int
     return 0
 
 
-def _destroy_instance(options: _Options, gpus: Sequence[Gpu], out: TextIO) -> int:
+def _destroy_instance(options: Options, gpus: Sequence[Gpu], out: TextIO) -> int:
     for gpu, instance in _chosen(options, gpus):
         MigControl().destroy_gpu_instance(gpu.uuid, instance.id)
         out.write(f"Successfully destroyed GPU instance ID {instance.id:>2} from GPU {gpu.index:>2}\n")
@@ -228,7 +182,13 @@ _ACTION = {
 }
 
 
-def _chosen(options: _Options, gpus: Sequence[Gpu]) -> Iterator[tuple[Gpu, GpuInstance]]:
+def _gpus(options: Options, reading: Reading) -> tuple[Gpu, ...]:
+    """Those named by ``-i``, else all that have MIG."""
+    gpus = options.gpus(reading.machine)
+    return gpus if "-i" in options.given else tuple(gpu for gpu in gpus if gpu.mig is not None)
+
+
+def _chosen(options: Options, gpus: Sequence[Gpu]) -> Iterator[tuple[Gpu, GpuInstance]]:
     wanted = options.number("-gi")
     for gpu in gpus:
         for instance in _instances(gpu):

@@ -27,7 +27,7 @@ _TABLE_ENDS = "  : end of table"
 _LINE = 96  # characters; the longest profile's name leaves some
 
 # Where this very code lies, so that the script works from any folder, from a checkout as from an installation.
-_PACKAGES = Path(__file__).resolve().parents[3]
+_PACKAGES = Path(__file__).resolve().parents[4]
 
 _SCRIPT = """\
 #!/bin/sh
@@ -36,7 +36,7 @@ _SCRIPT = """\
 python={python}
 packages={packages}
 state={state}
-if [ -x "$python" ] && [ -e "$packages/dra_driver/simulation/hardware/smi.py" ] && [ -e "$state" ]; then
+if [ -x "$python" ] && [ -e "$packages/dra_driver/simulation/hardware/smi/program.py" ] && [ -e "$state" ]; then
   PYTHONPATH="$packages${{PYTHONPATH:+:$PYTHONPATH}}" exec "$python" -m dra_driver.simulation.hardware.smi "$state" "$@"
 fi
 

@@ -1,0 +1,154 @@
+"""What the state file says of GPUs and MIG devices, for programs that do without the models of ``state``.
+
+It reads the JSON that ``state`` describes, and changes one thing in it: the processes that use a device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dra_driver.simulation.hardware import state_store
+from dra_driver.simulation.hardware.mps import presence
+
+EXCLUSIVE_PROCESS = 3  # NVML_COMPUTEMODE_EXCLUSIVE_PROCESS
+PROHIBITED = 2  # NVML_COMPUTEMODE_PROHIBITED
+_VOLTA = (7, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A process that uses a device; ``mps_server``: through which MPS server, or None."""
+
+    pid: int
+    mps_server: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A whole GPU that MIG does not divide, or a MIG device. ``memory`` in bytes, None: shared with the host's."""
+
+    uuid: str
+    gpu: int
+    memory: int | None
+    compute_mode: int
+    lost: bool
+    most_mps_clients: int
+    users: tuple[User, ...]
+
+
+class State:
+    """The state file, parsed again when it was replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: tuple[tuple[int, int, int], dict[str, Any]] | None = None
+
+    def read(self) -> dict[str, Any]:
+        found = os.stat(self.path)
+        version = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if self._known is None or self._known[0] != version:
+            self._known = (version, json.loads(self.path.read_bytes()))
+        return self._known[1]
+
+    def devices(self) -> tuple[Device, ...]:
+        """In CUDA's order: GPU after GPU, and MIG devices in the place of a GPU that is divided."""
+        return tuple(_devices(self.read()))
+
+    def faults(self, gpus: frozenset[int]) -> tuple[dict[str, Any], ...]:
+        """The faults (``state.MpsFault``) of a daemon that has ``gpus``."""
+        faults = self.read().get("faults", {}).get("mps", ())
+        return tuple(each for each in faults if each.get("gpu") is None or each["gpu"] in gpus)
+
+    def change_users(self, uuids: frozenset[str], change: Callable[[tuple[User, ...]], tuple[User, ...]]) -> None:
+        """Have other processes use the devices of ``uuids``; ``change`` may refuse by raising. Alone, and at once."""
+        with state_store.exclusively(self.path):
+            state = json.loads(self.path.read_bytes())  # not what is remembered: ``change`` may refuse half-way
+            for gpu in state["gpus"]:
+                for uuid in _uuids(gpu) & uuids:
+                    others = [each for each in gpu["clients"] if each["uuid"] != uuid]
+                    gpu["clients"] = others + [_client(uuid, user) for user in change(_users(gpu, uuid))]
+            state_store.put(self.path, json.dumps(state, separators=(",", ":")).encode())
+
+    def forget_server(self, server: int) -> None:
+        """The MPS server ``server`` has ended, and with it the use of every device through it."""
+        used = frozenset(
+            device.uuid for device in self.devices() if any(user.mps_server == server for user in device.users)
+        )
+        presence.forget(self.path, server)
+        if used:
+            self.change_users(used, lambda users: tuple(each for each in users if each.mps_server != server))
+
+
+def visible(devices: tuple[Device, ...], names: str | None) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """The devices that ``CUDA_VISIBLE_DEVICES`` names (all without it), and the names of none.
+
+    By ordinal, or by UUID or the beginning of one.
+    """
+    if names is None:
+        return devices, ()
+    found: list[Device] = []
+    unknown: list[str] = []
+    for name in (each.strip() for each in names.split(",")):
+        if name.isascii() and name.isdigit() and int(name) < len(devices):
+            found.append(devices[int(name)])
+            continue
+        matching = [each for each in devices if name.startswith(("GPU-", "MIG-")) and each.uuid.startswith(name)]
+        if len(matching) == 1:
+            found.append(matching[0])
+        else:
+            unknown.append(name)
+    return tuple(found), tuple(unknown)
+
+
+def _devices(state: dict[str, Any]) -> Iterator[Device]:
+    hardware = state["machine"]["hardware"]
+    lost = state.get("faults", {}).get("lostGpus", ())
+    for index, gpu in enumerate(state["gpus"]):
+        product = hardware["products"][hardware["gpus"][index].get("product", 0)]
+        capability = tuple(int(each) for each in product["cudaComputeCapability"].split("."))
+
+        common = _Common(
+            gpu=index,
+            compute_mode=gpu["computeMode"],
+            lost=index in lost,
+            # nvidia-cuda-mps-control(1): 48 for each device since Volta, 16 before
+            most_mps_clients=48 if capability >= _VOLTA else 16,
+        )
+        if not gpu["migEnabled"]:
+            yield common.device(gpu, gpu["uuid"], product.get("memoryBytes"))
+        profiles = {each["id"]: each["memoryMiB"] for each in product.get("migProfiles") or ()}
+        for instance in gpu["instances"]:
+            for compute in instance["computeInstances"]:
+                yield common.device(gpu, compute["uuid"], profiles[instance["profile"]] << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What is the same for all devices of one GPU."""
+
+    gpu: int
+    compute_mode: int
+    lost: bool
+    most_mps_clients: int
+
+    def device(self, gpu: dict[str, Any], uuid: str, memory: int | None) -> Device:
+        return Device(uuid, self.gpu, memory, self.compute_mode, self.lost, self.most_mps_clients, _users(gpu, uuid))
+
+
+def _uuids(gpu: dict[str, Any]) -> frozenset[str]:
+    computes = (compute["uuid"] for instance in gpu["instances"] for compute in instance["computeInstances"])
+    return frozenset((gpu["uuid"], *computes))
+
+
+def _users(gpu: dict[str, Any], uuid: str) -> tuple[User, ...]:
+    return tuple(User(each["pid"], each.get("mpsServer")) for each in gpu["clients"] if each["uuid"] == uuid)
+
+
+def _client(uuid: str, user: User) -> dict[str, Any]:
+    server = {} if user.mps_server is None else {"mpsServer": user.mps_server}
+    return {"pid": user.pid, "uuid": uuid, **server}

@@ -1,0 +1,55 @@
+"""A client without MPS: ``python -m dra_driver.simulation.hardware.mps.direct STATE PID ALLOCATE``.
+
+It takes the devices for process PID (the shell of simulated-cuda-client) as compute mode allows, says "ok" or "error"
+and what it got, as a server does, and keeps the devices until its standard input ends, as it does however that process
+ends. Exit code 1 when it was refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from dra_driver.simulation.hardware.mps import context
+from dra_driver.simulation.hardware.mps.context import Refused
+from dra_driver.simulation.hardware.mps.devices import Device, State, User
+
+
+def main(arguments: Sequence[str]) -> int:
+    state_file, pid, allocate = arguments
+    state = State(Path(state_file))
+    user = User(int(pid), None)
+    taken: list[str] = []
+    try:
+        wish = context.parse_wish(f"{pid} {os.environ.get('CUDA_VISIBLE_DEVICES') or '-'} - - {allocate}")
+        granted = context.grant(wish, state.devices(), 100.0, {}, {})
+        for device in granted.devices:
+            state.change_users(frozenset((device.uuid,)), partial(_enter, device, user))
+            taken.append(device.uuid)
+        _say("ok", "mps=no", f"pid={pid}", *context.describe(granted), ".")
+        while os.read(0, 4096):
+            pass
+    except Refused as error:
+        _say("error", str(error), ".")
+        return 1
+    finally:
+        if taken:
+            state.change_users(frozenset(taken), lambda users: tuple(each for each in users if each != user))
+    return 0
+
+
+def _enter(device: Device, user: User, users: tuple[User, ...]) -> tuple[User, ...]:
+    context.require_free(device, users)
+    return (*users, user)
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

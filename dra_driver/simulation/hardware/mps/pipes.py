@@ -1,0 +1,147 @@
+"""The pipe directory: the files that the daemon keeps there, and how others speak with it through them.
+
+Names and rights are the real daemon's (control, control_lock, control_privileged, log, nvidia-cuda-mps-control.pid),
+but control is a FIFO, and there is ``clients``, a folder like /tmp for the FIFOs of those who ask.
+
+Who asks makes ``clients/<id>.in``, and a client of a server ``clients/<id>.out`` too, opens them, and writes one line
+into control: ``command ID TEXT`` or ``client ID WORD...``. On ``.in`` comes "taken", so that the asker may close its
+own end of it, then "ok" or "error", then lines for people; the end of the file is the end of the answer, or of who was
+to answer. A client holds ``.out`` open for as long as it uses the GPU, so the kernel tells the server of its end. The
+daemon removes the FIFOs when it has opened them.
+
+The daemon holds a flock on control_lock while it lives, so everybody sees whether there is one, also in another
+PID namespace, and files that a killed daemon left mislead nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_CONTROL = "control"
+_PRIVILEGED = "control_privileged"
+_LOCK = "control_lock"
+_LOG = "log"
+_PID = "nvidia-cuda-mps-control.pid"
+_CLIENTS = "clients"
+
+_ID = re.compile(r"[0-9]+\.[0-9]+")
+_LOCK_SECONDS = 0.5  # for as long as somebody may just be looking whether there is a daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One line of control. ``kind``: command or client."""
+
+    kind: str
+    id: str
+    text: str
+
+
+class PipeDirectory:
+    """The daemon's side. :meth:`lock`, then :meth:`open`; :meth:`remove` at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.control = -1
+        self._lock = -1
+        self._unread = b""
+
+    def lock(self) -> bool:
+        """Whether no other daemon has this directory. OSError when it cannot be made."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        os.fchmod(self._lock, 0o666)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(self._lock)
+                    return False
+                time.sleep(0.01)
+            else:
+                return True
+
+    def open(self) -> None:
+        """From now on requests are taken. What a killed daemon left is replaced."""
+        shutil.rmtree(self.path / _CLIENTS, ignore_errors=True)
+        (self.path / _CLIENTS).mkdir()
+        (self.path / _CLIENTS).chmod(0o1777)
+        for name, mode in ((_PRIVILEGED, 0o755), (_LOG, 0o777), (_CONTROL, 0o666)):
+            (self.path / name).unlink(missing_ok=True)
+            os.mkfifo(self.path / name)
+            (self.path / name).chmod(mode)
+        # For reading and writing: the end of one who asks is not the end of the file.
+        self.control = os.open(self.path / _CONTROL, os.O_RDWR | os.O_NONBLOCK)
+        (self.path / _PID).write_text(f"{os.getpid()}\n")
+
+    def requests(self) -> Iterator[Request]:
+        """What has come. A line that is no request is dropped: anybody may write there."""
+        while True:
+            try:
+                self._unread += os.read(self.control, 65536)
+            except BlockingIOError:
+                break
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            kind, _, rest = line.decode(errors="replace").partition(" ")
+            identifier, _, text = rest.partition(" ")
+            if kind in ("command", "client") and _ID.fullmatch(identifier):
+                yield Request(kind, identifier, text)
+
+    def answer(self, identifier: str) -> Answer | None:
+        """Where the answer to a request goes; None when who asked is gone."""
+        path = self.path / _CLIENTS / f"{identifier}.in"
+        descriptor = _open(path, os.O_WRONLY)
+        if descriptor is None:
+            return None
+        answer = Answer(descriptor)
+        answer.send("taken")
+        return answer
+
+    def lifeline(self, identifier: str) -> int | None:
+        """What a client holds open while it lives; None when it is gone."""
+        return _open(self.path / _CLIENTS / f"{identifier}.out", os.O_RDONLY)
+
+    def remove(self) -> None:
+        for name in (_PID, _CONTROL, _PRIVILEGED, _LOG):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / _CLIENTS, ignore_errors=True)
+
+
+class Answer:
+    """The way to one who asked. What is not read in time, or by nobody any more, is dropped: nobody waits for them."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.owner = os.fstat(descriptor).st_uid
+
+    def send(self, *lines: str) -> None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(self.descriptor, "".join(f"{line}\n" for line in lines).encode())
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def _open(path: Path, flags: int) -> int | None:
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:  # it is gone, or ends without having read
+        path.unlink(missing_ok=True)
+        return None
+    path.unlink(missing_ok=True)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None

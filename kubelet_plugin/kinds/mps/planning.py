@@ -1,0 +1,53 @@
+"""Which groups a claim needs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from api.claim_config import SharingStrategy
+from dra_driver.devices.mig_devices import profile_on
+from dra_driver.devices.naming import MigName, read_name
+from dra_driver.devices.sharing import Replicas, SharingPolicy
+from dra_driver.hardware.model import Gpu
+from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.kinds.gpus import gpu_behind
+from kubelet_plugin.kinds.mps.member import member_of, memory_mib
+from kubelet_plugin.kinds.mps.settings import Settings, asked_mps
+from kubelet_plugin.kinds.mps.step import GroupUp, claim_group, groups_in, replicas_group
+from kubelet_plugin.prepare.kind import ClaimDevice
+
+
+def mps_replicas(device: ClaimDevice, policy: SharingPolicy, node: str) -> Replicas | None:
+    """How the device is offered, for a share of one that is offered as MPS replicas."""
+    gpu = gpu_behind(device.place)
+    if not device.allocated.is_share or gpu is None:
+        return None
+    replicas = _replicas(device.allocated.device, gpu, policy, node)
+    return replicas if replicas is not None and replicas.strategy is SharingStrategy.MPS else None
+
+
+def _replicas(device_name: str, gpu: Gpu, policy: SharingPolicy, node: str) -> Replicas | None:
+    name = read_name(device_name)
+    if not isinstance(name, MigName):
+        return policy.for_gpu(node, gpu)
+    profile = profile_on(gpu, name)
+    return None if profile is None else policy.for_mig(node, gpu, profile)
+
+
+def group_step(device: ClaimDevice, claim: Sequence[ClaimDevice], replicas: Replicas | None) -> GroupUp | None:
+    """The group of ``device``, with all devices of it among those of the ``claim``; None for one without MPS."""
+    member, gpu = member_of(device), gpu_behind(device.place)
+    if replicas is not None and gpu is not None:
+        settings = Settings.of_replicas(replicas.count, memory_mib(member, gpu))
+        return GroupUp(replicas_group(member), (member,), settings)
+    asked = asked_mps(device.config)
+    if asked is None:
+        return None
+    members = tuple(sorted({member_of(other) for other in claim if other.config == device.config}))
+    return GroupUp(claim_group(device.claim.uid, members), members, Settings.of_config(asked))
+
+
+def joined(step: GroupUp, others: Sequence[ClaimEntry]) -> GroupUp:
+    """The step as those have it who are in the group already: who comes later takes it as it runs, also when replicas
+    are offered with other settings by now."""
+    return next((theirs for entry in others for theirs in groups_in(entry.steps) if theirs.group == step.group), step)

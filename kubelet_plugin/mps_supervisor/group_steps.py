@@ -1,0 +1,146 @@
+"""What is made for a group, in order, and how all of it is removed.
+
+The record comes first and goes last, so that whoever finds it knows what may be there; :meth:`GroupSteps.remove` works
+from any point in between, and again. Layout, modes and tmpfs are those of NVIDIA's driver (its
+cmd/gpu-kubelet-plugin/sharing.go).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dra_driver.mps.errors import GroupFailed
+from dra_driver.mps.group import GroupFolders, MpsGroup
+from dra_driver.processes import Process
+from kubelet_plugin.mps_supervisor import record as records
+from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
+from kubelet_plugin.mps_supervisor.daemon import Daemons
+from kubelet_plugin.mps_supervisor.gpus import Gpus
+from kubelet_plugin.mps_supervisor.namespaces import Isolation
+from kubelet_plugin.mps_supervisor.record import AnotherVersions, NotARecord, Phase, Record
+
+logger = logging.getLogger(__name__)
+
+_FOLDER_MODE = 0o755
+_FALLBACK_KIB = 65536
+_MEMORY = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What acts on the node."""
+
+    gpus: Gpus
+    isolation: Isolation
+    cgroups: OwnCgroups
+    daemons: Daemons
+
+
+class GroupSteps:
+    """For different groups at once. ``folder`` holds the groups' folders; ``boot_id`` goes into records."""
+
+    def __init__(self, folder: Path, boot_id: str, tools: Tools) -> None:
+        self._folder = folder
+        self._boot_id = boot_id
+        self._tools = tools
+        self.cgroup_problem = ""  # why daemons end with our container, for people
+
+    def folders(self, group_id: str) -> GroupFolders:
+        return GroupFolders(self._folder / group_id)
+
+    def start(self, group: MpsGroup, until: float, given_up: threading.Event) -> Process:
+        """All of it is made; the daemon, which has answered. What was made stays when something fails.
+
+        A group that runs gets another daemon, in the folders that containers have. Raises DriverError, OSError.
+        """
+        folders = self.folders(group.id)
+        folders.root.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        known = self._record(folders)
+        ran = known is not None and known.phase is Phase.RUNNING and known.boot_id == self._boot_id
+        record = Record(self._boot_id, group, Phase.RUNNING if ran else Phase.STARTING)
+        self._tools.daemons.end(folders, self._daemon_of(known), drain=0)
+        records.write(folders, record)
+        for folder in (folders.root, folders.pipe, folders.log, folders.shm):
+            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            folder.chmod(_FOLDER_MODE)  # whatever the umask says
+        self._tools.isolation.mount_tmpfs(folders.shm, shm_kib(_MEMORY.read_text()))
+        for gpu in group.exclusive_gpus:
+            self._tools.gpus.make_exclusive(gpu)
+        return self._run(record, until, given_up)
+
+    def remove(self, group_id: str, drain: float) -> None:
+        """Nothing of the group is left. Clients have ``drain`` seconds. Raises DriverError, OSError."""
+        folders = self.folders(group_id)
+        record = self._record(folders)
+        if record is not None and record.phase is not Phase.STOPPING:
+            record = replace(record, phase=Phase.STOPPING)
+            records.write(folders, record)
+        self._tools.daemons.end(folders, self._daemon_of(record), drain)
+        for mounted in self._tools.isolation.mounted_below(folders.root):
+            self._tools.isolation.unmount(mounted)
+        if record is not None and record.boot_id == self._boot_id:  # a reboot has reset every mode
+            for gpu in record.group.exclusive_gpus:
+                self._tools.gpus.make_default(gpu)
+        self._tools.cgroups.remove(cgroup_of(folders))
+        _remove_folder(folders)
+
+    def _run(self, record: Record, until: float, given_up: threading.Event) -> Process:
+        group, folders, daemons = record.group, self.folders(record.group.id), self._tools.daemons
+        daemon = daemons.launch(group, folders)
+        records.write(folders, replace(record, daemon=daemon))
+        try:
+            self._tools.cgroups.move(daemon.pid, cgroup_of(folders))
+            self.cgroup_problem = ""
+        except OSError as error:
+            self.cgroup_problem = f"the daemon of group {group.id} stays in our cgroup: {error}"
+            logger.warning("%s; it ends with this container", self.cgroup_problem)
+        daemons.settle(group, folders, daemon, until, given_up)
+        records.write(folders, replace(record, daemon=daemon, phase=Phase.RUNNING))
+        return daemon
+
+    def _record(self, folders: GroupFolders) -> Record | None:
+        try:
+            return records.read(folders)
+        except AnotherVersions as error:
+            raise GroupFailed(
+                f"the record of MPS group {folders.root.name} is not understood: {error}",
+                hint="nothing of the group is touched: use the supervisor that started it, or a newer one",
+            ) from error
+        except NotARecord as error:
+            logger.warning("%s is of no use, removing what is there: %s", folders.root / records.FILE, error)
+            return None
+
+    def _daemon_of(self, record: Record | None) -> Process | None:
+        """Not one of an earlier boot: the same id and time may be another process now."""
+        return record.daemon if record is not None and record.boot_id == self._boot_id else None
+
+
+def shm_kib(meminfo: str) -> int:
+    """The size of a group's tmpfs: half of the memory (NVIDIA's cmd/gpu-kubelet-plugin/sharing.go)."""
+    for line in meminfo.splitlines():
+        name, _, value = line.partition(":")
+        words = value.split()
+        if name == "MemTotal" and words and words[0].isdigit():
+            return int(words[0]) // 2
+    return _FALLBACK_KIB
+
+
+def _remove_folder(folders: GroupFolders) -> None:
+    """The record last: as long as it is there, the rest may be."""
+    if not folders.root.exists():
+        return
+    for each in folders.root.iterdir():
+        if each.name == records.FILE:
+            continue
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        (folders.root / records.FILE).unlink()
+    folders.root.rmdir()
