@@ -77,7 +77,7 @@ def _metrics_path(value: str) -> str:
 
 def _positive(value: float) -> float:
     if value <= 0:
-        raise _wrong("longer than 0s", value)
+        raise _wrong("longer than 0s", f"{value:g}s")
     return value
 
 

@@ -90,20 +90,17 @@ def _absent(in_force: NodeSharing | None, offered: DeviceSet) -> Iterator[str]:
 
 
 def _not_shared(machine: Machine, offered: DeviceSet, policy: DevicePolicy, node: str) -> Iterator[str]:
-    for gpu in machine.gpus:
-        names = {device.name for device in offered.devices if device.gpu_uuid == gpu.uuid}
-        whole = sharing_of(policy, node, gpu)
-        if isinstance(whole, Refused) and gpu_name(gpu.minor) in names:
-            yield f"{gpu_name(gpu.minor)} is not shared: {whole.because}"
-        for device in offered.devices:
-            if device.kind is not DeviceKind.MIG or device.gpu_uuid != gpu.uuid:
-                continue
-            profile = str(device.attributes.get("profile"))
-            sharing = sharing_of(policy, node, gpu, profile)
-            if isinstance(sharing, Refused):
-                yield f"{device.name} is not shared: {sharing.because}"
-            elif sharing is not None and SHARES not in device.capacity:
-                yield (
-                    f"MIG devices of {profile} on {gpu_name(gpu.minor)} are not shared: claims create them, and each "
-                    "takes its own away again. Let an administrator make them (a rule with mode: static in spec.mig)"
-                )
+    if not policy.sharing.rules:
+        return
+    gpus = {gpu.uuid: gpu for gpu in machine.gpus}
+    for device in offered.devices:
+        gpu = gpus[device.gpu_uuid]
+        profile = str(device.attributes["profile"]) if device.kind is DeviceKind.MIG else None
+        sharing = sharing_of(policy, node, gpu, profile)
+        if isinstance(sharing, Refused):
+            yield f"{device.name} is not shared: {sharing.because}"
+        elif sharing is not None and SHARES not in device.capacity:
+            yield (
+                f"MIG devices of {profile} on {gpu_name(gpu.minor)} are not shared: claims create them, and each "
+                "takes its own away again. Let an administrator make them (a rule with mode: static in spec.mig)"
+            )

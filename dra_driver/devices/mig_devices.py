@@ -15,10 +15,10 @@ from dra_driver.devices.mig_resources import (
 )
 from dra_driver.devices.mig_taints import placement_taints
 from dra_driver.devices.model import MOST_ENTRIES, AllocatableDevice, DeviceKind
-from dra_driver.devices.naming import mig_name, partial_profile
+from dra_driver.devices.naming import MigName, mig_name, partial_profile
 from dra_driver.devices.packing import placement_order
 from dra_driver.devices.shares import shared, sharing_of
-from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile
+from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, MigPlacement, MigProfile
 
 
 def placement_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
@@ -61,6 +61,15 @@ def existing_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
     )
     for profile, instance, compute in sorted(found, key=_least_first):
         yield _existing(of, profile, instance, compute)
+
+
+def profile_on(gpu: Gpu, name: MigName) -> str | None:
+    """The profile that ``name`` stands for on ``gpu``, as it is published; None for one that the GPU does not have."""
+    profile = gpu.mig.profile(name.profile_id) if gpu.mig else None
+    slices = name.compute_slices()
+    if profile is None:
+        return None
+    return profile.name if slices is None else partial_profile(profile.name, len(slices))
 
 
 def _least_first(found: tuple[MigProfile, GpuInstance, ComputeInstance]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 
 _REPLICA = r"(?:-replica-(0|[1-9][0-9]*))?"
+_REPLICA_END = re.compile(rf"{_REPLICA}$", re.ASCII)
 _GPU = re.compile(rf"gpu-(0|[1-9][0-9]*){_REPLICA}", re.ASCII)
 _MIG = re.compile(
     rf"gpu-(0|[1-9][0-9]*)-mig-([a-z0-9-]+)-(0|[1-9][0-9]*)-(0|[1-9][0-9]*)(?:-c(0|[1-9][0-9]*))?{_REPLICA}", re.ASCII
@@ -74,6 +75,16 @@ def mig_name(minor: int, profile: str, profile_id: int, start: int, compute_star
 def replica_name(name: str, replica: int | None) -> str:
     """The name of one of the devices that stand for device ``name``."""
     return name if replica is None else f"{name}-replica-{replica}"
+
+
+def device_behind(name: str) -> str:
+    """The device that a replica stands for; any other name is its own."""
+    return _REPLICA_END.sub("", name) if is_replica(name) else name
+
+
+def is_replica(name: str) -> bool:
+    found = read_name(name)
+    return found is not None and found.replica is not None
 
 
 def partial_profile(profile: str, slices: int) -> str:

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
+
+RECORD: Final = "group.json"
+"""In a group's folder: the supervisor's record, which is there before anything else of the group and goes last."""
 
 
 class GroupState(StrEnum):

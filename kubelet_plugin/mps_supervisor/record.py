@@ -12,10 +12,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from dra_driver.files import Durability, write_atomically
-from dra_driver.mps.group import GroupFolders, MpsGroup
+from dra_driver.mps.group import RECORD, GroupFolders, MpsGroup
 from dra_driver.processes import Process
 
-FILE: Final = "group.json"
+FILE: Final = RECORD
 _VERSION: Final = 1
 
 

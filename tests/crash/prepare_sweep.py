@@ -26,8 +26,11 @@ from dra_driver.errors import DriverError
 from dra_driver.kube.interface import Obj
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.claims.model import Operation
+from kubelet_plugin.kinds.mps.member import Member
+from kubelet_plugin.kinds.mps.step import replicas_group
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.pilot import Outcome
+from tests.kubelet_plugin.kinds.mps.claims import Shared, mig_mps
 from tests.kubelet_plugin.prepare.node import TestNode, claim, config, opaque, ref, result
 from tests.kubelet_plugin.prepare.on_this_thread import fly
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
@@ -118,6 +121,31 @@ def _check_intervals(node: TestNode, prepared: set[str]) -> None:
         assert is_long is (f"gpu-{gpu.minor}" in names), f"gpu-{gpu.minor} with {prepared}"
 
 
+def _make_with_mps(folder: Path) -> SimulatedNode:
+    node = SimulatedNode(folder, first_gpus("h100-sxm5-80gb", 4))
+    node.gates = frozenset(("MPSSupport",))
+    node.sharing = Shared()
+    return node
+
+
+def _mps_claim(uid: str, names: tuple[str, ...]) -> Obj:
+    """Of a MIG device with a daemon of its own, and of shares of a GPU that is MPS replicas."""
+    share = {} if any("mig" in name for name in names) else {"shareID": str(UUID(int=1 + len(uid)))}
+    return claim(uid, *_results(names, **share), configs=[mig_mps()])
+
+
+def _check_groups(node: TestNode, prepared: set[str]) -> None:
+    """Exactly the prepared claims' groups, with the MIG devices that there are."""
+    assert isinstance(node, SimulatedNode)
+    replicas = {replicas_group(Member(node.machine.gpus[1].uuid, "gpu-1"))} if {"u2", BYSTANDER} & prepared else set()
+    own = [name for name in node.supervisor.ids() if name.startswith("u1-")]
+    assert set(node.supervisor.ids()) == {*replicas, *own}
+    assert len(own) == ("u1" in prepared)
+    made = {compute.uuid for each in node.everything().values() for gpu in each for compute in gpu.compute_instances}
+    groups = {uuid for status in node.supervisor.now() for uuid in status.group.devices if uuid.startswith("MIG-")}
+    assert groups == made
+
+
 def _check_toys(node: TestNode, prepared: set[str]) -> None:
     """Exactly the prepared claims' files."""
     assert isinstance(node, ToyNode)
@@ -145,7 +173,14 @@ SLICED = Devices(
     _sliced_claim,
 )
 TOY = Devices({"u1": ("toy-ant", "gpu-1"), "u2": ("toy-bear",), BYSTANDER: ("toy-car",)}, ToyNode, _check_toys, 12)
-DEVICES = {"whole": WHOLE, "sliced": SLICED, "mig": MIG, "toy": TOY}
+MPS = Devices(
+    {"u1": ("gpu-2-mig-1g10gb-19-0",), "u2": ("gpu-1",), BYSTANDER: ("gpu-1",)},
+    _make_with_mps,
+    _check_groups,
+    30,
+    _mps_claim,
+)
+DEVICES = {"mps": MPS, "whole": WHOLE, "sliced": SLICED, "mig": MIG, "toy": TOY}
 
 
 def node_in(folder: Path, devices: Devices) -> TestNode:
@@ -197,7 +232,8 @@ def check_consistent(node: TestNode, engine: PrepareEngine, devices: Devices) ->
     entries = engine.entries()
     assert {entry.state for entry in entries.values()} <= {ClaimState.COMPLETED}
     assert set(node.cdi.claim_uids()) == set(entries)
-    assert node.cdi_devices(BYSTANDER) == [f"{BYSTANDER}-{name}" for name in devices.claims[BYSTANDER]]
+    wanted = zip(node.cdi_devices(BYSTANDER), devices.claims[BYSTANDER], strict=True)
+    assert all(found.startswith(f"{BYSTANDER}-{name}") for found, name in wanted)  # a share's has its id at the end
     assert node.left_overs() == []
     devices.check(node, set(entries))
 

@@ -38,6 +38,16 @@ def test_killed_at_every_change_of_files_and_time_slices(scenario: str) -> None:
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
+def test_killed_at_every_change_of_files_and_mps_groups(scenario: str) -> None:
+    """A MIG device with a daemon of its own, and two shares of a GPU: groups are there exactly while claims are."""
+    stride = 1 if LONG else 3
+    with fast_folder() as folder:
+        assert min(_kills(scenario, "mps", folder, stride)) >= 30 // stride
+
+
+@pytest.mark.process
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:
     """MIG devices, on simulated GPUs: most of the file operations are changes of the hardware's state."""
     stride = 1 if LONG else 9

@@ -53,6 +53,19 @@ def test_only_its_own_lease_is_the_controllers(default: Rendered) -> None:
     assert role["metadata"]["namespace"] == "gpu-dra"
 
 
+@pytest.mark.parametrize(
+    ("name", "rules"), [(None, ["time-slicing-config"]), ("plugin-config", ["plugin-config"]), ("", [])]
+)
+def test_one_config_map_is_what_the_controller_may_read(needs_helm: None, name: str | None, rules: list[str]) -> None:
+    chosen = () if name is None else ("--set", f"config.sharing.devicePluginConfig.name={name}")
+    role = next(
+        each for each in helm.render(*chosen).all("ClusterRole") if each["metadata"]["name"].endswith("controller")
+    )
+    found = [rule for rule in role["rules"] if "configmaps" in rule["resources"]]
+    assert [each for rule in found for each in rule["resourceNames"]] == rules
+    assert all(rule["verbs"] == ["list", "watch"] for rule in found)
+
+
 def test_the_lease_of_the_configuration_is_the_one_that_is_allowed(needs_helm: None) -> None:
     setting = "config.controller.leaderElection"
     rendered = helm.render("--set", f"{setting}.leaseName=mine,{setting}.namespace=leases")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dra_driver.errors import DeviceNotFound, HardwareError, StateError
-from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup, groups_folder
+from dra_driver.mps.group import RECORD, GroupState, GroupStatus, MpsGroup, groups_folder
 from kubelet_plugin.claims.entry import StepRecord
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.kinds.mps.member import Member
@@ -52,7 +52,8 @@ class GroupRunner(StepRunner):
             for each in self._of_claim(claim_uid) if group is None else (group,):
                 self._supervisor.stop(each)
         except HardwareError:
-            # The supervisor removes a group's folder last. Where there is none, there is nothing to wait for.
+            # Where the supervisor has no record of it, nothing is left, and there is nothing to wait for. A folder
+            # without one is of NVIDIA's driver, which has the same layout.
             if self._has_left(groups_of_claim(claim_uid) + "*" if group is None else group):
                 raise
 
@@ -61,7 +62,7 @@ class GroupRunner(StepRunner):
         return tuple(each.group.id for each in self._supervisor.groups() if each.group.id.startswith(begin))
 
     def _has_left(self, pattern: str) -> bool:
-        return any(groups_folder(self._plugin_folder).glob(pattern))
+        return any(groups_folder(self._plugin_folder).glob(f"{pattern}/{RECORD}"))
 
     def _running(self, group: str) -> GroupStatus | None:
         return next((each for each in self._supervisor.groups() if each.group.id == group), None)

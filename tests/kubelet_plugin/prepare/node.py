@@ -207,6 +207,7 @@ class TestNode:
                 mig=self.mig,
                 capabilities=self.capabilities,
                 refused=self.refused,
+                time_slices=self.time_slices,
                 supervisor=self.supervisor,
                 mps_states=self.mps_states,
                 sharing=self.sharing,

@@ -129,8 +129,9 @@ def test_the_time_slices_of_a_claim_are_kept_and_set_back_at_its_end(node: Chang
     node.time_slices.set_interval(uuids[1], TimeSliceInterval.SHORT)  # by an administrator
     node.nvidia_leaves(sliced("theirs", "gpu-0", uuids[0]), finished("plain", "gpu-1", uuids[1]))
     _taken, engine = node.starts()
-    (step, _file) = engine.entries()["theirs"].steps
-    assert step == StepRecord("TimeSlice", {"gpu": uuids[0], "interval": ""}, {"interval": "Medium"})
+    assert engine.entries()["theirs"].steps[0] == StepRecord(
+        "TimeSlice", {"gpu": uuids[0], "interval": ""}, {"interval": "Medium"}
+    )
     assert node.time_slices.interval(uuids[0]) is TimeSliceInterval.MEDIUM
     assert isinstance(prepare(node, engine, "theirs", "gpu-0"), tuple)
     assert unprepare(engine, "theirs") is None

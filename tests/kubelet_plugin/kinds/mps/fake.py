@@ -13,11 +13,9 @@ from pathlib import Path
 
 from dra_driver.errors import HardwareError
 from dra_driver.mps.errors import GroupDiffers, GroupFailed, SupervisorUnavailable
-from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup, folders_of, groups_folder
+from dra_driver.mps.group import RECORD, GroupState, GroupStatus, MpsGroup, folders_of, groups_folder
 from dra_driver.observability.loops import Loop
 from kubelet_plugin.kinds.mps.supervisor import Told
-
-_GROUP = "group.json"
 
 
 class FakeWatch:
@@ -52,9 +50,9 @@ class FakeSupervisor:
         folders = folders_of(self._plugin_folder, group.id)
         for folder in (folders.pipe, folders.log, folders.shm):
             folder.mkdir(parents=True, exist_ok=True)
-        written = folders.root / f"{_GROUP}.new"
+        written = folders.root / f"{RECORD}.new"
         written.write_text(json.dumps(asdict(group)))
-        written.rename(folders.root / _GROUP)
+        written.rename(folders.root / RECORD)
         self.tell()
         return self._status(group)
 
@@ -76,7 +74,7 @@ class FakeSupervisor:
 
     def now(self) -> tuple[GroupStatus, ...]:
         folders = groups_folder(self._plugin_folder)
-        found = map(self._group, sorted(path.parent.name for path in folders.glob(f"*/{_GROUP}")))
+        found = map(self._group, sorted(path.parent.name for path in folders.glob(f"*/{RECORD}")))
         return tuple(self._status(group) for group in found if group is not None)
 
     def ids(self) -> list[str]:
@@ -98,7 +96,7 @@ class FakeSupervisor:
 
     def _group(self, group_id: str) -> MpsGroup | None:
         try:
-            text = (folders_of(self._plugin_folder, group_id).root / _GROUP).read_text()
+            text = (folders_of(self._plugin_folder, group_id).root / RECORD).read_text()
         except FileNotFoundError:
             return None
         group = MpsGroup(**json.loads(text))

@@ -1,0 +1,42 @@
+"""Devices whose MPS daemon is dead or stuck are tainted, and the word for it goes through the inventory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dra_driver.devices.allocatable import allocatable_devices
+from dra_driver.devices.model import Taint
+from dra_driver.devices.policy import DevicePolicy
+from dra_driver.hardware.inventory import machine_from_status, machine_to_status
+from dra_driver.hardware.model import Machine, UnhealthyMps
+from tests.devices.recorded import recorded
+
+TAINT = Taint("gpu.nvidia.com/mps-unhealthy", "", "NoSchedule")
+MIG = "gpu-1-mig-1g10gb-19-0"
+
+
+def tainted(machine: Machine) -> set[str]:
+    """By way of the inventory, as the controller sees it."""
+    there = machine_from_status(machine_to_status(machine))
+    assert there == machine
+    return {each.name for each in allocatable_devices(there, DevicePolicy(), "n").devices if TAINT in each.taints}
+
+
+def with_unhealthy(machine: Machine, device: str) -> Machine:
+    said = (UnhealthyMps(device, "it was killed"),)
+    return replace(
+        machine, gpus=tuple(replace(gpu, mps_unhealthy=said) if gpu.minor == 1 else gpu for gpu in machine.gpus)
+    )
+
+
+def test_the_daemon_of_a_whole_gpu_concerns_all_that_is_on_it() -> None:
+    machine = recorded("h100-sxm5-80gb")
+    assert tainted(machine) == set()
+    names = {each.name for each in allocatable_devices(machine, DevicePolicy(), "n").devices}
+    on_it = {name for name in names if name == "gpu-1" or name.startswith("gpu-1-")}
+    assert tainted(with_unhealthy(machine, "gpu-1")) == on_it
+    assert len(on_it) > 20
+
+
+def test_the_daemon_of_a_mig_device_concerns_only_this() -> None:
+    assert tainted(with_unhealthy(recorded("h100-sxm5-80gb"), MIG)) == {MIG}
