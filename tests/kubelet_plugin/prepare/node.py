@@ -202,7 +202,6 @@ class TestNode:
         return build_kinds(
             NodeTools(
                 policy=policy,
-                time_slices=self.time_slices,
                 edits=self.edits,
                 mig=self.mig,
                 capabilities=self.capabilities,
