@@ -126,6 +126,7 @@ def _run(settings: Settings, ready: Callable[[], None], *, echo: int | None) -> 
     ready()
     _loop(daemon, signals)
     pipes.remove()
+    daemon.answer_what_is_due()  # to "quit": what is left after it is the end of this process
     log("Exiting")
 
 
@@ -148,9 +149,9 @@ class _Signals:
 def _loop(daemon: Daemon, signals: _Signals) -> None:
     deadline: float | None = None
     while True:
-        daemon.answer_what_is_due()
         if daemon.is_over:
             return
+        daemon.answer_what_is_due()
         if daemon.quitting and deadline is None and daemon.force_after is not None:
             deadline = time.monotonic() + daemon.force_after
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())

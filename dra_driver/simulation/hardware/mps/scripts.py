@@ -26,10 +26,10 @@ state=@state@
 pipe=${CUDA_MPS_PIPE_DIRECTORY:-/tmp/nvidia-mps}
 
 have_python() { [ -x "$python" ] && [ -d "$packages/dra_driver/simulation/hardware/mps" ] && [ -e "$state" ]; }
-run_python() {  # module of mps, arguments
+run_python() {  # module of mps, arguments; -S: it needs no installed package, and starts the sooner
   module=dra_driver.simulation.hardware.mps.$1
   shift
-  PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m "$module" "$state" "$@"
+  PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -S -m "$module" "$state" "$@"
 }
 have_daemon() {  # it holds the lock while it lives
   [ -p "$pipe/control" ] && [ -e "$pipe/control_lock" ] && ! flock -n -s "$pipe/control_lock" true 2>/dev/null

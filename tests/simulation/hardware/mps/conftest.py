@@ -132,9 +132,6 @@ class MpsNode:
         found = [(each.pid, each.mps_server) for gpu in self.state.gpus for each in gpu.clients if each.uuid == uuid]
         return sorted(found, key=str)
 
-    def signal(self, pid: int, number: signal.Signals) -> None:
-        os.kill(pid, number)
-
     def holders_of_the_lock(self) -> list[int]:
         """The daemon, also one that is still starting: who has control_lock open."""
         lock = self.pipe / "control_lock"
