@@ -22,9 +22,8 @@ from dra_driver.simulation.hardware.mps.daemon import Daemon, Settings
 from dra_driver.simulation.hardware.mps.devices import State
 from dra_driver.simulation.hardware.mps.faults import Played
 from dra_driver.simulation.hardware.mps.logs import Log, to_null
-from dra_driver.simulation.hardware.mps.pipes import PipeDirectory
+from dra_driver.simulation.hardware.mps.pipes import PipeDirectory, pipe_directory
 
-_DEFAULT_PIPES = "/tmp/nvidia-mps"  # noqa: S108 - the real one's
 _DEFAULT_LOGS = "/var/log/nvidia-mps"
 _DAEMON = ("-d",)
 _FOREGROUND = ("-f",)
@@ -59,7 +58,7 @@ def _settings(state_file: Path, *, multi_user: bool) -> Settings:
     limits = environment.get("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT")
     return Settings(
         state_file=state_file,
-        pipes=Path(environment.get("CUDA_MPS_PIPE_DIRECTORY") or _DEFAULT_PIPES).absolute(),
+        pipes=pipe_directory(environment),
         logs=Path(environment.get("CUDA_MPS_LOG_DIRECTORY") or _DEFAULT_LOGS).absolute(),
         devices=environment.get("CUDA_VISIBLE_DEVICES"),
         percentage=100.0 if percentage is None else values.percentage(percentage),
