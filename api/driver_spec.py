@@ -20,6 +20,7 @@ from api.base import ApiModel
 from api.duration import Duration
 from api.feature_gates import FeatureGateSettings
 from api.mig_policy import MigSettings
+from api.sharing_policy import SharingSettings
 from api.strict import show
 
 API_VERSION: Final = "gpu-dra.dev/v1alpha1"
@@ -243,6 +244,7 @@ class DriverSpec(ApiModel):
     kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
     mig: MigSettings = MigSettings()
+    sharing: SharingSettings = SharingSettings()
     mps: MpsSettings = MpsSettings()
     feature_gates: FeatureGateSettings = Field(
         default_factory=dict, description="Features to switch on or off, by the names that NVIDIA's driver uses."

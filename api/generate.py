@@ -91,11 +91,12 @@ def missing_gates() -> dict[str, str]:
 
 
 def with_configuration(values_schema: str) -> str:
-    """The chart's JSON schema with ``config``, ``mig`` and ``featureGates`` as DriverSpec has them."""
+    """The chart's JSON schema with ``config``, ``mig``, ``sharing`` and ``featureGates`` as DriverSpec has them."""
     schema = json.loads(values_schema)
     spec = DriverSpec.model_json_schema(by_alias=True)
     schema["$defs"] = spec.pop("$defs")
-    schema["properties"] |= {"config": spec, **{name: spec["properties"][name] for name in ("mig", "featureGates")}}
+    own_values = ("mig", "sharing", "featureGates")
+    schema["properties"] |= {"config": spec, **{name: spec["properties"][name] for name in own_values}}
     return json.dumps(schema, indent=2) + "\n"
 
 

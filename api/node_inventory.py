@@ -16,12 +16,17 @@ from typing import Any, Final, Literal
 from pydantic import Field, computed_field
 
 from api.base import LenientModel
+from api.claim_config import SharingStrategy
 
 API_VERSION: Final = "gpu-dra.dev/v1alpha1"
 KIND: Final = "NodeInventory"
 
 MIG_LAYOUT_APPLIED: Final = "MigLayoutApplied"
 """Type of the condition that says whether GPUs have the MIG layouts that rules ask for; absent where none does."""
+
+SHARING_CONFIGURED: Final = "SharingConfigured"
+"""Type of the condition that says what was made of the configuration of sharing; the controller's. Absent where there
+never was any."""
 
 MigModeState = Literal["Enabled", "Disabled", "EnabledPending", "DisabledPending"]
 """MIG mode of a GPU, with what it will be after the next reset where that differs."""
@@ -148,8 +153,28 @@ class Condition(LenientModel):
     last_transition_time: str = ""
 
 
+class SharedResource(LenientModel):
+    """Devices of this node that are offered as several shares. ``resource``: ``nvidia.com/gpu`` or
+    ``nvidia.com/mig-<profile>``, also where they are renamed. ``onePerRequest``: failRequestsGreaterThanOne."""
+
+    resource: str
+    strategy: SharingStrategy
+    replicas: int
+    renamed: bool = False
+    one_per_request: bool = False
+
+
+class NodeSharing(LenientModel):
+    """What of the device plugin's configuration is in force on this node; it stays while a new one is broken.
+    ``source``: ConfigMap and key. Rules of DriverConfiguration, which come first, are not in it."""
+
+    source: str
+    resources: list[SharedResource] = Field(default_factory=list)
+
+
 class NodeInventorySpec(LenientModel):
     challenge: str | None = Field(default=None, max_length=64)
+    sharing: NodeSharing | None = None
 
 
 class NodeInventoryStatus(LenientModel):

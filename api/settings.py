@@ -172,6 +172,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spec.kubernetes.requestTimeout", "--kube-api-timeout", "KUBE_API_TIMEOUT", _B),
     Setting("spec.policy.additionalAttributes", "--additional-attributes", "ADDITIONAL_ATTRIBUTES", _C),
     Setting("spec.mig.packing", "--mig-packing", "MIG_PACKING", _C),
+    Setting(
+        "spec.sharing.devicePluginConfig.namespace",
+        "--device-plugin-config-namespace",
+        "DEVICE_PLUGIN_CONFIG_NAMESPACE",
+        _C,
+    ),
+    Setting("spec.sharing.devicePluginConfig.name", "--device-plugin-config-name", "DEVICE_PLUGIN_CONFIG_NAME", _C),
     Setting("spec.mps.startTimeout", "--mps-start-timeout", "MPS_START_TIMEOUT", _N),
     Setting("spec.mps.drainTimeout", "--mps-drain-timeout", "MPS_DRAIN_TIMEOUT", _N),
     Setting("spec.mps.canaryInterval", "--mps-canary-interval", "MPS_CANARY_INTERVAL", _S),
@@ -185,6 +192,7 @@ FILE_ONLY: tuple[Leaf, ...] = (
     Leaf("spec.mig.rules"),
     Leaf("spec.mig.layouts.version"),
     Leaf("spec.mig.layouts.mig-configs"),
+    Leaf("spec.sharing.rules"),
 )
 
 IDENTITY: tuple[IdentityValue, ...] = (

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from controller.challenge import ChallengeTimings
 from controller.inputs import InputListeners, Inputs
 from controller.metrics import ControllerMetrics
+from controller.plugin_config import ObjectName
 from controller.publisher import Publisher, PublisherSettings
 from controller.reports import Reporter
 from controller.writes import SliceWriter
@@ -52,13 +53,16 @@ class Election:
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
-    """``election`` is None for a controller that is the only one. ``http_endpoint`` is empty for none."""
+    """``election`` is None for a controller that is the only one. ``http_endpoint`` is empty for none.
+
+    ``plugin_config``: the ConfigMap with the device plugin's configurations; None when none is read."""
 
     driver: str
     identity: str = ""
     policy: DevicePolicy = field(default_factory=DevicePolicy)
     timings: ChallengeTimings = field(default_factory=ChallengeTimings)
     election: Election | None = None
+    plugin_config: ObjectName | None = None
     http_endpoint: str = ""
     metrics_path: str = "/metrics"
 
@@ -75,7 +79,8 @@ class Controller:
         self._stopping = threading.Event()
         self._queue: WorkQueue[str] = WorkQueue("pools")
         self._events = EventRecorder(api, COMPONENT, options.identity)
-        self.inputs = Inputs(api, options.driver, InputListeners(self._queue.add, self._slice_changed))
+        listeners = InputListeners(self._queue.add, self._slice_changed)
+        self.inputs = Inputs(api, options.driver, listeners, options.plugin_config)
         self._publisher = Publisher(
             api,
             PublisherSettings(options.driver, options.policy, options.timings),

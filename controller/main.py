@@ -21,6 +21,7 @@ from api.strict import DecodeError
 from controller.app import COMPONENT, Controller, ControllerOptions, Election
 from controller.challenge import ChallengeTimings
 from controller.dry_run import dry_run
+from controller.plugin_config import ObjectName
 from dra_driver.devices.configured import device_policy
 from dra_driver.ending import wait_for_ending
 from dra_driver.errors import DriverError
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options = make_options(config, who)
     if flags["dry_run"]:
-        return dry_run(api, options.driver, options.policy, sys.stdout)
+        return dry_run(api, options.driver, options.policy, sys.stdout, plugin_config=options.plugin_config)
     return run(api, options)
 
 
@@ -82,7 +83,7 @@ def run(api: KubeApi, options: ControllerOptions) -> int:
 def make_options(config: DriverConfiguration, who: Identity) -> ControllerOptions:
     """The part of the configuration that the controller uses, in its own words."""
     spec = config.spec
-    settings = spec.controller.leader_election
+    settings, plugin_config = spec.controller.leader_election, spec.sharing.device_plugin_config
     name = who.pod_name or socket.gethostname()
     election = Election(
         namespace=settings.namespace or who.namespace,
@@ -98,6 +99,7 @@ def make_options(config: DriverConfiguration, who: Identity) -> ControllerOption
         policy=device_policy(spec),
         timings=ChallengeTimings(settle=spec.controller.wipe.settle, jitter=spec.controller.wipe.jitter),
         election=election if settings.enabled else None,
+        plugin_config=ObjectName(plugin_config.namespace, plugin_config.name) if plugin_config.name else None,
         http_endpoint=spec.observability.http_endpoint or "",
         metrics_path=spec.observability.metrics_path,
     )

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controller.challenge import ChallengeState
-from controller.own_writes import OwnWrites
-from controller.problem import Problem
+from controller.own_writes import OwnWrites, is_older
+from controller.problem import Problem, Told
 from controller.reorder_pace import ReorderPace
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceSet
 from dra_driver.kube.backoff import TokenBucket
+from dra_driver.kube.interface import Obj
 
 _REMEMBERED_DEVICES = 1024  # 16 GPUs with all of their MIG devices are 624
 
@@ -33,12 +34,21 @@ class NodeState:
     reorder_pace: ReorderPace = field(default_factory=ReorderPace)
     remembered: DeviceSet = field(default_factory=DeviceSet)  # devices that claims hold, or that left the pool
     problems: tuple[Problem, ...] = ()
-    condition: str | None = None  # as last written by this process
+    told: dict[str, Told] = field(default_factory=dict)  # conditions by type, as last written by this process
+    inventory: Obj | None = None  # the answer to our own last write, until the watch shows it or a newer one
     devices: int | None = None  # in the pool when it was last found to be as desired; None while it is not
 
     def saw_generation(self, generation: int) -> None:
         with self.lock:
             self.highest_generation = max(self.highest_generation, generation)
+
+    def newest(self, inventory: Obj) -> Obj:
+        """``inventory``, as the watch has it, or the answer to our own write where that is newer."""
+        ours, theirs = self.inventory, inventory["metadata"]
+        if ours is None or ours["metadata"].get("uid") != theirs.get("uid") or not is_older(theirs, ours["metadata"]):
+            self.inventory = None
+            return inventory
+        return ours
 
     def known_devices(self, published: DeviceSet) -> DeviceSet:
         """``published``, and what is remembered of devices and counter sets that are not in it (after a wipe)."""

@@ -41,13 +41,15 @@ def plan_pool(
     existing: Sequence[Obj],
     known: DeviceSet,
     in_use: frozenset[str],
+    by_shares: frozenset[str] = frozenset(),
     features: ApiFeatures,
     generation_floor: int = 0,
     reorder: Reorder = Reorder.NEVER,
 ) -> PoolPlan:
-    """``known``: devices that are, or lately were, published; see :func:`controller.retention.retain`."""
+    """``known``: devices that are, or lately were, published; ``by_shares``: those in use that claims hold by shares
+    only. See :func:`controller.retention.retain`."""
     degraded = is_degraded(offered, features)
-    retention = retain(offered, known, in_use, owner.driver, features)
+    retention = retain(offered, known, in_use, owner.driver, features, by_shares)
     problems = [problem for problem in (degraded, retention_problem(retention)) if problem]
     devices, is_settled = _in_order(retention.device_set, known, in_use, features, reorder)
     writes = None

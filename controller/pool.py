@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from api.node_inventory import NodeInventoryStatus
 from controller.mig_problems import mig_problems
 from controller.problem import Problem, some_of
+from controller.sharing_told import not_shared
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.policy import DevicePolicy
@@ -24,10 +25,13 @@ HARDWARE_READY = "HardwareReady"
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a node's inventory offers. ``device_set`` is None when nothing can be said: what is published stays."""
+    """What a node's inventory offers. ``device_set`` is None when nothing can be said: what is published stays.
+
+    ``not_shared``: what a rule wants shared and is offered otherwise, in sentences."""
 
     device_set: DeviceSet | None
     problems: tuple[Problem, ...] = ()
+    not_shared: tuple[str, ...] = ()
 
 
 def offer(inventory: Obj, policy: DevicePolicy) -> Offer:
@@ -41,7 +45,9 @@ def offer(inventory: Obj, policy: DevicePolicy) -> Offer:
         status = NodeInventoryStatus.model_validate(inventory.get("status") or {})
         if status.machine is not None:
             machine = machine_from_status(status.machine)
-            return Offer(allocatable_devices(machine, policy, name), tuple(mig_problems(machine, policy, name)))
+            offered = allocatable_devices(machine, policy, name)
+            problems = tuple(mig_problems(machine, policy, name))
+            return Offer(offered, problems, not_shared(machine, offered, policy, name))
     except ValidationError as error:
         return _unknown("InvalidInventory", f"NodeInventory {name} cannot be read: {_first(error)}")
     except ValueError as error:

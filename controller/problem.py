@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from dra_driver.observability.events import EventKind
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -12,6 +14,20 @@ class Problem:
 
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A condition of a NodeInventory. ``event``: the kind of the Event that goes with a change of it, which has the
+    same reason; None where Events tell it otherwise. ``is_usual``: what everybody takes for granted, so it is said only
+    where something else was said before."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    event: EventKind | None = None
+    is_usual: bool = False
 
 
 def some_of(names: Collection[str]) -> str:

@@ -1,7 +1,8 @@
 """Brings the ResourceSlices of one node to what they should be: the controller's one reconciler.
 
-For each node: inventory, policy and claims make the desired pool (``pool``), the difference to the slices that exist
-makes a write plan (``planning``), ``writes`` carries it out. Three rules bound that:
+For each node: inventory, policy (with what of the device plugin's configuration is in force there, ``sharing``) and
+claims make the desired pool (``pool``), the difference to the slices that exist makes a write plan (``planning``),
+``writes`` carries it out. Three rules bound that:
 
 - slices that are not there are created only on proof that the plugin is registered (``challenge``);
 - before each write this process must hold the lease;
@@ -18,6 +19,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from controller import challenge
 from controller.challenge import ChallengeTimings, Step
@@ -28,16 +30,20 @@ from controller.node_state import NodeState, NodeStates
 from controller.own_writes import REMEMBER_SECONDS
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
-from controller.problem import Problem
+from controller.problem import Problem, Told
 from controller.reorder_pace import Reorder
-from controller.reports import Reporter
+from controller.reports import Reporter, published_told
+from controller.sharing import SharingKeeper
+from controller.sharing_told import sharing_told
 from controller.writes import NotLeadingError, SliceWriter
 from dra_driver.devices.model import DeviceSet
+from dra_driver.devices.plugin_sharing import rules_of
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.kube.interface import NODE_INVENTORIES, Invalid, KubeApi, NotFound, Obj
 from dra_driver.slices.cutting import PoolOwner
 from dra_driver.slices.decode import generation_of
 from dra_driver.slices.diff import WritePlan
+from dra_driver.slices.features import ApiFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +86,7 @@ class Publisher:
         self._requeue_all = requeue_all
         self._clock = clock
         self._features = ServerFeatures(api)
+        self._sharing = SharingKeeper(api, inputs)
         self._states = NodeStates(clock)
         metrics.nodes.set_function(lambda: float(inputs.inventory_count()))
         metrics.pools.set_function(lambda: float(sum(state.devices is not None for state in self._states.all())))
@@ -117,16 +124,24 @@ class Publisher:
             # No plugin speaks for this node (yet). Slices of an uninstalled one are deleted by the kubelet.
             return None
         state = self._states.of(name)
-        offered = offer(inventory, self._settings.policy)
+        sharing, inventory = self._sharing.keep(state, inventory, node)
+        offered = offer(inventory, self._settings.policy.sharing_also(rules_of(sharing.in_force)))
         problems = list(offered.problems)
         again = None
         if offered.device_set is not None:
-            again = self._publish(state, inventory, node, offered.device_set, problems)
+            about_sharing = partial(sharing_told, sharing, offered.device_set, offered.not_shared)
+            again = self._publish(state, inventory, node, offered.device_set, about_sharing, problems)
         self._reporter.problems(state, problems, inventory=inventory, node=node)
         return again
 
     def _publish(
-        self, state: NodeState, inventory: Obj, node: Obj, offered: DeviceSet, problems: list[Problem]
+        self,
+        state: NodeState,
+        inventory: Obj,
+        node: Obj,
+        offered: DeviceSet,
+        about_sharing: Callable[[ApiFeatures], Told | None],
+        problems: list[Problem],
     ) -> float | None:
         """Plan and write; adds to ``problems`` what it finds."""
         name = node["metadata"]["name"]
@@ -135,20 +150,23 @@ class Publisher:
         known, in_use = state.known_devices(devices_of(existing)), self._inputs.in_use(name)
         now = self._clock()
         reorder = state.reorder_pace.at(now, self._settings.policy.mig.packing)
+        features = self._features.for_devices(offered, owner)
         plan = plan_pool(
             owner,
             offered,
             existing=existing,
             known=known,
             in_use=in_use,
-            features=self._features.for_devices(offered, owner),
+            by_shares=self._inputs.by_shares(name),
+            features=features,
             generation_floor=state.highest_generation,
             reorder=reorder,
         )
         state.remember(known, plan.devices, in_use)
         problems += plan.problems
         self._writer.check_leading()  # asking for the features may have taken long
-        self._reporter.condition(state, inventory, plan.degraded)
+        told = filter(None, (published_told(plan.degraded), about_sharing(features)))
+        self._reporter.conditions(state, tuple(told), inventory=inventory, node=node)
         if plan.writes is None:
             return None
         if plan.writes.is_empty:

@@ -1,7 +1,7 @@
-"""Tells people what is wrong with a node's pool: Events on Node and NodeInventory, one condition, a metric, a log line.
+"""Tells people about a node's pool: Events on Node and NodeInventory, conditions, a metric, a log line.
 
-The condition is written beside those of the plugin, which owns the status: only when it changes, with the
-resourceVersion that was seen, and once; if the plugin overwrites it, that is left as it is.
+Conditions are written beside those of the plugin, which owns the status: only when they change, with the
+resourceVersion that was seen, and once; if the plugin overwrites one, that is left as it is.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ from collections.abc import Callable, Sequence
 
 from controller.metrics import ControllerMetrics
 from controller.node_state import NodeState
-from controller.problem import Problem
+from controller.problem import Problem, Told
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, Conflict, KubeApi, NotFound, Obj, Resource
 from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
+from dra_driver.text import shortened
 
 logger = logging.getLogger(__name__)
 
-CONDITION = "FullyPublished"
+FULLY_PUBLISHED = "FullyPublished"
+
+
+def published_told(degraded: Problem | None) -> Told:
+    """Whether the API server makes us publish less; its Events are those of the problem."""
+    if degraded is None:
+        return Told(FULLY_PUBLISHED, "True", "AsDesired", "", is_usual=True)
+    return Told(FULLY_PUBLISHED, "False", degraded.reason, degraded.message)
 
 
 class Reporter:
@@ -49,33 +57,54 @@ class Reporter:
                 self._events.event(reference, EventKind.WARNING, problem.reason, problem.message)
         state.problems = tuple(problems)
 
-    def condition(self, state: NodeState, inventory: Obj, degraded: Problem | None) -> None:
-        """Say in the NodeInventory whether the API server makes us publish less. Raises ApiError."""
-        status, reason = ("False", degraded.reason) if degraded else ("True", "AsDesired")
+    def conditions(self, state: NodeState, told: Sequence[Told], *, inventory: Obj, node: Obj) -> None:
+        """Say in the NodeInventory what is ``told`` and not there yet, and tell of it. Raises ApiError."""
         conditions: list[Obj] = (inventory.get("status") or {}).get("conditions") or []
-        present = next((found for found in conditions if found.get("type") == CONDITION), None)
-        if present is None and degraded is None:
-            return  # nothing was ever missing
-        if state.condition == status or (present is not None and present.get("status") == status):
+        present = {str(found.get("type")): found for found in conditions}
+        news = [each for each in told if _is_news(each, present.get(each.type), state.told.get(each.type))]
+        if not news:
             return
-        condition = {
-            "type": CONDITION,
-            "status": status,
-            "reason": reason,
-            "message": degraded.message if degraded else "",
-            "lastTransitionTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._wall_clock())),
-        }
-        others = [found for found in conditions if found.get("type") != CONDITION]
+        written = [_condition(each, present.get(each.type), self._now()) for each in news]
+        kinds = {each.type for each in news}
+        others = [found for found in conditions if found.get("type") not in kinds]
         patch = {
             "metadata": {"resourceVersion": inventory["metadata"]["resourceVersion"]},
-            "status": {"conditions": [*others, condition]},
+            "status": {"conditions": [*others, *written]},
         }
         try:
-            self._api.patch(NODE_INVENTORIES, inventory["metadata"]["name"], patch, subresource="status")
+            state.inventory = self._api.patch(
+                NODE_INVENTORIES, inventory["metadata"]["name"], patch, subresource="status"
+            )
         except (Conflict, NotFound) as error:
             logger.info("condition not written, the inventory changed and will be looked at again: %s", error)
             return
-        state.condition = status
+        for each in news:
+            state.told[each.type] = each
+            if each.event is not None:
+                logger.info("%s", each.message, extra={"node": node["metadata"]["name"], "reason": each.reason})
+                for reference in (_reference(NODE_INVENTORIES, inventory), _reference(NODES, node)):
+                    self._events.event(reference, each.event, each.reason, each.message)
+
+    def _now(self) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._wall_clock()))
+
+
+def _is_news(told: Told, present: Obj | None, before: Told | None) -> bool:
+    if present is None and told.is_usual:
+        return False  # nothing else was ever said
+    found = present and (present.get("status"), present.get("reason"), present.get("message") or "")
+    return told != before and found != (told.status, told.reason, shortened(told.message))
+
+
+def _condition(told: Told, present: Obj | None, now: str) -> Obj:
+    since = present.get("lastTransitionTime") if present and present.get("status") == told.status else None
+    return {
+        "type": told.type,
+        "status": told.status,
+        "reason": told.reason,
+        "message": shortened(told.message),
+        "lastTransitionTime": since or now,
+    }
 
 
 def _reference(resource: Resource, obj: Obj) -> ObjectRef:

@@ -3,7 +3,8 @@
 It never takes away, and never re-costs, a device that an allocated claim holds: the scheduler counts only what is
 published, so it would hand out the same hardware twice (kubernetes#140802). Such a device stays as it was published,
 tainted NoSchedule, until it is deallocated; and what shares hardware with it without a counter that says so waits for
-that, too (``overlap``).
+that, too (``overlap``). A device that is shared otherwise than before is another device in that sense, so its shares
+run out before new ones are offered.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from controller.overlap import overlapping
 from controller.problem import Problem, some_of
 from dra_driver.devices.model import AllocatableDevice, CounterSet, DeviceKind, DeviceSet, Taint
 from dra_driver.devices.policy import taint_key
-from dra_driver.slices.fallback import reduce_to
+from dra_driver.devices.shares import form_of
+from dra_driver.slices.fallback import exclusive, reduce_to
 from dra_driver.slices.features import ApiFeatures
 
 UNAVAILABLE_TAINT = "unavailable"
@@ -34,10 +36,19 @@ class Retention:
 
 
 def retain(
-    offered: DeviceSet, published: DeviceSet, in_use: Collection[str], driver: str, features: ApiFeatures
+    offered: DeviceSet,
+    published: DeviceSet,
+    in_use: Collection[str],
+    driver: str,
+    features: ApiFeatures,
+    by_shares: Collection[str] = (),
 ) -> Retention:
     """``offered`` as ``features`` can express it, with the devices in ``in_use`` kept as they are in ``published``, and
-    without those that share hardware with them unless counters tell the scheduler so."""
+    without those that share hardware with them unless counters tell the scheduler so.
+
+    ``by_shares``: those of ``in_use`` that claims hold by shares only. A claim that was under way while a device became
+    shareable, or ceased to be, holds it otherwise than it is offered; then nobody else may have it.
+    """
     reduced = reduce_to(offered, features).device_set
     if not in_use:
         return Retention(reduced)
@@ -47,7 +58,12 @@ def retain(
     kept = {
         name: _unavailable(before[name], driver, features)
         for name in in_use
-        if name in before and (name not in devices or not _is_the_same(devices[name], before[name]))
+        if name in before
+        and (
+            name not in devices
+            or not _is_the_same(devices[name], before[name])
+            or devices[name].allow_multiple_allocations != (name in by_shares)
+        )
     }
     ordered = _in_place(reduced.devices, published.devices, kept)
     together = DeviceSet(ordered, _counter_sets(reduced, published, kept.values()))
@@ -80,6 +96,8 @@ def retention_problem(retention: Retention) -> Problem | None:
 def _unavailable(device: AllocatableDevice, driver: str, features: ApiFeatures) -> AllocatableDevice:
     if not features.partitionable:
         device = replace(device, consumes=())
+    if not features.consumable:
+        device = exclusive(device)
     if not features.taints:
         # Without taints the safe publication would withhold a tainted device; the claim that holds it guards it.
         return replace(device, taints=())
@@ -94,9 +112,10 @@ def _is_the_same(fresh: AllocatableDevice, published: AllocatableDevice) -> bool
     A whole GPU may begin or cease to draw from counters: it is all of the same hardware either way, and what overlaps
     it is kept away in both.
     """
-    if fresh.allow_multiple_allocations or published.allow_multiple_allocations:
-        both = fresh.allow_multiple_allocations and published.allow_multiple_allocations
-        return both and fresh.consumes == published.consumes and fresh.capacity == published.capacity
+    if form_of(fresh) != form_of(published):
+        return False
+    if fresh.allow_multiple_allocations:
+        return fresh.consumes == published.consumes and fresh.capacity == published.capacity
     if published.gpu_uuid and fresh.gpu_uuid != published.gpu_uuid:
         return False  # another GPU has its name now
     return fresh.kind is published.kind is DeviceKind.GPU or fresh.consumes == published.consumes

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ NAMESPACE = "gpu-dra"
 CHART = Path(__file__).resolve().parents[1] / "deploy" / "chart" / "gpu-dra"
 CONTROLLER = "gpu-dra-controller"
 PLUGIN = "gpu-dra-kubelet-plugin"
+SUPERVISOR = "gpu-dra-mps-supervisor"
 ROLLOUT_SECONDS = 180.0
 PUBLISH_SECONDS = 60.0
 # The kubelet deletes slices of a driver that it lost 30 s ago (pkg/kubelet/cm/dra/plugin/dra_plugin_manager.go).
@@ -65,7 +67,12 @@ class Driver:
 
     def wait_rollout(self) -> None:
         eventually(lambda: check_rollout(self.api.get(DEPLOYMENTS, CONTROLLER, NAMESPACE)), ROLLOUT_SECONDS)
-        eventually(lambda: check_rollout(self.api.get(DAEMON_SETS, PLUGIN, NAMESPACE)), ROLLOUT_SECONDS)
+        for name in (PLUGIN, SUPERVISOR) if self.has_supervisor() else (PLUGIN,):
+            eventually(partial(self._check_daemon_set, name), ROLLOUT_SECONDS)
+
+    def has_supervisor(self) -> bool:
+        """A release without MPS has none."""
+        return any(found["metadata"]["name"] == SUPERVISOR for found in self.api.list(DAEMON_SETS, NAMESPACE).items)
 
     def nodes(self) -> tuple[str, ...]:
         """Nodes that have devices: all where GPUs are simulated, else those that a plugin speaks for."""
@@ -85,6 +92,9 @@ class Driver:
         """Until nothing is left, the slices that the kubelet deletes included."""
         eventually(self._check_no_slices, WIPE_SECONDS)
         eventually(self._check_removed, ROLLOUT_SECONDS)
+
+    def _check_daemon_set(self, name: str) -> None:
+        check_rollout(self.api.get(DAEMON_SETS, name, NAMESPACE))
 
     def _check_no_slices(self) -> None:
         if left := driver_slices(self.api):

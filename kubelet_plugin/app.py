@@ -54,6 +54,7 @@ from kubelet_plugin.health import service as health_service
 from kubelet_plugin.health.service import HealthService
 from kubelet_plugin.health.states import DeviceUuids
 from kubelet_plugin.health.troubles import TroubledDevices
+from kubelet_plugin.inventory.sharing import NodeSharingInForce
 from kubelet_plugin.inventory.status import PluginInstance
 from kubelet_plugin.inventory.writer import InventoryWriter
 from kubelet_plugin.kinds import build_kinds, tools_of
@@ -117,7 +118,8 @@ class PluginApp:
         # Our own health check connects too, and must not pass for the kubelet.
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
-        tools = tools_of(spec, policy, edits, SmiMetrics(registry))
+        sharing = NodeSharingInForce(policy.devices.sharing)
+        tools = tools_of(spec, policy, edits, sharing, SmiMetrics(registry))
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
@@ -159,6 +161,7 @@ class PluginApp:
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
             layouts=self._layouts,
+            reader=sharing,
         )
         tools.mps_states.on_change(DaemonEvents(self._failure_events, self._engine.entries).changed)
         tools.mps_states.on_change(lambda _before, _now: self._hardware.request_scan())

@@ -2,7 +2,8 @@
 
 Rules (k8s.io/dynamic-resource-allocation/structured): a device fits when its pool's counter sets have enough left of
 every counter that it consumes; what devices in use consume, on whatever node, is gone. Admin access neither needs nor
-takes counters (kube-scheduler 1.37 charges them; kubernetes#140729 calls that a bug).
+takes counters (kube-scheduler 1.37 charges them; kubernetes#140729 calls that a bug), nor capacity, which is the same
+rule for shares. A device is charged once, however many claims share it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from dra_driver.allocator.model import ClaimKey, CounterUse, Device, DeviceId
+from dra_driver.allocator.model import ClaimKey, CounterUse, Device, InUse
 from dra_driver.allocator.pools import Pool
 from dra_driver.quantity import Quantity
 
@@ -20,7 +21,7 @@ _SetId = tuple[str, str, str]  # driver, pool, counter set
 class CounterBalance:
     """What is left of every counter set of the cluster; :class:`CounterCharges` adds what a search takes."""
 
-    def __init__(self, pools: Iterable[Pool], in_use: Mapping[DeviceId, ClaimKey]) -> None:
+    def __init__(self, pools: Iterable[Pool], in_use: InUse) -> None:
         self._left: dict[_SetId, dict[str, Quantity]] = {}
         self._uses: dict[_SetId, list[tuple[ClaimKey, CounterUse]]] = defaultdict(list)
         for pool in pools:
@@ -28,7 +29,7 @@ class CounterBalance:
                 self._left[pool.driver, pool.name, name] = dict(counters)
             for device in pool.devices if pool.counter_sets else ():
                 if device.consumes and device.id in in_use:
-                    self._charge(device, in_use[device.id])
+                    self._charge(device, {holding.claim for holding in in_use[device.id]})
 
     def left(self, device: Device, use: CounterUse) -> Mapping[str, Quantity]:
         return self._left.get(_set_id(device, use), {})
@@ -44,9 +45,9 @@ class CounterBalance:
                     found.add(holder)
         return tuple(sorted(found))
 
-    def _charge(self, device: Device, holder: ClaimKey) -> None:
+    def _charge(self, device: Device, holders: Iterable[ClaimKey]) -> None:
         for use in device.consumes:
-            self._uses[_set_id(device, use)].append((holder, use))
+            self._uses[_set_id(device, use)] += [(holder, use) for holder in holders]
             left = self._left.get(_set_id(device, use), {})
             for name, quantity in use.counters.items():
                 if name in left:

@@ -88,10 +88,36 @@ class CounterUse:
     counters: Mapping[str, Quantity] = field(hash=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ValidRange:
+    """From ``minimum``, in whole steps where there are any, to ``maximum``."""
+
+    minimum: Quantity
+    maximum: Quantity | None = None
+    step: Quantity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPolicy:
+    """How much of a capacity one request may take (KEP-5075). At most one of values and range is set."""
+
+    default: Quantity | None = None
+    valid_values: tuple[Quantity, ...] = ()  # ascending
+    valid_range: ValidRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """How much of one capacity a device has, and in which amounts it is given."""
+
+    value: Quantity
+    policy: RequestPolicy | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Device:
     """One published device. Attributes and capacities are ``domain -> id -> value``; a bare published name stands under
-    the driver's domain."""
+    the driver's domain. ``offers`` are the capacities once more, by the name that was published."""
 
     id: DeviceId
     attributes: Mapping[str, Mapping[str, AttributeValue]]
@@ -100,11 +126,24 @@ class Device:
     taints: tuple[Taint, ...] = ()
     allow_multiple_allocations: bool = False
     consumes: tuple[CounterUse, ...] = ()
+    offers: Mapping[str, Offer] = field(default_factory=dict)
 
     def attribute(self, qualified_name: str) -> AttributeValue | None:
         """``domain/id``; None when the device does not carry it."""
         domain, _, name = qualified_name.rpartition("/")
         return self.attributes.get(domain, {}).get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an allocated claim has of a device: ``consumed`` of it, or the whole device when that is None."""
+
+    claim: ClaimKey
+    consumed: Mapping[str, Quantity] | None = field(default=None, hash=False)
+
+
+InUse = Mapping[DeviceId, tuple[Holding, ...]]
+"""The devices that claims have, and who has what of each."""
 
 
 class AllocationMode(StrEnum):
@@ -183,10 +222,12 @@ class DeviceClass:
 
 @dataclass(frozen=True, slots=True)
 class DeviceResult:
-    """One allocated device, for the alternative that was chosen."""
+    """One allocated device, for the alternative that was chosen; a share of it where it allows multiple allocations.
+    ``consumed`` is what a share takes of each of its capacities."""
 
     request: DeviceRequest
     device: Device
+    consumed: Mapping[str, Quantity] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

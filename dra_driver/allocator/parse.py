@@ -19,6 +19,7 @@ from dra_driver.allocator.model import (
     DeviceClass,
     DeviceId,
     DeviceRequest,
+    Holding,
     Obj,
     Request,
     Toleration,
@@ -42,11 +43,23 @@ def allocation_results(claim: Mapping[str, Any]) -> Sequence[Obj]:
     return results
 
 
+def holdings(claim: Mapping[str, Any]) -> Iterator[tuple[DeviceId, Holding]]:
+    """What a claim has of which device, one entry per result. Admin access has nothing; a share is told by its id."""
+    key = claim_key(claim)
+    for device, result in _held(claim):
+        consumed = _quantities(result.get("consumedCapacity")) if result.get("shareID") else None
+        yield device, Holding(key, consumed)
+
+
 def devices_held(claim: Mapping[str, Any]) -> Iterator[DeviceId]:
-    """The devices that a claim keeps from others. Admin access holds nothing."""
+    """The devices that a claim has, or has shares of, each once."""
+    yield from dict.fromkeys(device for device, _ in _held(claim))
+
+
+def _held(claim: Mapping[str, Any]) -> Iterator[tuple[DeviceId, Obj]]:
     for result in allocation_results(claim):
         if not result.get("adminAccess"):
-            yield DeviceId(result["driver"], result["pool"], result["device"])
+            yield DeviceId(result["driver"], result["pool"], result["device"]), result
 
 
 def parse_claim(claim: Mapping[str, Any]) -> Claim:
@@ -95,7 +108,6 @@ def _device_request(key: ClaimKey, name: str, request: Obj) -> DeviceRequest:
     mode = request.get("allocationMode") or AllocationMode.EXACT_COUNT
     if mode not in tuple(AllocationMode):
         raise UnsupportedError(f"claim {key}: request {name!r}: allocationMode {mode!r} is not ExactCount or All")
-    capacity = (request.get("capacity") or {}).get("requests") or {}
     return DeviceRequest(
         name=name,
         class_name=request["deviceClassName"],
@@ -104,7 +116,7 @@ def _device_request(key: ClaimKey, name: str, request: Obj) -> DeviceRequest:
         count=int(request.get("count") or 1),
         admin_access=bool(request.get("adminAccess")),
         tolerations=tuple(parse_toleration(entry) for entry in request.get("tolerations") or ()),
-        capacity={capacity_name: Quantity.parse(value) for capacity_name, value in capacity.items()},
+        capacity=_quantities((request.get("capacity") or {}).get("requests")),
     )
 
 
@@ -118,6 +130,10 @@ def _constraint(key: ClaimKey, constraint: Obj) -> Constraint:
 def _config(entry: Obj) -> ConfigEntry:
     body = {name: value for name, value in entry.items() if name != "requests"}
     return ConfigEntry(tuple(entry.get("requests") or ()), body)
+
+
+def _quantities(source: Mapping[str, Any] | None) -> dict[str, Quantity]:
+    return {name: Quantity.parse(value) for name, value in (source or {}).items()}
 
 
 def _expressions(selectors: Sequence[Obj] | None) -> tuple[str, ...]:

@@ -20,8 +20,11 @@ from dra_driver.allocator.model import (
     DeviceId,
     NodeScope,
     Obj,
+    Offer,
+    RequestPolicy,
     ScalarValue,
     Taint,
+    ValidRange,
     Version,
 )
 from dra_driver.allocator.nodes import Node, in_scope
@@ -119,10 +122,11 @@ def _device(driver: str, pool: str, spec: Mapping[str, Any], device: Obj) -> Dev
     for qualified, value in (device.get("attributes") or {}).items():
         domain, name = _qualify(driver, qualified)
         attributes[domain][name] = _attribute(value)
+    offers = {name: _offer(capacity) for name, capacity in (device.get("capacity") or {}).items()}
     capacity: dict[str, dict[str, Quantity]] = defaultdict(dict)
-    for qualified, value in (device.get("capacity") or {}).items():
+    for qualified, offer in offers.items():
         domain, name = _qualify(driver, qualified)
-        capacity[domain][name] = Quantity.parse(value["value"])
+        capacity[domain][name] = offer.value
     return Device(
         id=DeviceId(driver, pool, device["name"]),
         attributes=dict(attributes),
@@ -131,11 +135,34 @@ def _device(driver: str, pool: str, spec: Mapping[str, Any], device: Obj) -> Dev
         taints=tuple(_taint(taint) for taint in device.get("taints") or ()),
         allow_multiple_allocations=bool(device.get("allowMultipleAllocations")),
         consumes=tuple(CounterUse(use["counterSet"], _counters(use)) for use in device.get("consumesCounters") or ()),
+        offers=offers,
     )
 
 
 def _counters(source: Obj) -> dict[str, Quantity]:
     return {name: Quantity.parse(counter["value"]) for name, counter in (source.get("counters") or {}).items()}
+
+
+def _offer(capacity: Obj) -> Offer:
+    policy = capacity.get("requestPolicy")
+    return Offer(Quantity.parse(capacity["value"]), None if policy is None else _policy(policy))
+
+
+def _policy(policy: Obj) -> RequestPolicy:
+    valid = policy.get("validRange")
+    return RequestPolicy(
+        default=_optional_quantity(policy, "default"),
+        valid_values=tuple(Quantity.parse(value) for value in policy.get("validValues") or ()),
+        valid_range=None
+        if valid is None
+        else ValidRange(
+            Quantity.parse(valid["min"]), _optional_quantity(valid, "max"), _optional_quantity(valid, "step")
+        ),
+    )
+
+
+def _optional_quantity(holder: Obj, name: str) -> Quantity | None:
+    return None if holder.get(name) is None else Quantity.parse(holder[name])
 
 
 def _qualify(driver: str, name: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dra_driver.allocator.consumption import CapacityRequestError
 from dra_driver.allocator.eligibility import Eligibility, Rejection, RejectionKind, SelectorFailedError
 from dra_driver.allocator.model import MAX_DEVICES_PER_CLAIM, AllocationMode, Claim, ClaimKey, Device, DeviceRequest
 from dra_driver.allocator.pools import Pool
@@ -31,6 +32,7 @@ class RequestFinding:
     devices: int
     fit: int
     rejections: tuple[tuple[Rejection, int], ...] = ()
+    shared: int = 0  # how many of those that fit are given in shares
     problem: str = ""  # instead of counts: an All request over a pool that is being updated
     values: tuple[tuple[str, tuple[str, ...]], ...] = ()  # which values an attribute has that selectors ask for in vain
 
@@ -89,7 +91,7 @@ def _diagnose_together(eligibility: Eligibility, pools: Sequence[Pool], claims: 
 def _fits(eligibility: Eligibility, pools: Sequence[Pool], claims: Sequence[Claim]) -> bool:
     try:
         return Search(eligibility, pools, claims).run() is not None
-    except (SearchLimitError, SelectorFailedError):
+    except (SearchLimitError, SelectorFailedError, CapacityRequestError):
         return False
 
 
@@ -99,13 +101,15 @@ def _examine(eligibility: Eligibility, pools: Sequence[Pool], request: DeviceReq
         if broken is not None:
             problem = f"asks for all devices, but pool {broken.name} of {broken.driver} is {broken.problem}"
             return RequestFinding(request, 0, 0, problem=problem)
-    verdicts = [eligibility.rejection(request, device) for pool in pools if not pool.problem for device in pool.devices]
-    counts = Counter(verdict for verdict in verdicts if verdict is not None)
+    devices = [device for pool in pools if not pool.problem for device in pool.devices]
+    verdicts = [(device, eligibility.rejection(request, device)) for device in devices]
+    counts = Counter(verdict for _, verdict in verdicts if verdict is not None)
     fit = len(verdicts) - counts.total()
+    shared = sum(device.allow_multiple_allocations for device, verdict in verdicts if verdict is None)
     values = _asked_attributes(request, eligibility, pools) if not fit and _fails_selection(counts) else ()
     broken_pools = [pool for pool in pools if pool.problem]
     problem = f"pool {broken_pools[0].name} is {broken_pools[0].problem}" if broken_pools and not verdicts else ""
-    return RequestFinding(request, len(verdicts), fit, tuple(counts.items()), problem, values)
+    return RequestFinding(request, len(verdicts), fit, tuple(counts.items()), shared, problem, values)
 
 
 def _fails_selection(counts: Counter[Rejection]) -> bool:
@@ -133,7 +137,7 @@ def _asked_attributes(
 def _in_class(eligibility: Eligibility, request: DeviceRequest, device: Device) -> bool:
     try:
         return eligibility.selects(request, device)
-    except SelectorFailedError:
+    except (SelectorFailedError, CapacityRequestError):
         return False
 
 
@@ -142,7 +146,12 @@ def _attributes_in(expression: str) -> list[str]:
     return [f"{match['domain']}/{match['dotted'] or match['quoted']}" for match in _ATTRIBUTE.finditer(expression)]
 
 
-_SELECTION = (RejectionKind.CLASS_SELECTOR, RejectionKind.REQUEST_SELECTOR, RejectionKind.CAPACITY)
+_SELECTION = (
+    RejectionKind.CLASS_SELECTOR,
+    RejectionKind.REQUEST_SELECTOR,
+    RejectionKind.CAPACITY,
+    RejectionKind.REQUEST_POLICY,
+)
 
 
 def _enough(finding: RequestFinding) -> bool:
@@ -194,9 +203,15 @@ def _explain_finding(findings: Sequence[RequestFinding]) -> str:
     parts += [f"{name} is one of {', '.join(values)}" for name, values in known.items()]
     fit = sum(finding.fit for finding in findings)
     if fit:
-        need = "all of them are asked" if request.mode is AllocationMode.ALL else f"{request.count} are asked per node"
-        parts.append(f"{fit} would fit, but {need}")
+        parts.append(f"{fit} would fit, but {_need(request, shared=sum(finding.shared for finding in findings))}")
     return ", ".join(parts)
+
+
+def _need(request: DeviceRequest, shared: int) -> str:
+    if request.mode is AllocationMode.ALL:
+        return "all of them are asked"
+    once = ", and a request has one share of a device at most" if shared else ""
+    return f"{request.count} are asked per node{once}"
 
 
 def _reject_texts(counts: Counter[Rejection]) -> list[str]:
@@ -206,10 +221,11 @@ def _reject_texts(counts: Counter[Rejection]) -> list[str]:
         if not rejection.holders
     ]
     for kind, text in _HELD.items():
-        held = {found: count for found, count in counts.items() if found.kind is kind and found.holders}
-        if held:
+        of_kind = {found: count for found, count in counts.items() if found.kind is kind and found.holders}
+        for detail in dict.fromkeys(found.detail for found in of_kind):
+            held = {found: count for found, count in of_kind.items() if found.detail == detail}
             names = dict.fromkeys(str(holder) for found in held for holder in found.holders)
-            texts.append(text.format(count=sum(held.values()), who=_some(list(names))))
+            texts.append(text.format(count=sum(held.values()), detail=detail, who=_some(list(names))))
     return texts
 
 
@@ -219,9 +235,10 @@ def _some(claims: Sequence[str]) -> str:
     return f"claim {listed}" if len(claims) == 1 else f"claims {listed}"
 
 
-# Findings that have holders: told in one sentence for all of them.
+# Findings that have holders: one sentence for all that are short of the same.
 _HELD = {
     RejectionKind.IN_USE: "{count} in use by {who}",
+    RejectionKind.SHARES: "{count} short of capacity ({detail}), in use by {who}",
     RejectionKind.COUNTERS: "{count} short of shared counters, in use by {who}",
 }
 _TEXTS = {
@@ -229,6 +246,7 @@ _TEXTS = {
     RejectionKind.REQUEST_SELECTOR: "{count} {verb} selector {detail}",
     RejectionKind.SELECTOR_ERROR: "{count}: selector error in {detail}",
     RejectionKind.CAPACITY: "{count} too small ({detail})",
+    RejectionKind.REQUEST_POLICY: "{count} given in smaller shares ({detail})",
     RejectionKind.COUNTERS: "{count} larger than its shared counters",
     RejectionKind.TAINT: "{count} tainted {detail} without a toleration",
 }

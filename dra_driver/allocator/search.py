@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dra_driver.allocator.charges import Charges
 from dra_driver.allocator.constraints import ClaimConstraints
-from dra_driver.allocator.counters import CounterCharges
 from dra_driver.allocator.eligibility import Eligibility
 from dra_driver.allocator.model import (
     MAX_DEVICES_PER_CLAIM,
     AllocationMode,
     Claim,
     Device,
-    DeviceId,
     DeviceRequest,
     DeviceResult,
     Request,
@@ -59,15 +58,25 @@ class Search:
         self._constraints = [ClaimConstraints(claim) for claim in claims]
         self._results: list[list[DeviceResult]] = [[] for _ in claims]
         self._choices: list[list[int]] = [[] for _ in claims]
-        self._taken: set[DeviceId] = set()
-        self._counters = CounterCharges(eligibility.counters)
+        self._charges = Charges(eligibility.counters, eligibility.shares)
+        self._everything: dict[DeviceRequest, list[Device]] = {}
         self._steps = 0
 
     def run(self) -> Solution | None:
-        """None when the claims do not fit. Raises SelectorFailedError and :class:`SearchLimitError`."""
+        """None when the claims do not fit. Raises what :class:`Eligibility` raises and :class:`SearchLimitError`."""
+        self._gather_everything()
         if not self._next_request(0):
             return None
         return Solution(tuple(map(tuple, self._results)), tuple(map(tuple, self._choices)))
+
+    def _gather_everything(self) -> None:
+        """What each ``All`` request takes in; as in kube-scheduler, an error there comes before any search."""
+        for request in (alternative for slot in self._slots for alternative in slot.request.alternatives):
+            # One broken pool is fatal: nobody can tell what "all" would be.
+            if request.mode is AllocationMode.ALL and not self._broken_pool:
+                self._everything[request] = [
+                    device for device in self._devices if self._eligibility.selects(request, device)
+                ]
 
     def _next_request(self, position: int) -> bool:
         if position == len(self._slots):
@@ -83,10 +92,7 @@ class Search:
     def _fill(self, position: int, request: DeviceRequest) -> bool:
         if request.mode is AllocationMode.EXACT_COUNT:
             return self._pick(position, request, self._devices, 0, request.count)
-        # One broken pool is fatal: nobody can tell what "all" would be.
-        if self._broken_pool:
-            return False
-        wanted = [device for device in self._devices if self._eligibility.selects(request, device)]
+        wanted = self._everything.get(request, ())
         return bool(wanted) and self._pick(position, request, wanted, 0, len(wanted))
 
     def _pick(self, position: int, request: DeviceRequest, devices: Sequence[Device], start: int, missing: int) -> bool:
@@ -96,7 +102,8 @@ class Search:
         claim = self._slots[position].claim
         if len(self._results[claim]) + missing > MAX_DEVICES_PER_CLAIM:
             return False
-        for index in range(start, len(devices) - missing + 1):
+        # To the last device, even where too few are left: an error on one of them ends the scheduling of the pod.
+        for index in range(start, len(devices)):
             self._steps += 1
             if self._steps > STEP_LIMIT:
                 raise SearchLimitError
@@ -109,23 +116,20 @@ class Search:
         return False
 
     def _take(self, claim: int, request: DeviceRequest, device: Device) -> bool:
-        if not request.admin_access and device.id in self._taken:
+        if not request.admin_access and self._charges.is_gone(device):
             return False
-        if not self._eligibility.admits(request, device):
-            return False
-        if not request.admin_access and not self._counters.fits(device):
+        amounts = self._eligibility.takes(request, device)
+        if amounts is None or not (request.admin_access or self._charges.fits(device, amounts)):
             return False
         if not self._constraints[claim].add(request.name, device):
             return False
         if not request.admin_access:
-            self._taken.add(device.id)
-            self._counters.take(device)
-        self._results[claim].append(DeviceResult(request, device))
+            self._charges.take(device, amounts)
+        self._results[claim].append(DeviceResult(request, device, amounts))
         return True
 
     def _give_back(self, claim: int, request: DeviceRequest, device: Device) -> None:
         self._results[claim].pop()
         self._constraints[claim].remove(request.name)
         if not request.admin_access:
-            self._taken.discard(device.id)
-            self._counters.give_back(device)
+            self._charges.give_back(device)

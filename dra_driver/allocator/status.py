@@ -6,14 +6,16 @@ were not chosen is dropped; ``requests`` is left out when the entry covers every
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dra_driver.allocator.model import AllocationResult, DeviceResult, NodeScope, Obj
 
 
-def allocation_status(allocation: AllocationResult, node_name: str, timestamp: str) -> Obj:
-    """``timestamp`` is RFC 3339, UTC, in seconds."""
-    devices: Obj = {"results": [_result(result) for result in allocation.results]}
+def allocation_status(
+    allocation: AllocationResult, node_name: str, timestamp: str, new_share_id: Callable[[], str]
+) -> Obj:
+    """``timestamp`` is RFC 3339, UTC, in seconds; ``new_share_id`` makes a UUID for each share."""
+    devices: Obj = {"results": [_result(result, new_share_id) for result in allocation.results]}
     if config := _config(allocation):
         devices["config"] = config
     status: Obj = {"devices": devices}
@@ -23,7 +25,7 @@ def allocation_status(allocation: AllocationResult, node_name: str, timestamp: s
     return status
 
 
-def _result(result: DeviceResult) -> Obj:
+def _result(result: DeviceResult, new_share_id: Callable[[], str]) -> Obj:
     request, device = result.request, result.device
     entry: Obj = {
         "request": request.name,
@@ -35,6 +37,10 @@ def _result(result: DeviceResult) -> Obj:
         entry["adminAccess"] = True
     if request.tolerations:
         entry["tolerations"] = [dict(toleration.source) for toleration in request.tolerations]
+    if device.allow_multiple_allocations:
+        entry["shareID"] = new_share_id()
+        if result.consumed:
+            entry["consumedCapacity"] = {name: str(amount) for name, amount in result.consumed.items()}
     return entry
 
 

@@ -26,12 +26,14 @@ from dra_driver.cli import kept
 from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
-from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of
+from dra_driver.cli.demo_sharing import asks_for_mps, is_about_shares, wait_for_shares
+from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of, failed_prepares
 from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
 from dra_driver.errors import DriverError
-from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
+from dra_driver.kube.interface import EVENTS, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
 from dra_driver.kube.lists import list_all
+from dra_driver.simulation import contained
 from dra_driver.simulation.cluster import ClusterNotReadyError, EmbeddedCluster, ProcessDiedError
 from dra_driver.simulation.hardware import load_machine
 
@@ -114,6 +116,8 @@ class Demo:
         self._began = time.monotonic()
         self._cluster.start()
         self._output.step(f"API at {self._cluster.url}; controller and plugins are processes {_pids(self._cluster)}")
+        if asks_for_mps(self._manifests):
+            self._start_supervisors()
         self._cluster.wait_until_ready(self._timeout)
         self._devices = count_published(self._cluster.api)
         self._output.step(f"{self._devices} devices published for {len(self._cluster.nodes)} nodes")
@@ -147,6 +151,12 @@ class Demo:
             return f"ok: {counted} reached what the manifests expect, and everything was cleaned up ({seconds:.1f} s)"
         return f"failed after {seconds:.1f} s; see above"
 
+    def _start_supervisors(self) -> None:
+        if contained.is_possible():
+            self._cluster.start_supervisors()
+        else:
+            self._output.step("MPS is not to be had here: this machine lets nobody but root have mounts of their own")
+
     def _apply(self) -> None:
         pools = Snapshot.from_objects(list_all(self._cluster.api, RESOURCE_SLICES), (), ()).pools
         for manifest in self._manifests:
@@ -155,6 +165,8 @@ class Demo:
                 self._expected[key] = expectation_of(manifest.object, pools)
         for manifest in self._manifests:
             self._create(manifest)
+            if is_about_shares(manifest):
+                wait_for_shares(self._cluster.api)
         sources = len({manifest.source for manifest in self._manifests})
         self._output.step(f"applied {len(self._manifests)} objects from {sources} files")
 
@@ -187,6 +199,7 @@ class Demo:
         api = self._cluster.api
         pods = {_key(pod): pod for pod in list_all(api, PODS)}
         claims = {_key(claim): claim for claim in list_all(api, RESOURCE_CLAIMS)}
+        failures = failed_prepares(list_all(api, EVENTS))
         rows = []
         for (namespace, name), expectation in self._expected.items():
             pod = pods.get((namespace, name))
@@ -195,8 +208,9 @@ class Demo:
                 continue
             kubelet = self._cluster.kubelets.get(pod["spec"].get("nodeName") or "")
             views = kubelet.container_views() if kubelet else ()
-            own = [view for view in views if view.pod_uid == pod["metadata"]["uid"]]
-            rows.append(pod_row(pod, expectation, claims, own))
+            uid = pod["metadata"]["uid"]
+            own = [view for view in views if view.pod_uid == uid]
+            rows.append(pod_row(pod, expectation, claims, own, failures.get(uid, "")))
         return rows
 
 

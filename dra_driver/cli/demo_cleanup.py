@@ -58,7 +58,8 @@ def find_leftovers(cluster: EmbeddedCluster, devices: int | None) -> list[str]:
     found = [f"pod {_name(pod)}" for pod in list_all(cluster.api, PODS)]
     claims = list_all(cluster.api, RESOURCE_CLAIMS)
     found += [f"claim {_name(claim)}" for claim in claims]
-    found += [f"device {device} in use by claim {claim}" for device, claim in devices_in_use(claims).items()]
+    for device, holdings in devices_in_use(claims).items():
+        found += [f"device {device} in use by claim {holding.claim}" for holding in holdings]
     published = count_published(cluster.api)
     if devices is not None and published != devices:
         found.append(f"{published} devices are published, {devices} were before")

@@ -35,10 +35,11 @@ def pod_row(
     expectation: Expectation,
     claims: Mapping[tuple[str, str], Obj],
     views: Sequence[ContainerView],
+    failure: str = "",
 ) -> PodRow:
-    """``views`` are those of this pod's containers."""
+    """``views`` are those of this pod's containers; ``failure``: why its claims could not be prepared."""
     metadata = pod["metadata"]
-    reached = expectation.is_met(pod)
+    reached = expectation.is_met(pod, failure)
     return PodRow(
         pod=f"{metadata['namespace']}/{metadata['name']}",
         node=pod["spec"].get("nodeName") or "-",
@@ -48,7 +49,7 @@ def pod_row(
         missed=not reached and expectation.is_missed(pod),
         devices=_devices(pod, claims),
         sees=tuple(describe_view(view, _own_variables(pod, view.container)) for view in views),
-        message=waiting_message(pod),
+        message=waiting_message(pod) or (failure if phase(pod) == "Pending" else ""),
     )
 
 

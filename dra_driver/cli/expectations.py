@@ -1,7 +1,8 @@
 """What a pod's manifest expects of it, and whether it got there. Pure.
 
-Annotations on the pod: ``gpu-dra.dev/expect`` (Running, Succeeded or Pending; Running without it, Succeeded for pods
-that do not restart), ``gpu-dra.dev/expect-reason`` (part of the scheduler's reason, for Pending),
+Annotations on the pod: ``gpu-dra.dev/expect`` (Running, Succeeded, Pending or Refused; Running without it, Succeeded
+for pods that do not restart), ``gpu-dra.dev/expect-reason`` (for Pending part of the scheduler's reason, for Refused of
+the driver's),
 ``gpu-dra.dev/needs-match: "<count> <attribute>"`` and ``gpu-dra.dev/needs-device: "<attribute> <text>"``: where no node
 has so many whole GPUs with one value of the attribute, or no device with that text as its value, the pod is expected
 to wait.
@@ -10,7 +11,7 @@ to wait.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,12 +23,14 @@ EXPECT_REASON = "gpu-dra.dev/expect-reason"
 NEEDS_MATCH = "gpu-dra.dev/needs-match"
 NEEDS_DEVICE = "gpu-dra.dev/needs-device"
 _TYPE = "gpu.nvidia.com/type"
+FAILED_PREPARE = "FailedPrepareDynamicResources"  # the kubelet's Event (pkg/kubelet/events/event.go)
 
 
 class State(StrEnum):
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
-    PENDING = "Pending"
+    PENDING = "Pending"  # the scheduler finds nothing for it
+    REFUSED = "Refused"  # it has a node, where the driver does not prepare its claim
 
 
 class ExpectationError(Exception):
@@ -37,15 +40,16 @@ class ExpectationError(Exception):
 @dataclass(frozen=True, slots=True)
 class Expectation:
     state: State
-    reason: str = ""  # for PENDING: part of the scheduler's message
+    reason: str = ""  # part of the scheduler's message, or of the driver's
 
     def __str__(self) -> str:
         return self.state.value
 
-    def is_met(self, pod: Obj) -> bool:
-        if self.state is State.PENDING:
-            message = unschedulable_message(pod)
-            return bool(message) and self.reason in message
+    def is_met(self, pod: Obj, failure: str = "") -> bool:
+        """``failure``: what the kubelet said last of a prepare that failed; empty for nothing."""
+        if self.state in (State.PENDING, State.REFUSED):
+            message = unschedulable_message(pod) if self.state is State.PENDING else failure
+            return phase(pod) == "Pending" and bool(message) and self.reason in message
         return phase(pod) == self.state
 
     def is_missed(self, pod: Obj) -> bool:
@@ -71,7 +75,8 @@ def expectation_of(pod: Obj, pools: Sequence[Pool]) -> Expectation:
         return Expectation(State.PENDING)
     if NEEDS_DEVICE in annotations and not _has_device(metadata["name"], annotations[NEEDS_DEVICE], pools):
         return Expectation(State.PENDING)
-    return Expectation(State(wanted), annotations.get(EXPECT_REASON, "") if wanted == State.PENDING else "")
+    waits = wanted in (State.PENDING, State.REFUSED)
+    return Expectation(State(wanted), annotations.get(EXPECT_REASON, "") if waits else "")
 
 
 def phase(pod: Obj) -> str:
@@ -96,6 +101,13 @@ def waiting_message(pod: Obj) -> str:
         if waiting.get("message"):
             return str(waiting["message"])
     return ""
+
+
+def failed_prepares(events: Iterable[Obj]) -> Mapping[str, str]:
+    """What the kubelet said last of prepares that failed, by the pod's UID."""
+    found = [event for event in events if event.get("reason") == FAILED_PREPARE]
+    found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    return {event["involvedObject"].get("uid", ""): str(event.get("message") or "") for event in found}
 
 
 def _has_match(name: str, text: str, pools: Iterable[Pool]) -> bool:

@@ -16,6 +16,7 @@ from dra_driver.devices.naming import gpu_name
 from dra_driver.devices.offered import OfferedAs, offered_as
 from dra_driver.devices.ordering import order_gpus
 from dra_driver.devices.policy import DevicePolicy
+from dra_driver.devices.shares import shared, sharing_of
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Gpu, Machine
 
@@ -37,8 +38,8 @@ def _of_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy, node: str) -> Devi
     mig = policy.mig.for_gpu(node, gpu)
     offered = offered_as(gpu, mig.mode)
     if gpu.mig is None or offered is OfferedAs.WHOLE:
-        return DeviceSet((_whole_gpu(gpu, machine, policy),))
-    divisible = MigGpu(gpu, gpu.mig, mig, policy, machine)
+        return DeviceSet((shared(_whole_gpu(gpu, machine, policy), sharing_of(policy, node, gpu)),))
+    divisible = MigGpu(gpu, gpu.mig, mig, policy, machine, node)
     match offered:
         case OfferedAs.NOTHING:
             return DeviceSet()
@@ -73,16 +74,18 @@ def _whole_and_divisible(divisible: MigGpu, counters: CounterSet) -> Allocatable
 
     Beside ``memory`` it has the capacities of MIG devices, so that one request can be satisfied by either. ``memory``
     is that of the whole GPU, and not, as NVIDIA's driver has it, of the largest profile: a manifest that asks for all
-    of an 80Gi GPU would wait forever otherwise. What it takes from the counters is still all that there is of each.
+    of an 80Gi GPU would wait forever otherwise. What it takes from the counters is still all that there is of each,
+    and where it is shared, once for all of its shares.
     """
     whole = _whole_gpu(divisible.gpu, divisible.machine, divisible.policy)
-    shared = {name: held for name, held in capacities(most_of_each(divisible.state)).items() if name != "memory"}
-    return replace(
+    of_mig = {name: held for name, held in capacities(most_of_each(divisible.state)).items() if name != "memory"}
+    device = replace(
         whole,
-        capacity={**shared, **whole.capacity},
+        capacity={**of_mig, **whole.capacity},
         consumes=(CounterConsumption(counters.name, counters.counters),),
         taints=whole_gpu_taints(divisible),
     )
+    return shared(device, sharing_of(divisible.policy, divisible.node, divisible.gpu))
 
 
 def _refuse_shared_minors(machine: Machine) -> None:

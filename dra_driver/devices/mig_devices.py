@@ -14,12 +14,11 @@ from dra_driver.devices.mig_resources import (
     profile_resources,
 )
 from dra_driver.devices.mig_taints import placement_taints
-from dra_driver.devices.model import AllocatableDevice, DeviceKind
-from dra_driver.devices.naming import mig_name, partial_profile
+from dra_driver.devices.model import MOST_ENTRIES, AllocatableDevice, DeviceKind
+from dra_driver.devices.naming import MigName, mig_name, partial_profile
 from dra_driver.devices.packing import placement_order
-from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile
-
-MOST_ENTRIES = 32  # attributes and capacities of one device (ResourceSliceMaxAttributesAndCapacitiesPerDevice)
+from dra_driver.devices.shares import shared, sharing_of
+from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, MigPlacement, MigProfile
 
 
 def placement_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
@@ -52,6 +51,7 @@ def existing_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
 
     So a request by capacity takes the smallest that satisfies it. Partial compute instances of one GPU instance are
     devices of their own, which share its memory and engines. An instance whose profile NVML does not list is left out.
+    These alone may be shared: one that claims create is taken away with the claim that made it.
     """
     found = (
         (profile, instance, compute)
@@ -61,6 +61,15 @@ def existing_devices(of: MigGpu) -> Iterator[AllocatableDevice]:
     )
     for profile, instance, compute in sorted(found, key=_least_first):
         yield _existing(of, profile, instance, compute)
+
+
+def profile_on(gpu: Gpu, name: MigName) -> str | None:
+    """The profile that ``name`` stands for on ``gpu``, as it is published; None for one that the GPU does not have."""
+    profile = gpu.mig.profile(name.profile_id) if gpu.mig else None
+    slices = name.compute_slices()
+    if profile is None:
+        return None
+    return profile.name if slices is None else partial_profile(profile.name, len(slices))
 
 
 def _least_first(found: tuple[MigProfile, GpuInstance, ComputeInstance]) -> tuple[int, ...]:
@@ -92,10 +101,11 @@ def _existing(of: MigGpu, profile: MigProfile, instance: GpuInstance, compute: C
     with_slices = {**capacity, **memory_slice_capacities(instance.placement)}
     # An instance of twelve memory slices (RTX PRO 6000) has more to say than the API holds; the slices are for reading.
     fits = len(attributes) + len(with_slices) <= MOST_ENTRIES
-    return AllocatableDevice(
+    device = AllocatableDevice(
         name=mig_name(of.gpu.minor, name, profile.id, instance.placement.start, None if whole else compute.start),
         kind=DeviceKind.MIG,
         gpu_uuid=of.gpu.uuid,
         attributes=attributes,
         capacity=with_slices if fits else capacity,
     )
+    return shared(device, sharing_of(of.policy, of.node, of.gpu, name))

@@ -10,10 +10,11 @@ from dra_driver.hardware.model import Gpu, Machine, MigState
 
 @dataclass(frozen=True, slots=True)
 class MigGpu:
-    """``state`` is that of ``gpu``; ``mig`` is what ``policy`` says of it on its node."""
+    """``state`` is that of ``gpu``; ``mig`` is what ``policy`` says of it on node ``node``."""
 
     gpu: Gpu
     state: MigState
     mig: GpuMigPolicy
     policy: DevicePolicy
     machine: Machine
+    node: str = ""

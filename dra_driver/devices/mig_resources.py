@@ -18,6 +18,7 @@ from dra_driver.quantity import Quantity
 
 _MIB = 2**20
 _SLICE_COUNTER = "memory-slice-"
+_SLICE_CAPACITY = "memorySlice"
 
 # Capacity name to counter name.
 COUNTERS: Final[Mapping[str, str]] = {
@@ -89,14 +90,18 @@ def capacities(resources: Resources) -> Mapping[str, Capacity]:
 
 def memory_slice_capacities(placement: MigPlacement) -> Mapping[str, Capacity]:
     """``memorySlice<i>`` = 1 for each slice covered: what NVIDIA's driver says of MIG devices that exist."""
-    return {f"memorySlice{index}": Capacity(Quantity.of(1)) for index in range(placement.start, placement.end)}
+    return {f"{_SLICE_CAPACITY}{index}": Capacity(Quantity.of(1)) for index in range(placement.start, placement.end)}
 
 
 def counters_of_capacities(capacity: Mapping[str, Capacity]) -> Mapping[str, Quantity]:
     """What a MIG device that draws from no counters would draw, by counter name, as far as its capacities tell."""
     counters = {COUNTERS[name]: held.value for name, held in capacity.items() if name in COUNTERS}
-    slices = (name.removeprefix("memorySlice") for name in capacity if name.startswith("memorySlice"))
+    slices = (name.removeprefix(_SLICE_CAPACITY) for name in capacity if is_memory_slice_capacity(name))
     return counters | {_slice_counter(index): Quantity.of(1) for index in slices}
+
+
+def is_memory_slice_capacity(name: str) -> bool:
+    return name.startswith(_SLICE_CAPACITY)
 
 
 def is_memory_slice(counter: str) -> bool:

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from dra_driver.devices.naming import minor_of
 from dra_driver.quantity import Quantity
 
+MOST_ENTRIES: Final = 32
+"""Attributes and capacities of one device (ResourceSliceMaxAttributesAndCapacitiesPerDevice)."""
+
 
 class DeviceKind(StrEnum):
-    """The value of attribute ``type`` (NVIDIA's driver publishes the same words)."""
+    """The value of attribute ``type`` (NVIDIA's driver publishes the same words), but for renamed shares."""
 
     GPU = "gpu"
     MIG = "mig"

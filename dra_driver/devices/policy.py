@@ -1,39 +1,22 @@
 """What an administrator decides about devices, as the pure functions of this package see it.
 
 A value, made from DriverConfiguration (``devices.configured``) by the controller, which publishes by it, and by the
-kubelet plugin, which prepares by it. Policies for sharing join it as fields with defaults that change nothing.
+kubelet plugin, which prepares by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
+from api.claim_config import SharingStrategy
 from api.mig_policy import MigMode, MigPacking
+from dra_driver.devices.selector import GpuSelector
+from dra_driver.devices.sharing import SharingPolicy, SharingRule
 from dra_driver.hardware.model import Gpu
 
 _TOGGLES_WITHOUT_RESET = 9  # compute capability, major: Hopper and newer (NVIDIA MIG User Guide, "Enable MIG Mode")
-
-
-@dataclass(frozen=True, slots=True)
-class GpuSelector:
-    """Which GPUs a rule is about: those that match every field that is not empty. Names are shell patterns."""
-
-    nodes: tuple[str, ...] = ()
-    products: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = ()
-    uuids: tuple[str, ...] = ()
-    minors: tuple[int, ...] = ()
-
-    def matches(self, node: str, gpu: Gpu) -> bool:
-        return (
-            _like(node, self.nodes)
-            and _like(gpu.product_name, self.products)
-            and _like(gpu.architecture, self.architectures)
-            and _like(gpu.uuid, self.uuids)
-            and (not self.minors or gpu.minor in self.minors)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +38,7 @@ class GpuMigPolicy:
 class MigRule:
     """``mode`` None is the default of the GPU; see :meth:`MigPolicy.for_gpu`."""
 
-    selector: GpuSelector = GpuSelector()
+    selector: GpuSelector = field(default_factory=GpuSelector)
     mode: MigMode | None = None
     partial_compute_instances: bool = False
     adopt_foreign: bool = False
@@ -91,12 +74,18 @@ class DevicePolicy:
     """``additional_attributes`` adds what NVIDIA's driver does not publish: ``minor`` and ``migCapable``.
 
     They are off by default because a manifest that selects by them runs with this driver only. ``driver`` is the
-    driver's name, in whose domain its taints are.
+    driver's name, in whose domain its taints are. ``sharing_by``: the strategies whose feature gates are on.
     """
 
     additional_attributes: bool = False
     mig: MigPolicy = field(default_factory=MigPolicy)
+    sharing: SharingPolicy = field(default_factory=SharingPolicy)
+    sharing_by: frozenset[SharingStrategy] = frozenset(SharingStrategy)
     driver: str = "gpu.nvidia.com"
+
+    def sharing_also(self, rules: Sequence[SharingRule]) -> Self:
+        """With ``rules`` of one node after those that are there."""
+        return replace(self, sharing=SharingPolicy((*self.sharing.rules, *rules)))
 
     def taint_key(self, name: str) -> str:
         return taint_key(self.driver, name)
@@ -110,8 +99,3 @@ def taint_key(driver: str, name: str) -> str:
 def toggles_without_reset(gpu: Gpu) -> bool:
     """Whether MIG mode of this GPU changes at once; on Ampere it waits for a reset of the GPU."""
     return int(gpu.cuda_compute_capability.partition(".")[0]) >= _TOGGLES_WITHOUT_RESET
-
-
-def _like(text: str, patterns: Iterable[str]) -> bool:
-    chosen = tuple(patterns)
-    return not chosen or any(fnmatchcase(text, pattern) for pattern in chosen)

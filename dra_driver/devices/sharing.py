@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from api.claim_config import SharingStrategy
-from dra_driver.devices.policy import GpuSelector
+from dra_driver.devices.selector import GpuSelector
 from dra_driver.hardware.model import Gpu
 
 

@@ -22,6 +22,10 @@ from dra_driver.observability.loops import Loop
 
 logger = logging.getLogger(__name__)
 
+OnAnswer = Callable[[ApiError | None], None]
+"""Called with the error when lists and watches begin to fail in this way, and with None when a list is in the store
+after that, or for the first time."""
+
 OnChange = Callable[[Obj | None, Obj | None], None]
 """Called with (old, new) after the store holds the new state; one of them is None at a creation or a deletion."""
 
@@ -31,6 +35,7 @@ WATCH_SECONDS = 290
 # A watch that ends sooner than this is a failure, however politely it ended.
 _SHORT_WATCH_SECONDS = 1.0
 _PAGE_SIZE = 500
+_GOOD = 200
 # Beyond the time that a silent watch may take. A KubeApi over a network gives up sooner.
 _LIMIT_SECONDS = 60.0
 
@@ -39,7 +44,7 @@ class Reflector:
     """One thread named ``reflector-<plural>`` between start and stop.
 
     ``transform`` may cut objects down before they are stored (it gets a fresh object and returns it or another one).
-    ``on_change`` runs on the reflector's thread: it should do little more than queue a key.
+    ``on_change`` and ``on_answer`` run on the reflector's thread: they should do little more than queue a key.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Reflector:
         field_selector: str = "",
         indexes: Mapping[str, IndexFunction] | None = None,
         transform: Callable[[Obj], Obj] | None = None,
+        on_answer: OnAnswer | None = None,
         page_size: int = _PAGE_SIZE,
         watch_seconds: int = WATCH_SECONDS,
         backoff: Backoff | None = None,
@@ -65,6 +71,8 @@ class Reflector:
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._transform = transform
+        self._on_answer = on_answer
+        self._answered: int | None = None  # the code of the error that was told; 200 for none
         self._page_size = page_size
         self._watch_seconds = watch_seconds
         self._backoff = backoff or Backoff()
@@ -138,6 +146,7 @@ class Reflector:
                 return False
             self.failures += 1
             logger.warning("%s: list or watch failed, trying again: %s", self.name, error)
+            self._tell_answer(error)
             if error.code not in (0, 429):
                 # Neither the network nor load: perhaps the version itself is what the server cannot take.
                 self._version = ""
@@ -177,6 +186,7 @@ class Reflector:
         for old, new in changes:
             self._notify(old, new)
         self.has_synced.set()
+        self._tell_answer(None)
 
     def _watch(self) -> None:
         if self.loop.stopping:
@@ -240,13 +250,23 @@ class Reflector:
                 logger.exception("%s: the server sent an object that cannot be used; ignored", self.name)
 
     def _notify(self, old: Obj | None, new: Obj | None) -> None:
-        if self._on_change is None:
-            return
+        on_change = self._on_change
+        if on_change is not None:
+            self._call(lambda: on_change(old, new))
+
+    def _tell_answer(self, error: ApiError | None) -> None:
+        code = _GOOD if error is None else error.code
+        on_answer, news = self._on_answer, code != self._answered
+        self._answered = code
+        if on_answer is not None and news:
+            self._call(lambda: on_answer(error))
+
+    def _call(self, callback: Callable[[], None]) -> None:
         try:
-            self._on_change(old, new)
+            callback()
         except Exception:
             # The callback is another component's code; its fault must not stop this cache.
-            logger.exception("%s: a change callback failed", self.name)
+            logger.exception("%s: a callback failed", self.name)
             self.loop.count_error()
 
 

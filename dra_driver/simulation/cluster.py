@@ -1,8 +1,8 @@
 """A whole cluster on one machine: embedded API, simulated nodes, the real controller and one real plugin per node.
 
 In this process: the API and its server, the fake kubelets, scheduler and claim controller, as threads. As processes of
-their own: ``controller.main`` and ``kubelet_plugin.main``, which know nothing of being simulated but the flag that
-names their node's hardware state. Everything lies in one folder:
+their own: ``controller.main``, ``kubelet_plugin.main`` and, where they are asked for, MPS supervisors, which know
+nothing of being simulated but the flag that names their node's hardware state. Everything lies in one folder:
 
     kubeconfig                       logs/<process>.log
     <node>/gpus.json                 the simulated hardware's state
@@ -27,6 +27,7 @@ from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.selectors import SelectorError, SelectorErrorKind
 from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, DEVICE_CLASSES, RESOURCE_SLICES
 from dra_driver.kube.lists import list_all
+from dra_driver.simulation import contained
 from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.controllers.objects import ClaimController
 from dra_driver.simulation.hardware import create_state, host_root
@@ -126,6 +127,13 @@ class EmbeddedCluster:
         self._scheduler.start()
         self._claims.start()
 
+    def start_supervisors(self) -> None:
+        """An MPS supervisor for each node, where the machine lets it do its work (:func:`contained.is_possible`)."""
+        for node in self.nodes:
+            arguments = ["kubelet_plugin.mps_supervisor.main", *self._hardware_arguments(node)]
+            arguments += [f"--driver-name={self.driver}", f"--log-level={self._log_level}"]
+            self._start_process(f"mps-{node.name}", contained.__name__, arguments)
+
     def stop(self) -> None:
         """1. Nothing new is placed. 2. Kubelets, so that plugins may go unnoticed. 3. All processes are asked, then
         waited for. 4. The API server.
@@ -206,8 +214,14 @@ class EmbeddedCluster:
             *self._common_arguments(),
             f"--node-name={node.name}",
             f"--kubelet-registrar-directory-path={kubelet.registry_dir}",
-            f"--kubelet-plugins-directory-path={kubelet.plugins_dir}",
             f"--cdi-root={node.cdi}",
+            *self._hardware_arguments(node),
+        ]
+
+    def _hardware_arguments(self, node: NodeFiles) -> list[str]:
+        """What plugin and MPS supervisor of a node are told alike."""
+        return [
+            f"--kubelet-plugins-directory-path={self.kubelets[node.name].plugins_dir}",
             f"--nvidia-driver-root={node.host}",
             f"--container-driver-root={node.host}",
             f"--host-root={node.host}",

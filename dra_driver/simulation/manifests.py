@@ -1,7 +1,7 @@
 """What an administrator applies before any workload: CustomResourceDefinitions and DeviceClasses, as raw objects.
 
 They are here as code because a wheel carries no deploy folder; a test holds them equal to deploy/deviceclasses.yaml and
-deploy/crds. DeviceClasses are NVIDIA's, name by name and expression by expression.
+deploy/crds. DeviceClasses are NVIDIA's, name by name and expression by expression, and two for renamed shares.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dra_driver.kube.interface import Obj
 
 DEFAULT_DRIVER = "gpu.nvidia.com"
 _EXTENDED_RESOURCE = "nvidia.com/gpu"
+_RENAMED = f"{_EXTENDED_RESOURCE}.shared"
 
 
 def custom_resource_definitions() -> tuple[Obj, ...]:
@@ -23,6 +24,8 @@ def device_classes(driver: str = DEFAULT_DRIVER) -> tuple[Obj, ...]:
     return (
         _device_class("gpu.nvidia.com", driver, "gpu", extendedResourceName=_EXTENDED_RESOURCE),
         _device_class("mig.nvidia.com", driver, "mig"),
+        _device_class("shared.gpu.nvidia.com", driver, "gpu.shared", extendedResourceName=_RENAMED),
+        _device_class("shared.mig.nvidia.com", driver, "mig.shared"),
         _device_class("vfio.gpu.nvidia.com", driver, "vfio"),
     )
 

@@ -126,7 +126,7 @@ def _require(what: str, count: int, limit: int, device: AllocatableDevice, owner
     if count > limit:
         raise PoolDoesNotFit(
             f"pool {owner.pool}: GPU {device.gpu_uuid} has {count} {what} and a slice of this API server holds {limit}",
-            hint="upgrade to Kubernetes 1.35 or later, or offer fewer MIG profiles",
+            hint="upgrade to Kubernetes 1.35 or later, or offer fewer MIG profiles or replicas",
         )
 
 

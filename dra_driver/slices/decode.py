@@ -20,6 +20,7 @@ from dra_driver.devices.model import (
     Taint,
     Version,
 )
+from dra_driver.devices.shares import kind_of
 from dra_driver.quantity import Quantity
 from dra_driver.slices.encode import Obj
 
@@ -89,7 +90,7 @@ def decode_device(raw: Obj) -> AllocatableDevice:
 
 def _kind(value: AttributeValue | None) -> DeviceKind:
     try:
-        return DeviceKind(str(value))
+        return kind_of(value)
     except ValueError:
         return DeviceKind.GPU
 

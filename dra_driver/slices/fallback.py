@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dra_driver.devices.model import AllocatableDevice, Capacity, CounterSet, DeviceKind, DeviceSet
+from dra_driver.devices.shares import SHARES, replicas_of
 from dra_driver.quantity import Quantity
 from dra_driver.slices.features import ApiFeatures
 
@@ -27,17 +28,17 @@ def reduce_to(device_set: DeviceSet, features: ApiFeatures) -> Reduction:
 
     Without taints: no device that a NoSchedule or NoExecute taint guards. Without counters: of each GPU the whole,
     where it is offered, else the first of its partitions, in published order, that can exist together. Without
-    consumable capacity: shareable devices become exclusive ones.
+    consumable capacity: a device with shares becomes as many exclusive ones, any other shareable device one.
     """
     devices: Iterable[AllocatableDevice] = device_set.devices
     if not features.taints:
         devices = _unguarded(devices)
     if not features.partitionable:
         devices = _apart(tuple(devices), device_set.counter_sets)
-    if not features.consumable:
-        devices = map(_exclusive, devices)
     kept = tuple(devices)
     names = {device.name for device in kept}
+    if not features.consumable:
+        kept = tuple(each for device in kept for each in _without_shares(device))
     return Reduction(
         DeviceSet(kept, device_set.counter_sets if features.partitionable else ()),
         tuple(device.name for device in device_set.devices if device.name not in names),
@@ -47,6 +48,14 @@ def reduce_to(device_set: DeviceSet, features: ApiFeatures) -> Reduction:
 def is_guarded(device: AllocatableDevice) -> bool:
     """Whether a taint keeps pods from the device."""
     return any(taint.keeps_pods_away for taint in device.taints)
+
+
+def exclusive(device: AllocatableDevice) -> AllocatableDevice:
+    """The device for one claim at a time."""
+    if not device.allow_multiple_allocations:
+        return device
+    capacity = {name: Capacity(held.value) for name, held in device.capacity.items() if name != SHARES}
+    return replace(device, capacity=capacity, allow_multiple_allocations=False)
 
 
 def _unguarded(devices: Iterable[AllocatableDevice]) -> Iterator[AllocatableDevice]:
@@ -83,8 +92,7 @@ def _take(device: AllocatableDevice, left: Mapping[str, dict[str, Quantity]]) ->
     return True
 
 
-def _exclusive(device: AllocatableDevice) -> AllocatableDevice:
-    if not device.allow_multiple_allocations:
-        return device
-    capacity = {name: Capacity(held.value) for name, held in device.capacity.items()}
-    return replace(device, capacity=capacity, allow_multiple_allocations=False)
+def _without_shares(device: AllocatableDevice) -> tuple[AllocatableDevice, ...]:
+    if device.allow_multiple_allocations and SHARES in device.capacity:
+        return replicas_of(device)
+    return (exclusive(device),)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import ApiError
 from e2e.bench import restarts
-from e2e.bench.pods import PodBench
+from e2e.bench.pods import BY_MPS, SLICED, PodBench
 from e2e.clusters import programs
 from e2e.clusters.interface import Cluster, ClusterError
 from e2e.clusters.local.cluster import session
@@ -64,6 +64,7 @@ def measure(cluster: Cluster, kubernetes: str, share: float) -> Iterator[Row]:
     bench.pairs(_WARM_UP)
     yield from _single_pods(bench, rounds(30))
     yield from _bursts(bench, rounds(10))
+    yield from _shared(bench, rounds(10))
     back = restarts.kubelet_restarts(api, cluster, node, rounds(20))
     yield Row("kubelet restart to slices back", back, "s", 2.0)
     yield Row("the slowest of those", [max(back)], "s", 2.0)
@@ -90,6 +91,12 @@ def _bursts(bench: PodBench, count: int) -> Iterator[Row]:
         yield Row(f"8 pods at once, {word}: last Ready", burst.last, "s")
     if having.refused:
         _say(f"{having.refused} of {count} bursts: the API server first refused the kubelet a claim; the kubelet waits")
+
+
+def _shared(bench: PodBench, count: int) -> Iterator[Row]:
+    yield Row("pod create to Ready, time slices", bench.last_ready(count, 1, SLICED), "s")
+    yield Row("pod create to Ready, MPS", bench.last_ready(count, 1, BY_MPS), "s")
+    yield Row("8 pods at once, MPS on a GPU each: last Ready", bench.last_ready(count, 8, BY_MPS), "s")
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from api.claim_config import SharingStrategy
 from dra_driver.kube.interface import (
     EVENTS,
     NAMESPACES,
@@ -24,10 +25,15 @@ from e2e.clusters.interface import Cluster
 from e2e.kit.recording import following
 from e2e.kit.space import AUTHORIZER_LAGS, is_ready
 from e2e.kit.waiting import NotYet, eventually
-from e2e.kit.workloads import Use, claim_spec, pod
+from e2e.kit.workloads import Use, claim_spec, pod, shared
 
 NAMESPACE = "bench"
-_TEMPLATE = "one"
+_TEMPLATE, SLICED, BY_MPS = "one", "sliced", "by-mps"
+_TEMPLATES = {
+    _TEMPLATE: claim_spec(),
+    SLICED: claim_spec(config=[shared(SharingStrategy.TIME_SLICING, {"interval": "Long"})]),
+    BY_MPS: claim_spec(config=[shared(SharingStrategy.MPS, {"defaultActiveThreadPercentage": 50})]),
+}
 _PATIENCE = 60.0
 _PAUSE = 0.3
 _CDI = Path("/var/run/cdi")
@@ -83,18 +89,19 @@ class PodBench:
 
     def prepare(self) -> None:
         self.api.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
-        template = {"metadata": {"name": _TEMPLATE, "namespace": NAMESPACE}, "spec": {"spec": claim_spec()}}
-        self.api.create(RESOURCE_CLAIM_TEMPLATES, template)
+        for name, spec in _TEMPLATES.items():
+            template = {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"spec": spec}}
+            self.api.create(RESOURCE_CLAIM_TEMPLATES, template)
 
     def pairs(self, count: int) -> tuple[list[float], list[float], list[float]]:
         """Seconds to Ready without and with a claim, in turns, and seconds from delete to claim and CDI file gone."""
         without, having, gone = [], [], []
         with self._watching() as watch:
             for _ in range(count):
-                (name,), (seconds,) = self._ready(watch, 1, claims=False)
+                (name,), (seconds,) = self._ready(watch, 1, None)
                 without.append(seconds)
                 self._delete(watch, [name])
-                (name,), (seconds,) = self._ready(watch, 1, claims=True)
+                (name,), (seconds,) = self._ready(watch, 1, _TEMPLATE)
                 having.append(seconds)
                 began = time.monotonic()
                 self._delete(watch, [name])
@@ -103,13 +110,25 @@ class PodBench:
                 time.sleep(_PAUSE)
         return without, having, gone
 
+    def last_ready(self, rounds: int, pods: int, template: str) -> list[float]:
+        """Seconds until the last of ``pods`` pods with that template, created at once, was Ready."""
+        found = []
+        with self._watching() as watch:
+            for _ in range(rounds):
+                names, seconds = self._ready(watch, pods, template)
+                found.append(max(seconds))
+                self._delete(watch, names)
+                eventually(self._check_nothing_left, _PATIENCE)
+                time.sleep(_PAUSE)
+        return found
+
     def bursts(self, rounds: int, pods: int) -> tuple[Burst, Burst]:
         """``pods`` pods created at once, without and with claims in turns."""
         without, having = Burst(), Burst()
         with self._watching() as watch:
             for _ in range(rounds):
-                for burst, claims in ((without, False), (having, True)):
-                    names, seconds = self._ready(watch, pods, claims=claims)
+                for burst, template in ((without, None), (having, _TEMPLATE)):
+                    names, seconds = self._ready(watch, pods, template)
                     burst.add(seconds, self._refused(names))
                     self._delete(watch, names)
                     eventually(self._check_nothing_left, _PATIENCE)
@@ -121,11 +140,11 @@ class PodBench:
         events = self.api.list(EVENTS, NAMESPACE, field_selector="reason=FailedPrepareDynamicResources").items
         return any(event["involvedObject"]["name"] in names and AUTHORIZER_LAGS in event["message"] for event in events)
 
-    def _ready(self, watch: PodWatch, count: int, *, claims: bool) -> tuple[list[str], list[float]]:
+    def _ready(self, watch: PodWatch, count: int, template: str | None) -> tuple[list[str], list[float]]:
         names = [f"p{next(self.numbers)}" for _ in range(count)]
         began = time.monotonic()
         for name in names:
-            obj = pod(name, Use(template=_TEMPLATE)) if claims else pod(name)
+            obj = pod(name, Use(template=template)) if template else pod(name)
             obj["metadata"]["namespace"] = NAMESPACE
             self.api.create(PODS, obj)
         watch.wait(names, watch.ready)

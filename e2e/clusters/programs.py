@@ -110,7 +110,8 @@ CDI_HOOK = Module(
     "nvidia-container-toolkit", "nvidia-container-toolkit", (f"{_TOOLKIT}/cmd/nvidia-cdi-hook",), _TOOLKIT, cgo=True
 )
 PAUSE = Module("pause", "pause", (".",), output="pause")
-_OTHERS = (CONTAINERD, CNI, ETCD, CRICTL, KIND, COREDNS, HELM, CDI_HOOK, PAUSE)
+ALLOCATOR = Module("allocator", "allocator", (".",), "k8s.io/dynamic-resource-allocation", output="allocator")
+_OTHERS = (CONTAINERD, CNI, ETCD, CRICTL, KIND, COREDNS, HELM, CDI_HOOK, PAUSE, ALLOCATOR)
 
 
 def kubernetes_minors() -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from e2e.gpu_check import adapter, codes, files
+from e2e.gpu_check import adapter, codes, files, time_slices
 from e2e.gpu_check.facts import Difference, Facts
 from e2e.gpu_check.side import Side
 
@@ -37,5 +37,6 @@ CHECKS = (
     Check("driver files", "libraries and programs, against those loaded", files.driver_files, files.unlike_loaded),
     Check("CDI edits", "device nodes, mounts and hooks, against those that exist", files.edits, files.unlike_node),
     Check("nvidia-smi", "its list and its query, against the adapter", files.smi_list, files.unlike_smi),
+    Check("time slices", "whether nvidia-smi's list of them is understood", time_slices.intervals),
     Check("shutdown", "NVML after it was shut down", codes.after_shutdown, after_shutdown=True),
 )

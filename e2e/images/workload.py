@@ -1,7 +1,12 @@
-"""The image that stands for ``ubuntu:24.04`` where no registry is: a static busybox with the tools the examples use."""
+"""The image that stands for ``ubuntu:24.04`` where no registry is: a static busybox with the tools the examples use.
+
+Debian's busybox has no flock, which simulated MPS clients need (``dra_driver/simulation/hardware/mps/scripts.py``): the
+host's is put in, with the libraries that it is linked to.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +20,7 @@ from e2e.images.oci import ImageConfig, make_layer, write_archive
 REFERENCE = "docker.io/library/ubuntu:24.04"
 _ELF_HEADERS = 4096  # a program that is linked dynamically names its linker there
 _FOLDERS = ("bin", "etc", "tmp", "root", "usr/bin")
+_LIBRARY = re.compile(r"(/\S+) \(0x")  # of a line of ldd
 
 
 def workload_archive() -> Path:
@@ -24,12 +30,18 @@ def workload_archive() -> Path:
     busybox = shutil.which("busybox")
     if busybox is None or b"/ld-linux" in Path(busybox).read_bytes()[:_ELF_HEADERS]:
         raise ClusterError("the pods' image is made of a static busybox: apt-get install busybox-static")
-    if target.exists() and target.stat().st_mtime > Path(busybox).stat().st_mtime:
+    flock = shutil.which("flock")
+    if flock is None:
+        raise ClusterError("the pods' image needs flock: apt-get install util-linux")
+    if target.exists() and target.stat().st_mtime > max(
+        Path(path).stat().st_mtime for path in (busybox, flock, __file__)
+    ):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
         root = Path(work, "root")
         _fill(root, Path(busybox))
+        _add(root, Path(flock))
         layer = make_layer(root, Path(work, "layer.tar"))
         write_archive(target, REFERENCE, [layer], ImageConfig(command=("sh",)))
     return target
@@ -44,3 +56,12 @@ def _fill(root: Path, busybox: Path) -> None:
     for tool in tools:
         if tool != "busybox":
             (root / "bin" / tool).symlink_to("busybox")
+
+
+def _add(root: Path, program: Path) -> None:
+    """A program of the host, where its name is found, and its libraries where it looks for them."""
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    for file in (program, *map(Path, _LIBRARY.findall(listed))):
+        target = root / file.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)

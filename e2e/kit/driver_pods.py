@@ -13,6 +13,7 @@ from e2e.kit.waiting import NotYet, eventually
 
 PLUGIN_LABELS = "app.kubernetes.io/component=kubelet-plugin"
 CONTROLLER_LABELS = "app.kubernetes.io/component=controller"
+SUPERVISOR_LABELS = "app.kubernetes.io/component=mps-supervisor"
 PLUGIN_CONTAINER = "gpus"
 STATE = "/var/lib/gpu-dra/simulated/gpus.json"
 _FAULTS = "from pathlib import Path; from dra_driver.simulation.hardware import faults; state = Path({state!r}); "
@@ -39,6 +40,9 @@ class DriverPods:
     def plugins(self) -> list[Obj]:
         """Oldest first, without those that are being deleted."""
         return self._alive(PLUGIN_LABELS)
+
+    def supervisors(self) -> list[Obj]:
+        return self._alive(SUPERVISOR_LABELS)
 
     def controllers(self) -> list[Obj]:
         return self._alive(CONTROLLER_LABELS)

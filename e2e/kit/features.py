@@ -45,6 +45,7 @@ EXTENDED_RESOURCES = "extended resources through DRA"
 IMPLICIT_EXTENDED_RESOURCES = "implicit extended resources"
 DEVICE_TAINTS = "device taints"
 PARTITIONS = "partitionable devices"
+SHARES = "consumable capacity"
 TAINT_RULES = "DeviceTaintRules"
 PRIORITIZED_LISTS = "prioritized lists"
 ADMIN_ACCESS = "admin access"
@@ -69,6 +70,8 @@ def probe(api: KubeApi, version: tuple[int, int], driver_namespace: str) -> Feat
         missing[DEVICE_TAINTS] = "a ResourceSlice loses its devices' taints (gate DRADeviceTaints)"
     if not _keeps_counters(api):
         missing[PARTITIONS] = "a ResourceSlice loses its counters (gate DRAPartitionableDevices)"
+    if not _keeps_shares(api):
+        missing[SHARES] = "a ResourceSlice loses allowMultipleAllocations (gate DRAConsumableCapacity)"
     rule = _served_rule(api)
     if rule is None or DEVICE_TAINTS in missing:
         missing[TAINT_RULES] = missing.get(DEVICE_TAINTS, "the API server serves no DeviceTaintRule")
@@ -118,6 +121,17 @@ def _keeps_counters(api: KubeApi) -> bool:
     }
     echo = api.create(RESOURCE_SLICES, {"metadata": {"name": "e2e-probe"}, "spec": spec}, dry_run=True)
     return bool(echo["spec"].get("sharedCounters"))
+
+
+def _keeps_shares(api: KubeApi) -> bool:
+    spec = {
+        "driver": "probe.e2e.gpu-dra.dev",
+        "allNodes": True,
+        "pool": {"name": "e2e-probe", "generation": 1, "resourceSliceCount": 1},
+        "devices": [{"name": "probe", "allowMultipleAllocations": True}],
+    }
+    echo = api.create(RESOURCE_SLICES, {"metadata": {"name": "e2e-probe"}, "spec": spec}, dry_run=True)
+    return bool(echo["spec"]["devices"][0].get("allowMultipleAllocations"))
 
 
 def _served_rule(api: KubeApi) -> Resource | None:

@@ -11,7 +11,7 @@ from typing import Any
 from dra_driver.kube.interface import EVENTS, NODE_INVENTORIES, ApiError, KubeApi, Obj
 from e2e.clusters.interface import ClusterError
 from e2e.install import NAMESPACE
-from e2e.kit.driver_pods import CONTROLLER_LABELS, PLUGIN_LABELS
+from e2e.kit.driver_pods import CONTROLLER_LABELS, PLUGIN_LABELS, SUPERVISOR_LABELS
 from e2e.kit.expected import results_of
 from e2e.kit.kubectl import Kubectl, KubectlError
 from e2e.kit.pools import conditions, driver_slices
@@ -32,6 +32,7 @@ def failure_report(api: KubeApi, kubectl: Kubectl, spaces: Sequence[Space], sinc
         ("ResourceSlices", lambda: [slice_line(found) for found in driver_slices(api)]),
         ("Controller's log", lambda: _logs(kubectl, CONTROLLER_LABELS, since)),
         ("Plugins' log", lambda: _logs(kubectl, PLUGIN_LABELS, since)),
+        ("MPS supervisors' log", lambda: _logs(kubectl, SUPERVISOR_LABELS, since)),
     ]
     lines: list[str] = []
     for title, make in parts:

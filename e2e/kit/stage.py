@@ -18,6 +18,7 @@ from e2e.kit.driver_pods import DriverPods
 from e2e.kit.features import Features, probe, read_version
 from e2e.kit.kubectl import Kubectl, find_kubectl
 from e2e.kit.node_files import read_files
+from e2e.kit.node_sharing import read_sharing
 from e2e.kit.space import Space
 from e2e.kit.waiting import NotYet, eventually
 
@@ -76,6 +77,7 @@ class Stage:
             found += [f"CDI file of claim {uid} on {node}" for uid in sorted(files.cdi - claims)]
             found += [f"checkpoint entry of claim {uid} on {node}" for uid in sorted(files.checkpoint - claims)]
             found += [f"checkpoint on {node}: {problem}" for problem in files.problems]
+            found += [f"{left} on {node}" for left in read_sharing(self.cluster, node).left_behind(claims)]
         return found
 
     def wait_clean(self) -> None:

@@ -7,8 +7,9 @@ period.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from api.claim_config import API_VERSION, SharingStrategy
 from dra_driver.kube.interface import Obj
 
 IMAGE = "ubuntu:24.04"
@@ -28,11 +29,14 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """``claims`` are ``entry`` or ``entry/request``; None is every entry of the pod."""
+    """``claims`` are ``entry`` or ``entry/request``; None is every entry of the pod. ``host_files``: paths inside, and
+    the node's files there."""
 
     name: str = "main"
     claims: tuple[str, ...] | None = None
     limits: Mapping[str, str] | None = None
+    command: tuple[str, ...] = ("sh", "-c", _IDLE)
+    host_files: Mapping[str, str] = field(default_factory=dict)
 
 
 def exactly(
@@ -70,6 +74,19 @@ def claim_spec(*requests: Obj, constraints: Sequence[Obj] = (), config: Sequence
     return {"devices": devices}
 
 
+def shared(
+    strategy: SharingStrategy, settings: Obj | None = None, *, requests: Sequence[str] = (), kind: str = "GpuConfig"
+) -> Obj:
+    """An entry of a claim's ``config``. ``settings``: the strategy's own block."""
+    sharing: Obj = {"strategy": strategy}
+    if settings is not None:
+        block = "mpsConfig" if strategy is SharingStrategy.MPS else "timeSlicingConfig"
+        sharing[block] = settings
+    parameters = {"apiVersion": API_VERSION, "kind": kind, "sharing": sharing}
+    entry: Obj = {"opaque": {"driver": GPU_CLASS, "parameters": parameters}}
+    return {"requests": list(requests), **entry} if requests else entry
+
+
 def only_uuid(uuid: str) -> str:
     """The selector of one device."""
     return f'device.attributes["{GPU_CLASS}"].uuid == "{uuid}"'
@@ -90,6 +107,14 @@ def pod(
         "enableServiceLinks": False,
         "containers": [_container(container, uses) for container in containers],
     }
+    files = sorted({path for container in containers for path in container.host_files.values()})
+    if files:
+        spec["volumes"] = [{"name": _volume(files, path), "hostPath": {"path": path, "type": "File"}} for path in files]
+        for container, body in zip(containers, spec["containers"], strict=True):
+            body["volumeMounts"] = [
+                {"name": _volume(files, path), "mountPath": place, "readOnly": True}
+                for place, path in container.host_files.items()
+            ]
     if uses:
         spec["resourceClaims"] = [_entry(use) for use in uses]
     if node:
@@ -130,9 +155,13 @@ def _container(container: Container, uses: Sequence[Use]) -> Obj:
         "name": container.name,
         "image": IMAGE,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", _IDLE],
+        "command": list(container.command),
         "resources": resources,
     }
+
+
+def _volume(files: Sequence[str], path: str) -> str:
+    return f"file-{files.index(path)}"
 
 
 def _reference(text: str) -> Obj:

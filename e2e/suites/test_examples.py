@@ -9,17 +9,26 @@ from pathlib import Path
 import pytest
 
 from dra_driver.allocator.pools import pools_from_slices
-from dra_driver.cli.expectations import Expectation, State, expectation_of, unschedulable_message
+from dra_driver.cli.demo_sharing import is_about_shares
+from dra_driver.cli.expectations import (
+    Expectation,
+    State,
+    expectation_of,
+    failed_prepares,
+    unschedulable_message,
+)
 from dra_driver.cli.manifests import Manifest, in_order, load
-from dra_driver.kube.interface import DEVICE_CLASSES, NAMESPACES, PODS, KubeApi, NotFound
-from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS
+from dra_driver.kube.interface import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NAMESPACES, PODS, KubeApi, NotFound
+from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS, SHARES
 from e2e.kit.pools import driver_slices
+from e2e.kit.replicas import wait_shares, wait_whole
 from e2e.kit.space import GONE_SECONDS, READY_SECONDS, Space, state
 from e2e.kit.stage import Stage
 from e2e.kit.waiting import NotYet, eventually
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 # What the real scheduler says of devices, whatever the cause; the reasons of gpu-dra's own allocator say more.
+_REPLICAS = 4  # of the examples' ConfigMaps
 _SCHEDULER_SAYS = "cannot allocate all claims"
 
 
@@ -52,6 +61,7 @@ def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
         for manifest in manifests:
             if manifest.resource == DEVICE_CLASSES:
                 stage.api.delete(DEVICE_CLASSES, manifest.name)
+        take_config_maps_away(stage, manifests, spaces)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +82,20 @@ def apply(stage: Stage, manifests: Sequence[Manifest], spaces: Mapping[str, Spac
         stage.api.create(manifest.resource, manifest.object)
         if manifest.resource == NAMESPACES and manifest.name in spaces:
             spaces[manifest.name].wait_usable()
+        if is_about_shares(manifest):
+            wait_shares(stage.api, _REPLICAS)  # pods that come before get whole GPUs
+
+
+def take_config_maps_away(stage: Stage, manifests: Sequence[Manifest], spaces: Mapping[str, Space]) -> None:
+    """They are about all GPUs: the next example must not find these in shares."""
+    found = [manifest for manifest in manifests if manifest.resource == CONFIG_MAPS]
+    if not found:
+        return
+    for space in spaces.values():
+        space.wait_gone(*space.pods())
+    for manifest in found:
+        stage.api.delete(CONFIG_MAPS, manifest.name, manifest.namespace)
+    wait_whole(stage.api)
 
 
 def wait_absent(api: KubeApi, namespace: str) -> None:
@@ -101,8 +125,9 @@ def wait_for_state(space: Space, name: str, expectation: Expectation) -> None:
     def look() -> None:
         pod = space.api.get(PODS, name, space.namespace)
         assert not expectation.is_missed(pod), f"{name} was to be {expectation}: {state(pod)}"
-        if not expectation.is_met(pod):
-            raise NotYet(f"{name} is to be {expectation}: {state(pod)}{unschedulable_message(pod)}")
+        failure = failed_prepares(space.api.list(EVENTS, space.namespace).items).get(pod["metadata"]["uid"], "")
+        if not expectation.is_met(pod, failure):
+            raise NotYet(f"{name} is to be {expectation}: {state(pod)}{unschedulable_message(pod)}{failure}")
 
     eventually(look, READY_SECONDS)
 
@@ -115,5 +140,6 @@ def features_used(manifests: Sequence[Manifest]) -> set[str]:
         "'adminAccess'": ADMIN_ACCESS,
         "'nvidia.com/gpu'": EXTENDED_RESOURCES,
         "'extendedResourceName'": EXTENDED_RESOURCES,
+        "'capacity': {'requests'": SHARES,
     }
     return {feature for mark, feature in marks.items() if mark in text}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from dra_driver.devices.naming import is_replica
 from dra_driver.errors import ClaimError, ClaimNotAllocated, ClaimNotFound, ClaimReplaced, NoDevicesForDriver
 from dra_driver.kube.interface import RESOURCE_CLAIMS, ApiError, Forbidden, NotFound, Obj, Resource
 from kubelet_plugin.claims.model import ClaimRef, DeviceKey
@@ -45,6 +46,11 @@ class AllocatedDevice:
     device: str
     share_id: str | None = None  # set when the device is shared by capacity
     admin_access: bool = False
+
+    @property
+    def is_share(self) -> bool:
+        """Whether others may have shares of the same hardware: by capacity, or as devices that stand for it."""
+        return self.share_id is not None or is_replica(self.device)
 
     @property
     def parent_request(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from dra_driver.devices.naming import is_replica
 from kubelet_plugin.claims.model import ClaimRef, DeviceKey, PreparedDevice
 
 Json = dict[str, Any]
@@ -32,6 +33,11 @@ class HeldDevice:
     prepared: PreparedDevice
     gpu_uuid: str  # the physical GPU behind it; empty when the record was lost
     admin_access: bool = False
+
+    @property
+    def is_share(self) -> bool:
+        """As :attr:`kubelet_plugin.claims.allocated.AllocatedDevice.is_share`."""
+        return self.prepared.share_id is not None or is_replica(self.prepared.device_name)
 
     @property
     def is_exclusive(self) -> bool:

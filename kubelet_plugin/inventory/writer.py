@@ -77,6 +77,15 @@ class LayoutSource(Protocol):
     def on_change(self, listener: Callable[[], None]) -> None: ...
 
 
+class SpecReader(Protocol):
+    """Who wants to know what the controller says of this node
+    (``kubelet_plugin.inventory.sharing.NodeSharingInForce``)."""
+
+    def saw(self, inventory: Obj) -> None:
+        """Called with the newest NodeInventory; it must not block."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds. ``grace``: see above. ``first_reading``: how long to hold the status back for the first reading,
@@ -105,6 +114,7 @@ class InventoryWriter:
         *,
         registry: str,
         layouts: LayoutSource | None = None,
+        reader: SpecReader | None = None,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], str] = _wall_clock,
@@ -117,6 +127,7 @@ class InventoryWriter:
         self._connection = connection
         self._registry = registry
         self._layouts = layouts
+        self._reader = reader
         self._timing = timing or Timing()
         self._clock = clock
         self._now = now
@@ -300,6 +311,8 @@ class InventoryWriter:
         with self._lock:
             if self._known is None or _is_newer(obj, self._known):
                 self._known = obj
+                if self._reader is not None:
+                    self._reader.saw(obj)
             return self._known
 
     def _forget(self) -> None:

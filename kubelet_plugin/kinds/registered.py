@@ -22,7 +22,8 @@ from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.kinds.mps.kind import Mps
 from kubelet_plugin.kinds.mps.states import GroupStates
 from kubelet_plugin.kinds.mps.supervisor import Supervisor
-from kubelet_plugin.kinds.sharing import NothingShared, SharingInForce
+from kubelet_plugin.kinds.replicas import OneShareToARequest
+from kubelet_plugin.kinds.sharing import SharingInForce
 from kubelet_plugin.kinds.time_slice import TimeSlices
 from kubelet_plugin.kinds.whole import GpuEdits, WholeGpus
 from kubelet_plugin.prepare.kind import Kind, Wrapper
@@ -50,7 +51,9 @@ class NodeTools:
     plugin_folder: Path
 
 
-def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits, smi_calls: SmiObserver) -> NodeTools:
+def tools_of(
+    spec: DriverSpec, policy: NodePolicy, edits: Edits, sharing: SharingInForce, smi_calls: SmiObserver
+) -> NodeTools:
     """Those of a real node, or of a simulated one. What needs NVML works once the hardware is started."""
     plugin_folder = spec.kubelet.plugins_directory / spec.driver_name
     return NodeTools(
@@ -62,7 +65,7 @@ def tools_of(spec: DriverSpec, policy: NodePolicy, edits: Edits, smi_calls: SmiO
         time_slices=build_compute_policy(spec, smi_calls),
         supervisor=SupervisorClient(socket_of(plugin_folder), start_seconds=spec.mps.start_timeout),
         mps_states=GroupStates(),
-        sharing=NothingShared(),
+        sharing=sharing,
         plugin_folder=plugin_folder,
     )
 
@@ -74,6 +77,7 @@ KINDS: Final[tuple[Callable[[NodeTools], Kind], ...]] = (
 )
 # Ways of sharing, put around devices of these kinds.
 WRAPPERS: Final[tuple[Callable[[NodeTools], Wrapper], ...]] = (
+    lambda tools: OneShareToARequest(tools.sharing, tools.policy),
     lambda tools: TimeSlices(tools.time_slices),
     lambda tools: Mps(tools.supervisor, tools.mps_states, tools.sharing, tools.mig, tools.policy, tools.plugin_folder),
 )

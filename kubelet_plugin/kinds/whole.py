@@ -1,4 +1,4 @@
-"""Whole GPUs: ``gpu-<minor>``.
+"""Whole GPUs: ``gpu-<minor>``, also as replicas of one, ``gpu-<minor>-replica-<n>``.
 
 A GPU of a generation that divides itself at will may be in MIG mode when a claim wants all of it: then the mode is
 turned off first. Nothing of that is undone, since claims of MIG devices turn it on themselves.
@@ -44,16 +44,19 @@ class GpuEdits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GpuPlace:
-    """A whole GPU, with everything on it."""
+    """A whole GPU, with everything on it. ``replica``: which of the devices that stand for it and do not exclude each
+    other; None for the GPU itself."""
 
     gpu: Gpu
+    replica: int | None = None
 
     @property
     def gpu_uuid(self) -> str:
         return self.gpu.uuid
 
     def excludes(self, other: Place) -> bool:
-        return other.gpu_uuid == self.gpu.uuid
+        beside = self.replica is not None and isinstance(other, GpuPlace) and other.replica is not None
+        return other.gpu_uuid == self.gpu.uuid and not beside
 
 
 class WholeGpus(Kind):
@@ -74,7 +77,7 @@ class WholeGpus(Kind):
         name = read_name(device_name)
         if name is None:
             raise absent_device(device_name, machine)
-        return GpuPlace(gpu_with(name.minor, device_name, machine))
+        return GpuPlace(gpu_with(name.minor, device_name, machine), name.replica)
 
     def locks(self, device_name: str, gpu_uuid: str) -> tuple[str, ...]:
         return gpu_locks(gpu_uuid)

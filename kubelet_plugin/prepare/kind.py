@@ -249,6 +249,7 @@ class Wrapper(Maker, Protocol):
         """Why ``device`` cannot be had, whether wrapped or not, before anything is changed or undone.
 
         ``beside``: the claim's other devices. For two that ask for different things of one GPU, or limits that together
-        are more than there is. Not asked of a claim that is prepared already.
+        are more than there is. Not asked of a claim that is prepared already. Raises ``DriverError`` for a refusal that
+        is about no configuration.
         """
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 from dra_driver.allocator.model import AttributeValue, Device, DeviceId, NodeScope, Obj, Version
@@ -26,6 +27,15 @@ def gpu(index: int, **changes: Any) -> Obj:
         "capacity": {"memory": {"value": "40Gi"}},
     }
     return {**device, **changes}
+
+
+def shared_gpu(index: int, shares: int = 4) -> Obj:
+    """A GPU that is given in ``shares``, one per request; none of them takes any memory from the others."""
+    capacity = {
+        "memory": {"value": "40Gi", "requestPolicy": {"default": "0"}},
+        "shares": {"value": str(shares), "requestPolicy": {"default": "1", "validValues": ["1"]}},
+    }
+    return gpu(index, capacity=capacity, allowMultipleAllocations=True)
 
 
 def resource_slice(
@@ -92,6 +102,12 @@ def allocated(claim_object: Obj, *devices: tuple[str, str], admin: bool = False)
         for pool, device in devices
     ]
     return {**claim_object, "status": {"allocation": {"devices": {"results": results}}}}
+
+
+def share_ids() -> Callable[[], str]:
+    """Makes the UUIDs of shares: 0, 1, 2 ... in their last digits."""
+    numbers = count()
+    return lambda: f"00000000-0000-4000-8000-{next(numbers):012}"
 
 
 def cel_device(

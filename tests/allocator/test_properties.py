@@ -19,7 +19,7 @@ from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.parse import parse_claim
 from dra_driver.allocator.reasons import Failure, explain
 from dra_driver.allocator.status import allocation_status
-from tests.allocator.builders import DRIVER, claim, device_class, resource_slice
+from tests.allocator.builders import DRIVER, claim, device_class, resource_slice, share_ids
 
 ENGINE = CelEngine()
 NODES = ("n0", "n1")
@@ -103,7 +103,7 @@ def allocate_one_by_one(slices: list[Obj], wanted: list[Obj]) -> list[Obj]:
         for node in NODES:
             outcome = allocator.allocate(Node(node), [parse_claim(entry)])
             if not isinstance(outcome, Failure):
-                status = {"allocation": allocation_status(outcome[0], node, "2026-11-23T08:03:30Z")}
+                status = {"allocation": allocation_status(outcome[0], node, "2026-11-23T08:03:30Z", share_ids())}
                 done.append({**entry, "status": status})
                 break
             failures[node] = outcome

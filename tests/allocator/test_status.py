@@ -13,7 +13,7 @@ from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.parse import parse_claim
 from dra_driver.allocator.reasons import Failure
 from dra_driver.allocator.status import allocation_status
-from tests.allocator.builders import DRIVER, alternative, claim, device_class, gpu, request, resource_slice
+from tests.allocator.builders import DRIVER, alternative, claim, device_class, gpu, request, resource_slice, share_ids
 
 ENGINE = CelEngine()
 NOW = "2026-11-23T08:03:30Z"
@@ -28,7 +28,7 @@ def allocate(wanted: Obj, slices: list[Obj] | None = None, **class_spec: Any) ->
     snapshot = Snapshot.from_objects(slices, [device_class(**class_spec)], [])
     outcome = Allocator(ENGINE, snapshot).allocate(Node("n", {"gpu": "yes"}), [parse_claim(wanted)])
     assert not isinstance(outcome, Failure)
-    return allocation_status(outcome[0], "n", NOW)
+    return allocation_status(outcome[0], "n", NOW, share_ids())
 
 
 def test_a_plain_allocation() -> None:

@@ -181,7 +181,7 @@ def rows() -> Iterator[Row]:
         place(Path(folder)) as where,
         serving(where) as node,
     ):
-        state = Path(folder) / "state.json"
+        state = where.state
         yield from one_at_a_time(node)
         yield in_parallel_without_latency(node)
         yield from in_parallel(node, state)

@@ -18,7 +18,8 @@ from api.kubelet.registration_v1_pb2 import RegistrationStatus
 from api.kubelet.services import DRA_V1, REGISTRATION
 from dra_driver.kube.cluster import ClusterApi
 from dra_driver.kube.connect import connect
-from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, NotFound
+from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, NotFound, Obj
+from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import create_state, host_root
 from tests.bench.process import Measured
 
@@ -47,8 +48,8 @@ class BenchNode:
         """New claims, one GPU each, allocated as the scheduler writes it."""
         return [self.allocated_claim(f"gpu-{minor}") for minor in gpus]
 
-    def allocated_claim(self, device: str) -> dra_v1_pb2.Claim:
-        """A new claim of ``device``."""
+    def allocated_claim(self, device: str, parameters: Obj | None = None) -> dra_v1_pb2.Claim:
+        """A new claim of ``device``, with an opaque configuration of ours where ``parameters`` are given."""
         name = f"claim-{uuid.uuid4()}"
         request = {"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com"}}
         claim = self.api.create(
@@ -59,7 +60,10 @@ class BenchNode:
             },
         )
         result = {"request": "gpu", "driver": DRIVER, "pool": NODE, "device": device}
-        claim["status"] = {"allocation": {"devices": {"results": [result]}}}
+        devices: Obj = {"results": [result]}
+        if parameters is not None:
+            devices["config"] = [{"source": "FromClaim", "opaque": {"driver": DRIVER, "parameters": parameters}}]
+        claim["status"] = {"allocation": {"devices": devices}}
         claim = self.api.update(RESOURCE_CLAIMS, claim, subresource="status")
         return dra_v1_pb2.Claim(namespace="default", name=name, uid=claim["metadata"]["uid"])
 
@@ -93,16 +97,27 @@ class Place:
     kubeconfig: Path
     api: ClusterApi
 
-    def plugin(self) -> Measured:
-        folder = self.folder
-        command = [sys.executable, "-m", "kubelet_plugin.main", "--node-name", NODE]
-        command += ["--kubeconfig", str(self.kubeconfig)]
-        command += ["--simulated-state", str(folder / "state.json"), "--host-root", str(folder / "host")]
-        command += ["--nvidia-driver-root", str(folder / "host"), "--container-driver-root", str(folder / "host")]
-        command += ["--cdi-root", str(self.cdi)]
-        command += ["--kubelet-registrar-directory-path", str(folder / "registry")]
-        command += ["--kubelet-plugins-directory-path", str(folder / "plugins")]
-        return Measured(command, folder / "plugin.log", AS_IN_THE_IMAGE)
+    @property
+    def state(self) -> Path:
+        """Of the simulated GPUs."""
+        return self.folder / "state.json"
+
+    def plugin(self, *options: str) -> Measured:
+        command = [sys.executable, "-m", "kubelet_plugin.main", "--node-name", NODE, *self._surroundings(), *options]
+        command += ["--kubeconfig", str(self.kubeconfig), "--cdi-root", str(self.cdi)]
+        command += ["--kubelet-registrar-directory-path", str(self.folder / "registry")]
+        return Measured(command, self.folder / "plugin.log", AS_IN_THE_IMAGE)
+
+    def supervisor(self) -> Measured:
+        """The MPS supervisor, with mounts and processes of its own: whatever it leaves ends with it."""
+        command = [sys.executable, "-m", contained.__name__, "kubelet_plugin.mps_supervisor.main"]
+        command += self._surroundings()
+        return Measured(command, self.folder / "supervisor.log", AS_IN_THE_IMAGE)
+
+    def _surroundings(self) -> list[str]:
+        host = str(self.folder / "host")
+        options = ["--simulated-state", str(self.state), "--host-root", host, "--nvidia-driver-root", host]
+        return [*options, "--container-driver-root", host, "--kubelet-plugins-directory-path", f"{self.folder}/plugins"]
 
     def wait_for_inventory(self, plugin: Measured) -> None:
         """Returns as soon as the node's inventory has GPUs."""
@@ -142,10 +157,10 @@ def place(folder: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def serving(where: Place) -> Iterator[BenchNode]:
-    """A plugin that has told its inventory and is registered with us."""
+def serving(where: Place, *options: str) -> Iterator[BenchNode]:
+    """A plugin that has told its inventory and is registered with us; ``options`` are further ones of its own."""
     with ExitStack() as stack:
-        plugin = stack.enter_context(where.plugin())
+        plugin = stack.enter_context(where.plugin(*options))
         where.wait_for_inventory(plugin)
         registrar = stack.enter_context(grpc.insecure_channel(f"unix:{_only_socket(where.folder / 'registry')}"))
         registration = REGISTRATION.client(registrar)

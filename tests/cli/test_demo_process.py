@@ -17,6 +17,7 @@ import yaml
 
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
+from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import StateFile, faults
 
 pytestmark = pytest.mark.process
@@ -104,6 +105,34 @@ def test_the_quickstart(tmp_path: Path) -> None:
     assert "Traceback" not in "".join(path.read_text() for path in (tmp_path / "c" / "logs").iterdir())
 
 
+SHARING = Path(__file__).resolve().parents[2] / "deploy" / "examples" / "sharing"
+
+
+def test_the_ways_of_sharing_in_one_claim(tmp_path: Path) -> None:
+    if not contained.is_possible():
+        pytest.skip("this machine lets nobody but root have mounts of their own, and an MPS supervisor makes some")
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(SHARING / "02-time-slicing-and-mps.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    sees = dict(re.findall(r"^    ([\w-]+): (.*)$", done.stdout, re.M))
+    by_mps = {name for name, view in sees.items() if "CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps" in view}
+    assert (by_mps, set(sees) - by_mps) == ({"mps-1", "mps-2"}, {"sliced-1", "sliced-2"})
+
+
+def test_shares_come_before_the_pods_that_want_them(tmp_path: Path) -> None:
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(SHARING / "06-replicas.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("sharing-06/four-")]
+    assert [row[-1] for row in rows] == ["gpu-0"] * 4
+
+
+def test_a_conflict_is_expected_and_told(tmp_path: Path) -> None:
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(SHARING / "07-conflict.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(re.findall(r"^    waits: (.*)$", done.stdout, re.M))
+    assert re.search(r"claim sharing-07/(long|short):\S+ has asked for (Long|Short)", told)
+    assert "is not offered as MPS replicas" in told
+
+
 def test_own_manifests_that_end_and_one_that_does_not_reach_its_state(tmp_path: Path) -> None:
     good = tmp_path / "good.yaml"
     good.write_text(TEMPLATE + pod("ends", restart="Never") + pod("runs"))
@@ -123,7 +152,7 @@ def test_own_manifests_that_end_and_one_that_does_not_reach_its_state(tmp_path: 
 
 def test_time_slices_are_set_while_a_pod_has_them_and_gone_afterwards(tmp_path: Path, short_folder: Path) -> None:
     """NVIDIA's manifest: two pods, one claim, GpuConfig with Long slices."""
-    example = ROOT / "deploy/examples/sharing/time-slicing.yaml"
+    example = ROOT / "deploy/examples/sharing/01-time-slicing.yaml"
     log = tmp_path / "out"
     with log.open("w") as out:
         demo = subprocess.Popen(

@@ -45,6 +45,13 @@ def test_claims_of_a_pod() -> None:
     assert claim_names(POD) == ["mine", "p-b-x", "p-extended"]
 
 
+def test_a_claim_that_is_not_prepared_says_why_until_it_is() -> None:
+    waits = {**POD, "status": {"phase": "Pending"}}
+    row = pod_row(waits, Expectation(State.REFUSED, "otherwise"), {}, (), "GPU is used otherwise")
+    assert (row.verdict, row.expected, row.message) == ("ok", "Refused", "GPU is used otherwise")
+    assert pod_row(POD, RUNNING, {}, (), "GPU is used otherwise").message == ""
+
+
 def test_a_row() -> None:
     claims = {
         ("demo", "mine"): allocated(claim("mine", request()), ("n", "gpu-0")),

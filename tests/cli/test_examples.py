@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api.claim_config import decode
 from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.parse import parse_claim
 from dra_driver.cli.manifests import in_order, load
@@ -15,7 +16,10 @@ from dra_driver.simulation.manifests import device_classes
 from dra_driver.simulation.store import EmbeddedApi
 
 FILES = quickstart_files()
-SHARING = sorted((FILES[0].parents[1] / "sharing").glob("*.yaml"))
+EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
+ALL = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "values")
+# The namespace of the device plugin's ConfigMap, which has the place and name that NVIDIA's documents give it.
+OPERATOR = "gpu-operator"
 ENGINE = CelEngine()
 
 
@@ -28,7 +32,10 @@ def test_there_are_nine_in_order() -> None:
     assert [path.name[:2] for path in FILES] == [f"{number:02d}" for number in range(1, 10)]
 
 
-@pytest.mark.parametrize("path", [*FILES, *SHARING], ids=lambda path: path.stem)
+every_example = pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(EXAMPLES).with_suffix("")))
+
+
+@every_example
 def test_an_example_opens_with_what_it_shows(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ")
@@ -37,7 +44,7 @@ def test_an_example_opens_with_what_it_shows(path: Path) -> None:
     assert lines[2].startswith("# ")
 
 
-@pytest.mark.parametrize("path", [*FILES, *SHARING], ids=lambda path: path.stem)
+@every_example
 def test_an_example_is_valid_and_stands_alone(path: Path) -> None:
     api = EmbeddedApi(check_expression=check)
     for entry in device_classes():
@@ -46,10 +53,20 @@ def test_an_example_is_valid_and_stands_alone(path: Path) -> None:
     for manifest in manifests:
         api.create(manifest.resource, manifest.object)
     namespaces = {manifest.namespace for manifest in manifests if manifest.namespace}
-    assert namespaces == {f"quickstart-{path.name[:2]}" if path in FILES else f"sharing-{path.stem}"}
+    assert namespaces - {OPERATOR} == {f"{path.parent.name}-{path.name[:2]}"}
 
 
-@pytest.mark.parametrize("path", [*FILES, *SHARING], ids=lambda path: path.stem)
+@every_example
+def test_its_configurations_are_ones_that_the_driver_takes(path: Path) -> None:
+    for manifest in load([path]):
+        spec = manifest.object.get("spec") or {}
+        for entry in (spec.get("spec") or spec).get("devices", {}).get("config") or ():
+            config = decode(entry["opaque"]["parameters"])
+            assert config.normalize().required_gates()
+            assert entry["requests"], "an example says which request it means"
+
+
+@every_example
 def test_the_allocator_can_read_its_claims(path: Path) -> None:
     for manifest in load([path]):
         if manifest.resource == RESOURCE_CLAIMS:

@@ -8,12 +8,14 @@ from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.cli.expectations import (
     EXPECT,
     EXPECT_REASON,
+    FAILED_PREPARE,
     NEEDS_DEVICE,
     NEEDS_MATCH,
     Expectation,
     ExpectationError,
     State,
     expectation_of,
+    failed_prepares,
     waiting_message,
 )
 from dra_driver.kube.interface import Obj
@@ -64,7 +66,7 @@ def test_a_device_that_no_node_has_makes_the_pod_wait() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        (EXPECT, "Ready", "it can be Running, Succeeded, Pending"),
+        (EXPECT, "Ready", "it can be Running, Succeeded, Pending, Refused"),
         (NEEDS_MATCH, "pcieRoot", "write it as '2 resource"),
         (NEEDS_DEVICE, "1g.10gb", "write it as 'gpu.nvidia.com/profile"),
     ],
@@ -92,6 +94,34 @@ def test_wrong_annotations(name: str, value: str, message: str) -> None:
 def test_met_and_missed(expectation: Expectation, now: Obj, met: bool, missed: bool) -> None:
     assert expectation.is_met(now) is met
     assert expectation.is_missed(now) is missed
+
+
+@pytest.mark.parametrize(
+    ("now", "failure", "met", "missed"),
+    [
+        (pod("Pending"), "", False, False),
+        (pod("Pending"), "claim a/b: GPU is used otherwise", True, False),
+        (pod("Pending"), "no such node", False, False),
+        (pod("Running"), "claim a/b: GPU is used otherwise", False, True),
+    ],
+)
+def test_a_pod_whose_claim_the_driver_refuses(now: Obj, failure: str, met: bool, missed: bool) -> None:
+    expectation = Expectation(State.REFUSED, "used otherwise")
+    assert expectation.is_met(now, failure) is met
+    assert expectation.is_missed(now) is missed
+
+
+def test_the_last_word_about_a_failed_prepare_counts() -> None:
+    def event(reason: str, message: str, last: str, uid: str = "1") -> Obj:
+        return {"reason": reason, "message": message, "lastTimestamp": last, "involvedObject": {"uid": uid}}
+
+    events = [
+        event(FAILED_PREPARE, "second", "2026-01-01T00:00:02Z"),
+        event(FAILED_PREPARE, "first", "2026-01-01T00:00:01Z"),
+        event(FAILED_PREPARE, "another pod", "2026-01-01T00:00:03Z", uid="2"),
+        event("FailedScheduling", "no node", "2026-01-01T00:00:04Z"),
+    ]
+    assert failed_prepares(events) == {"1": "second", "2": "another pod"}
 
 
 def test_why_a_pod_waits() -> None:

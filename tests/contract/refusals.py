@@ -214,6 +214,7 @@ CLAIMS: dict[str, Change] = {
     "toleration without key": exactly(tolerations=[{"operator": "Equal", "value": "b"}]),
     "17 tolerations": exactly(tolerations=[{"key": f"k{i}", "operator": "Exists"} for i in range(17)]),
     "capacity requests": exactly(capacity={"requests": {"memory": "10Gi"}}),
+    "capacity request negative": exactly(capacity={"requests": {"memory": "-1"}}),
     "capacity request name bad": exactly(capacity={"requests": {"a-b": "10Gi"}}),
     "first available": requests({"name": "a", "firstAvailable": [{"name": "b", "deviceClassName": "c"}]}),
     "first available names equal": requests(
@@ -262,6 +263,8 @@ def with_device(**fields: Any) -> Obj:
     return {**allocated(result()), "devices": [entry]}
 
 
+SHARE = "00000000-0000-4000-8000-000000000001"
+OTHER_SHARE = "00000000-0000-4000-8000-000000000002"
 POD = {"resource": "pods", "name": "p", "uid": "u-1"}
 CONDITION = {
     "type": "Ready",
@@ -282,6 +285,24 @@ STATUSES: dict[str, Obj] = {
     "result without request": allocated(result(request="")),
     "33 results": allocated(*(result(device=f"d{i}") for i in range(33))),
     "result share id bad": allocated(result(shareID="x")),
+    "share": allocated(result(shareID=SHARE, consumedCapacity={"shares": "1", "memory": "0"})),
+    "two shares of a device": allocated(result(shareID=SHARE), result(shareID=OTHER_SHARE)),
+    "one share twice": allocated(result(shareID=SHARE), result(shareID=SHARE)),
+    "consumed capacity without a share": allocated(result(consumedCapacity={"shares": "1"})),
+    "consumed capacity name bad": allocated(result(shareID=SHARE, consumedCapacity={"a-b": "1"})),
+    "consumed capacity negative": allocated(result(shareID=SHARE, consumedCapacity={"shares": "-1"})),
+    "device status of a share": {
+        **allocated(result(shareID=SHARE)),
+        "devices": [{"driver": "gpu.nvidia.com", "pool": "n1", "device": "gpu-0", "shareID": SHARE}],
+    },
+    "device status of another share": {
+        **allocated(result(shareID=SHARE)),
+        "devices": [{"driver": "gpu.nvidia.com", "pool": "n1", "device": "gpu-0", "shareID": OTHER_SHARE}],
+    },
+    "device status without the share": {
+        **allocated(result(shareID=SHARE)),
+        "devices": [{"driver": "gpu.nvidia.com", "pool": "n1", "device": "gpu-0"}],
+    },
     "allocation config": allocated(
         result(), devices={"results": [result()], "config": [{"source": "FromClass", **OPAQUE}]}
     ),

@@ -19,7 +19,8 @@ from controller.retention import Retention, retain, retention_problem
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import AllocatableDevice, DeviceSet
 from dra_driver.devices.naming import GpuName, parse_name
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
+from dra_driver.devices.selector import GpuSelector
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine, RefusedPlacement
 from dra_driver.quantity import Quantity
 from dra_driver.slices.cutting import PoolOwner, desired_slices

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -114,14 +115,17 @@ class World:
         """What the kubelet does at its start (pkg/kubelet/cm/dra)."""
         self.api.delete_collection(RESOURCE_SLICES, field_selector=f"spec.nodeName={node}")
 
-    def allocate(self, node: str, device: str, *, namespace: str = "default") -> str:
-        """A claim that holds ``device``; returns its name. Admin access needs the namespace ``admin``."""
+    def allocate(self, node: str, device: str, *, namespace: str = "default", share: bool = False) -> str:
+        """A claim that holds ``device``, or a share of it; returns its name. Admin access needs the namespace
+        ``admin``."""
         name = f"claim-{next(self._claims)}"
         access = {"adminAccess": True} if namespace == "admin" else {}
         request = {"name": "gpu", "exactly": {"deviceClassName": DRIVER, **access}}
         claim = {"metadata": {"name": name, "namespace": namespace}, "spec": {"devices": {"requests": [request]}}}
         created = self.api.create(RESOURCE_CLAIMS, claim)
         held = {"request": "gpu", "driver": DRIVER, "pool": node, "device": device, **access}
+        if share:
+            held |= {"shareID": str(uuid.uuid4()), "consumedCapacity": {"shares": "1"}}
         created["status"] = {"allocation": {"devices": {"results": [held]}}}
         self.api.update(RESOURCE_CLAIMS, created, subresource="status")
         # Claims and inventories come by different watches; tests that need their order get it here.

@@ -65,10 +65,20 @@ class Rendered:
         assert len(found) == 1, f"{len(found)} of {kind} ...{name_end}"
         return found[0]
 
-    def pod(self, kind: str) -> Obj:
-        """The pod's spec of the one Deployment or DaemonSet."""
-        spec: Obj = self.one(kind)["spec"]["template"]["spec"]
+    def workload(self, component: str) -> Obj:
+        """The Deployment or DaemonSet of a component."""
+        found = [obj for kind in ("Deployment", "DaemonSet") for obj in self.all(kind) if _component(obj) == component]
+        assert len(found) == 1, f"{len(found)} workloads of {component}"
+        return found[0]
+
+    def pod(self, component: str) -> Obj:
+        """The spec of its pods."""
+        spec: Obj = self.workload(component)["spec"]["template"]["spec"]
         return spec
+
+
+def _component(obj: Obj) -> str:
+    return str(obj["metadata"]["labels"]["app.kubernetes.io/component"])
 
 
 def render(*arguments: str, release: str = NAME, namespace: str = NAME) -> Rendered:

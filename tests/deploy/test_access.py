@@ -53,6 +53,19 @@ def test_only_its_own_lease_is_the_controllers(default: Rendered) -> None:
     assert role["metadata"]["namespace"] == "gpu-dra"
 
 
+@pytest.mark.parametrize(
+    ("name", "rules"), [(None, ["time-slicing-config"]), ("plugin-config", ["plugin-config"]), ("", [])]
+)
+def test_one_config_map_is_what_the_controller_may_read(needs_helm: None, name: str | None, rules: list[str]) -> None:
+    chosen = () if name is None else ("--set", f"config.sharing.devicePluginConfig.name={name}")
+    role = next(
+        each for each in helm.render(*chosen).all("ClusterRole") if each["metadata"]["name"].endswith("controller")
+    )
+    found = [rule for rule in role["rules"] if "configmaps" in rule["resources"]]
+    assert [each for rule in found for each in rule["resourceNames"]] == rules
+    assert all(rule["verbs"] == ["list", "watch"] for rule in found)
+
+
 def test_the_lease_of_the_configuration_is_the_one_that_is_allowed(needs_helm: None) -> None:
     setting = "config.controller.leaderElection"
     rendered = helm.render("--set", f"{setting}.leaseName=mine,{setting}.namespace=leases")
@@ -72,21 +85,22 @@ def test_the_lease_of_the_configuration_is_the_one_that_is_allowed(needs_helm: N
 )
 def test_bindings_and_the_policy_name_the_accounts_of_the_pods(needs_helm: None, arguments: tuple[str, ...]) -> None:
     rendered = helm.render(*arguments)
-    daemon_set = rendered.one("DaemonSet")
-    account, namespace = rendered.pod("DaemonSet")["serviceAccountName"], daemon_set["metadata"]["namespace"]
+    daemon_set = rendered.workload("kubelet-plugin")
+    account, namespace = rendered.pod("kubelet-plugin")["serviceAccountName"], daemon_set["metadata"]["namespace"]
     policy = rendered.one("ValidatingAdmissionPolicy")["spec"]
     assert [condition["expression"] for condition in policy["matchConditions"]] == [
         f'request.userInfo.username == "system:serviceaccount:{namespace}:{account}"'
     ]
-    accounts = {account, rendered.pod("Deployment")["serviceAccountName"]}
-    assert {obj["metadata"]["name"] for obj in rendered.all("ServiceAccount")} == accounts
+    with_rights = {account, rendered.pod("controller")["serviceAccountName"]}
+    without = rendered.pod("mps-supervisor")["serviceAccountName"]
+    assert {obj["metadata"]["name"] for obj in rendered.all("ServiceAccount")} == with_rights | {without}
     subjects = [
         subject
         for kind in ("ClusterRoleBinding", "RoleBinding")
         for binding in rendered.all(kind)
         for subject in binding["subjects"]
     ]
-    assert {(subject["name"], subject["namespace"]) for subject in subjects} == {(a, namespace) for a in accounts}
+    assert {(subject["name"], subject["namespace"]) for subject in subjects} == {(a, namespace) for a in with_rights}
 
 
 def test_bindings_are_of_roles_that_exist(default: Rendered) -> None:

@@ -26,6 +26,10 @@ from tests.deploy import helm
         ("kubeletPlugin.metrics.gpuHttpEndpoint=127.0.0.1:8080", "at '/kubeletPlugin/metrics/gpuHttpEndpoint'"),
         ("mig.rules[0].mode=dynamc", "at '/mig/rules/0/mode'"),
         ("mig.rules[0].selector.node=a", "at '/mig/rules/0/selector': additional properties 'node' not allowed"),
+        ("sharing.rules[0].replica=2", "at '/sharing/rules/0'"),
+        ("sharing.rules[0].replicas=1", "at '/sharing/rules/0/replicas'"),
+        ("mpsSupervisor.metrics.httpEndpoint=127.0.0.1:80", "at '/mpsSupervisor/metrics/httpEndpoint'"),
+        ("mpsSupervisor.updateStrategy.rollingUpdate.maxSurge=1", "at '/mpsSupervisor/updateStrategy/rollingUpdate'"),
         ("resourceApiVersion=resource.k8s.io/v1beta1", "at '/resourceApiVersion'"),
         ("simulated.machine=a b", "at '/simulated/machine'"),
     ],
@@ -42,7 +46,7 @@ def test_the_schema_names_what_it_does_not_know(needs_helm: None, setting: str, 
         ("resources.computeDomains.enabled=true", "this driver has no compute domains"),
         ("resources.gpus.enabled=false", "leaves nothing to install"),
         ("webhook.enabled=true", "there is no admission webhook"),
-        ("consumableShares=4", "shares of a GPU are not in this version"),
+        ("consumableShares=4", "Leave it empty, and offer GPUs in shares by sharing.rules"),
         (
             "featureGates.ConsumableShares=true",
             "featureGates.ConsumableShares=true: this version does not have it (shares of one GPU",
@@ -56,6 +60,7 @@ def test_the_schema_names_what_it_does_not_know(needs_helm: None, setting: str, 
         ("config.controller.leaderElection.enabled=false", "from controller.leaderElection.enabled: set that instead"),
         ("config.observability.metricsPath=/m", "set by the chart itself"),
         ("config.mig.rules[0].mode=off", "set by the chart itself, from mig: set that instead"),
+        ("config.sharing.rules[0].replicas=2", "set by the chart itself, from sharing: set that instead"),
         ("logVerbosity=6,config.observability.logLevel=info", "both say what is logged"),
         (
             "featureGates.DynamicMIG=false,config.featureGates.DynamicMIG=true",
@@ -153,9 +158,10 @@ def test_a_values_file_of_nvidias_chart_installs(needs_helm: None, tmp_path: Pat
     values = tmp_path / "values.yaml"
     values.write_text(NVIDIAS_VALUES)
     rendered = helm.render("--values", str(values))
-    assert rendered.one("Deployment")["spec"]["replicas"] == 1
-    assert not rendered.all("NetworkPolicy")
-    variables = helm.env_of(rendered.pod("DaemonSet")["containers"][0])
+    assert rendered.workload("controller")["spec"]["replicas"] == 1
+    # NVIDIA's values know no supervisor.
+    assert [obj["metadata"]["name"] for obj in rendered.all("NetworkPolicy")] == ["gpu-dra-mps-supervisor"]
+    variables = helm.env_of(rendered.pod("kubelet-plugin")["containers"][0])
     assert variables["NVIDIA_DRIVER_ROOT"] == "/run/nvidia/driver"
 
 

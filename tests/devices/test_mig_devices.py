@@ -14,7 +14,8 @@ from dra_driver.devices.mig_devices import partial_sizes
 from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet, Taint
 from dra_driver.devices.naming import MigName, parse_name
 from dra_driver.devices.packing import placement_order
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
+from dra_driver.devices.selector import GpuSelector
 from dra_driver.hardware.model import (
     Gpu,
     MigPlacement,

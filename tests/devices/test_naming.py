@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from dra_driver.devices.naming import (
     GpuName,
     MigName,
+    device_behind,
     gpu_name,
+    is_replica,
     mig_name,
     parse_name,
     partial_profile,
@@ -41,9 +43,31 @@ def test_whole_gpus_are_named_by_minor() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "behind", "found"),
+    [
+        ("gpu-3-replica-0", "gpu-3", GpuName(3, 0)),
+        ("gpu-0-mig-1g10gb-me-20-6-replica-12", "gpu-0-mig-1g10gb-me-20-6", MigName(0, "1g10gb-me", 20, 6, None, 12)),
+        (
+            "gpu-0-mig-1c3g40gb-9-0-c2-replica-1",
+            "gpu-0-mig-1c3g40gb-9-0-c2",
+            MigName(0, "1c3g40gb", 9, 0, 2, 1),
+        ),
+    ],
+)
+def test_replicas_stand_for_a_device(name: str, behind: str, found: GpuName | MigName) -> None:
+    assert parse_name(name) == found
+    assert str(found) == name
+    assert (device_behind(name), is_replica(name)) == (behind, True)
+    assert (device_behind(behind), is_replica(behind)) == (behind, False)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "gpu",
+        "gpu-0-replica",
+        "gpu-0-replica-01",
+        "gpu-0-replica-1-replica-2",
         "gpu-",
         "gpu-01",
         "gpu-0-mig",

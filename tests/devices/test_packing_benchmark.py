@@ -10,7 +10,7 @@ import pytest
 
 from dra_driver.allocator.allocate import Allocator, Snapshot
 from dra_driver.allocator.cel_engine import CelEngine
-from dra_driver.allocator.model import ClaimKey, DeviceId, Obj
+from dra_driver.allocator.model import ClaimKey, DeviceId, Holding, Obj
 from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.parse import parse_claim
 from dra_driver.allocator.reasons import Failure
@@ -24,6 +24,7 @@ from tests.bench.packing.products import Product, by_kind, product
 from tests.bench.packing.traces import Arrival, mixes, trace
 
 ENGINE = CelEngine()
+OTHERS = (Holding(ClaimKey("demo", "other")),)
 GPUS = 3
 COUNTERS = ("multiprocessors", "copy-engines", "decoders", "encoders", "jpeg-engines", "ofa-engines", "memory")
 ENOUGH = Plan(seeds=10, arrivals=1200, refused_loads=(0.8, 1.0, 1.2), waiting_loads=(0.8, 0.95))
@@ -81,7 +82,7 @@ def test_the_fast_model_chooses_what_the_allocator_chooses(machine: str, order: 
             gpus[gpu] ^= 1 << index
             continue
         kind = rng.randrange(len(node.kinds))
-        snapshot = Snapshot(everything.pools, everything.classes, dict.fromkeys(held, ClaimKey("demo", "other")))
+        snapshot = Snapshot(everything.pools, everything.classes, dict.fromkeys(held, OTHERS))
         selector = f"device.attributes['{DRIVER}'].profile == '{node.kinds[kind]}'"
         wanted = parse_claim(claim(f"c{step}", request("r", selector)))
         outcome = Allocator(ENGINE, snapshot).allocate(Node("n"), [wanted])

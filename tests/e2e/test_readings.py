@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from api.claim_config import TimeSliceInterval
 from dra_driver.kube.interface import Obj
 from e2e.clusters.existing import runs_pods
 from e2e.clusters.interface import ClusterError
 from e2e.install import check_rollout, split_image
-from e2e.kit import node_files, views
+from e2e.kit import node_files, node_sharing, views
 from e2e.kit.access import with_token
 from e2e.kit.ghost import copied_status
 from e2e.kit.metrics import failed_prepares
@@ -39,6 +42,58 @@ def test_view_of_a_container() -> None:
     assert view.visible_devices == "void"
     assert views.parse("null\n---\nA=b=c\n").environment == {"A": "b=c"}
     assert views.parse("nvidia0\nnvidia-caps\nnvidia-cap12\nnvidia-cap13\n---\n").capabilities == {12, 13}
+
+
+def test_mounts_that_a_container_sees() -> None:
+    mountinfo = (
+        "21 1 0:5 / / rw,relatime - overlay overlay rw\n"
+        "30 21 0:40 / /dev/shm rw,nosuid - tmpfs shm rw,size=65536k\n"
+        "31 30 0:41 / /dev/shm rw,nosuid,nodev - tmpfs shm rw,size=8k\n"
+        "32 21 8:1 /lib/mps/a/pipe /tmp/nvidia-mps rw,nosuid,nodev master:2 - ext4 /dev/sda rw\n"
+    )
+    mounts = views.parse(f"null\n---\nA=1\n---\n{mountinfo}").mounts
+    assert mounts["/tmp/nvidia-mps"].root == "/lib/mps/a/pipe"
+    assert mounts["/dev/shm"] == views.Mount("/", frozenset({"rw", "nosuid", "nodev"}), "tmpfs")
+
+
+_UID = "11111111-2222-3333-4444-555555555555"
+_MPS = "/var/lib/kubelet/plugins/gpu.nvidia.com/mps"
+_PROCESSES = (
+    "10 /usr/bin/python3.13 /usr/local/bin/gpu-dra-mps-supervisor \n"
+    "11 /usr/bin/python3.13 -m dra_driver.simulation.hardware.mps.control /s/gpus.json -d \n"
+    "12 /usr/bin/python3.13 -m dra_driver.simulation.hardware.mps.server 3 \n"
+    "13 /bin/sh /usr/bin/nvidia-cuda-mps-control \n"
+    "14 sh -c for process in *mps*control*|*mps*server*|*mps-supervisor* \n"
+    "15 nvidia-cuda-mps-control -d \n"
+    "16 nvidia-cuda-mps-server \n"
+)
+
+
+def test_sharing_of_a_node() -> None:
+    gpus = [{"uuid": "GPU-1", "computeMode": 3, "timeSlice": 0}, {"uuid": "GPU-2", "computeMode": 0, "timeSlice": 3}]
+    found = node_sharing.parse(
+        f"{_UID}-abcde/\nsupervisor.lock\nsupervisor.sock\n---\ntmpfs / tmpfs rw 0 0\nshm {_MPS}/{_UID}-abcde/shm tmpfs rw 0 0\n"
+        f"---\n/sys/fs/cgroup/gpu-dra-mps/{_UID}-abcde/\n---\n{_PROCESSES}---\n{json.dumps({'gpus': gpus})}"
+    )
+    assert found == node_sharing.NodeSharing(
+        groups=frozenset({f"{_UID}-abcde"}),
+        tmpfs=frozenset({f"{_MPS}/{_UID}-abcde/shm"}),
+        cgroups=frozenset({f"/sys/fs/cgroup/gpu-dra-mps/{_UID}-abcde/"}),
+        daemons=frozenset({11, 15}),
+        servers=frozenset({12, 16}),
+        supervisors=frozenset({10}),
+        modes={"GPU-1": node_sharing.EXCLUSIVE_PROCESS},
+        intervals={"GPU-2": TimeSliceInterval.LONG},
+    )
+    assert not found.left_behind({_UID})
+    assert found.left_behind({"another"}) == [f"folder of MPS group {_UID}-abcde", f"tmpfs {_MPS}/{_UID}-abcde/shm"]
+    assert len(found.left_behind(())) == 9
+
+
+def test_sharing_of_a_node_where_there_never_was_any() -> None:
+    found = node_sharing.parse("---\n---\n---\n---\n")
+    assert found == node_sharing.NodeSharing()
+    assert not found.left_behind(())
 
 
 def test_failed_prepares_are_counters_above_zero() -> None:

@@ -257,6 +257,19 @@ def test_callback_that_raises_does_not_stop_the_cache(start: Start) -> None:
     assert reflector.store.get("b") is not None
 
 
+def test_whoever_asks_is_told_when_lists_begin_to_fail_and_work_again(start: Start) -> None:
+    told: queue.Queue[ApiError | None] = queue.Queue()
+    refusals = [Forbidden("no"), Forbidden("no, still"), Unavailable("away")]
+    api = ScriptedApi(*refusals, ListPage([node("a", 1)], "1"), ListPage([], "2"))
+    reflector = start(api, on_answer=told.put)
+    first, second, third = (told.get(timeout=5) for _ in range(3))
+    assert (first, second, third) == (refusals[0], refusals[2], None)
+    assert reflector.has_synced.is_set()
+    api.next_watch().feed.put(Expired("gone"))
+    api.next_watch()
+    assert told.empty()  # another list that works is no news
+
+
 def test_same_version_again_is_no_change(start: Start) -> None:
     api = ScriptedApi(ListPage([node("a", 1)], "1"))
     changes = Changes()

@@ -15,7 +15,8 @@ from typing import Any
 
 from api.mig_policy import MigMode
 from dra_driver.devices.naming import gpu_name, mig_name, partial_profile
-from dra_driver.devices.policy import GpuSelector, MigPolicy, MigRule, toggles_without_reset
+from dra_driver.devices.policy import MigPolicy, MigRule, toggles_without_reset
+from dra_driver.devices.selector import GpuSelector
 from dra_driver.errors import DriverError, HardwareError
 from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement

@@ -8,8 +8,8 @@ from itertools import chain
 import pytest
 from hypothesis import given
 
-from dra_driver.devices import mig_devices, text
-from dra_driver.devices.model import CounterSet, DeviceKind, DeviceSet
+from dra_driver.devices import text
+from dra_driver.devices.model import MOST_ENTRIES, CounterSet, DeviceKind, DeviceSet
 from dra_driver.kube.interface import RESOURCE_SLICES
 from dra_driver.quantity import Quantity
 from dra_driver.simulation.validation import limits as server_limits
@@ -157,5 +157,5 @@ def test_our_limits_are_the_servers() -> None:
     assert limits.MAX_DEVICES_WITH_TAINTS_OR_COUNTERS == server_limits.DEVICES_WITH_ADVANCED_FEATURES
     assert limits.MAX_COUNTER_SETS == server_limits.COUNTER_SETS
     assert limits.MAX_COUNTERS_PER_SET == server_limits.COUNTERS_PER_SET
-    assert mig_devices.MOST_ENTRIES == server_limits.ATTRIBUTES_AND_CAPACITIES
+    assert MOST_ENTRIES == server_limits.ATTRIBUTES_AND_CAPACITIES
     assert text.MAX_BYTES == server_limits.ATTRIBUTE_VALUE_BYTES

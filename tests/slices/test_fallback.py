@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from api.claim_config import SharingStrategy
 from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
-from dra_driver.devices.model import DeviceSet
+from dra_driver.devices.model import AllocatableDevice, CounterConsumption, DeviceSet
 from dra_driver.devices.naming import MigName, parse_name
 from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
+from dra_driver.devices.shares import shared
+from dra_driver.devices.sharing import Replicas
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
 from tests.devices.builders import machine
@@ -99,3 +102,34 @@ def test_dropped_fields_switch_features_off() -> None:
     assert FEATURES.without(["spec.devices[12].taints"]) == ApiFeatures(taints=False)
     assert FEATURES.without(["spec.devices[0].attributes[taints].string"]) == FEATURES
     assert FEATURES.without([]) == FEATURES
+
+
+def with_shares(number: int, count: int) -> AllocatableDevice:
+    return shared(whole(number), Replicas(SharingStrategy.TIME_SLICING, count))
+
+
+def test_without_consumable_capacity_a_shared_device_becomes_replicas() -> None:
+    reduction = reduce_to(DeviceSet((with_shares(0, 2), whole(1))), ApiFeatures(consumable=False))
+    names = [device.name for device in reduction.device_set.devices]
+    assert names == ["gpu-0-replica-0", "gpu-0-replica-1", "gpu-1"]
+    assert reduction.withheld == ()
+    first = reduction.device_set.devices[0]
+    assert (first.allow_multiple_allocations, first.capacity) == (False, whole(0).capacity)
+    again = reduce_to(reduction.device_set, ApiFeatures(consumable=False))
+    assert again.device_set == reduction.device_set
+
+
+def test_replicas_exclude_placements_by_counters_or_by_their_absence() -> None:
+    both = DeviceSet((shared(full(), Replicas(SharingStrategy.TIME_SLICING, 2)), partition(0, 0)), (counter_set(0),))
+    drawing = reduce_to(both, ApiFeatures(consumable=False)).device_set
+    assert [device.name for device in drawing.devices][2:] == [partition(0, 0).name]
+    (taken,) = drawing.devices[0].consumes
+    assert str(taken.counters["memory-slice-0"]) == "500m"
+    apart = reduce_to(both, ApiFeatures(consumable=False, partitionable=False))
+    assert [device.name for device in apart.device_set.devices] == ["gpu-0-replica-0", "gpu-0-replica-1"]
+    assert not any(device.consumes for device in apart.device_set.devices)
+    assert apart.withheld == (partition(0, 0).name,)
+
+
+def full() -> AllocatableDevice:
+    return replace(whole(0), consumes=(CounterConsumption("gpu-0-counter-set", counter_set(0).counters),))

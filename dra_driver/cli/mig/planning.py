@@ -14,7 +14,7 @@ from itertools import combinations, islice
 
 from dra_driver.allocator.allocate import Allocator, Snapshot, devices_in_use
 from dra_driver.allocator.eligibility import RejectionKind
-from dra_driver.allocator.model import Claim, ClaimKey, Device, DeviceClass, DeviceId, DeviceRequest, Request
+from dra_driver.allocator.model import Claim, ClaimKey, Device, DeviceClass, DeviceId, DeviceRequest, Holding, Request
 from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.reasons import Failure
 from dra_driver.cli.mig.reading import ClusterView
@@ -87,7 +87,7 @@ class _ProfileEngine:
         return _Program(expression)
 
 
-_InUse = dict[DeviceId, ClaimKey]
+_InUse = dict[DeviceId, tuple[Holding, ...]]
 
 
 class _Planner:
@@ -120,7 +120,7 @@ class _Planner:
                 missing.append(profile)
             else:
                 node, device = found
-                in_use[device] = _PLANNED
+                in_use[device] = (Holding(_PLANNED),)
                 placed.append(Placed(profile, node, device.device))
         return placed, missing
 
@@ -135,7 +135,7 @@ class _Planner:
         snapshot = self._snapshots[node]
         request = DeviceRequest(profile, _CLASS, (profile,))
         claim = Claim(_PLANNED, (Request(profile, (request,)),))
-        held = {device: holder for device, holder in in_use.items() if device.pool == node}
+        held = {device: holdings for device, holdings in in_use.items() if device.pool == node}
         allocator = Allocator(_ProfileEngine(), Snapshot(snapshot.pools, snapshot.classes, held))
         outcome = allocator.allocate(Node(node), [claim])
         return outcome if isinstance(outcome, Failure) else outcome[0].results[0].device.id
@@ -167,13 +167,15 @@ class _Planner:
         memory: Counter[ClaimKey] = Counter()
         for snapshot in self._snapshots.values():
             for device in (device for pool in snapshot.pools for device in pool.devices if device.id in in_use):
-                memory[in_use[device.id]] += _memory(device)
+                for holder in {holding.claim for holding in in_use[device.id]}:
+                    memory[holder] += _memory(device)
         candidates = sorted(
             {holder for each in blockers for holder in each.holders}, key=lambda claim: (memory[claim], claim)
         )
         for chosen in islice(_sets(candidates), _MOST_TRIES):
-            without = {device: holder for device, holder in in_use.items() if holder not in chosen}
-            nodes = sorted({device.pool for device, holder in in_use.items() if holder in chosen})
+            without = {device: _without(chosen, holdings) for device, holdings in in_use.items()}
+            without = {device: holdings for device, holdings in without.items() if holdings}
+            nodes = sorted({device.pool for device in in_use if without.get(device) != in_use[device]})
             if not self._place(missing, without, [node for node in nodes if node in self._snapshots])[1]:
                 return chosen
         return ()
@@ -191,6 +193,10 @@ def _memory(device: Device) -> int:
     """Bytes of device memory; 0 where none is published."""
     memory = device.capacity.get(device.id.driver, {}).get("memory")
     return memory.value() if memory is not None else 0
+
+
+def _without(claims: Sequence[ClaimKey], holdings: Iterable[Holding]) -> tuple[Holding, ...]:
+    return tuple(holding for holding in holdings if holding.claim not in claims)
 
 
 def _sets(candidates: Sequence[ClaimKey]) -> Iterator[tuple[ClaimKey, ...]]:

@@ -7,8 +7,8 @@ nvidia-smi, ``mps`` its nvidia-cuda-mps-control, ``node_folder`` makes a node's 
 
 Who owns what: ``description`` the machine files, ``state`` what can change, ``state_file`` the file that processes
 share (``state_store`` its bytes), ``library`` the C interface with ``system``, ``device``, ``telemetry``, ``mig`` and
-``events`` as its functions, ``placing`` what fits on a GPU, ``capabilities`` and ``host_mirror`` what the tree shows of
-MIG.
+``events`` as its functions, ``placing`` what fits on a GPU, ``idle`` what a board reads, ``capabilities`` and
+``host_mirror`` what the tree shows of the state.
 
 What is named here is imported when it is asked for: the programs of ``mps`` start in milliseconds, and need none of it.
 """

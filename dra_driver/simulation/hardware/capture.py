@@ -11,6 +11,7 @@ from typing import Protocol
 from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigProfile, MigState
 from dra_driver.hardware.nvml import Board
 from dra_driver.simulation.hardware.description import (
+    ClocksDescription,
     ComputeInstanceDescription,
     GpuDescription,
     HardwareDescription,
@@ -70,9 +71,16 @@ def _product(gpu: Gpu, board: Board) -> ProductDescription:
         pciDeviceID=f"0x{board.pci_device_id:08x}",
         pciSubsystemID=None if board.pci_subsystem_id is None else f"0x{board.pci_subsystem_id:08x}",
         power_limit_milliwatts=board.power_limit_milliwatts,
+        max_clocks=_clocks(board),
         # A profile that fits nowhere on this board cannot be simulated, nor can anybody use it.
         mig_profiles=None if gpu.mig is None else tuple(_profile(each) for each in gpu.mig.profiles if each.placements),
     )
+
+
+def _clocks(board: Board) -> ClocksDescription | None:
+    if board.max_sm_mhz is None or board.max_memory_mhz is None:
+        return None
+    return ClocksDescription(smMHz=board.max_sm_mhz, memoryMHz=board.max_memory_mhz)
 
 
 def _profile(profile: MigProfile) -> ProfileDescription:

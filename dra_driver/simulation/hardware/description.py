@@ -65,6 +65,13 @@ class ProfileDescription(_Strict):
     placements: Placements
 
 
+class ClocksDescription(_Strict):
+    """Highest clocks in MHz, as ``nvidia-smi -q -d CLOCK`` prints them."""
+
+    sm_mhz: int = Field(gt=0, alias="smMHz")
+    memory_mhz: int = Field(gt=0, alias="memoryMHz")
+
+
 class ProductDescription(_Strict):
     """What all GPUs of one product share. ``memory_bytes`` is absent on unified-memory GPUs."""
 
@@ -77,6 +84,7 @@ class ProductDescription(_Strict):
     pci_device_id: str | None = Field(default=None, alias="pciDeviceID", pattern=r"^0x[0-9a-f]{8}$")
     pci_subsystem_id: str | None = Field(default=None, alias="pciSubsystemID", pattern=r"^0x[0-9a-f]{8}$")
     power_limit_milliwatts: int | None = Field(default=None, gt=0)
+    max_clocks: ClocksDescription | None = None
     mig_profiles: tuple[ProfileDescription, ...] | None = None
 
     def profile(self, profile_id: int) -> ProfileDescription | None:

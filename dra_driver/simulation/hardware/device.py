@@ -9,11 +9,11 @@ from dra_driver.hardware.nvml.names import ADDRESSING_MODES, ARCHITECTURES, BRAN
 from dra_driver.simulation.hardware.arguments import Refused, number, require_version, target, write_text
 from dra_driver.simulation.hardware.calls import DeviceCall, Function, FunctionTable
 from dra_driver.simulation.hardware.handles import Kind
+from dra_driver.simulation.hardware.idle import bar1_bytes, mig_bar1_bytes, reserved_bytes
 from dra_driver.simulation.hardware.placing import device_name
 
 _MEMORY_V2 = 0x02000028  # nvmlMemory_v2
 _ADDRESSING_MODE_V1 = 0x01000008  # nvmlDeviceAddressingMode_v1
-_RESERVED_SHARE = 128  # simulated: the driver keeps 1/128 of the memory for itself, about what real boards show
 
 _EXCLUSIVE_THREAD = 1  # NVML_COMPUTEMODE_EXCLUSIVE_THREAD: support was removed
 _COMPUTE_MODES = 4  # NVML_COMPUTEMODE_COUNT
@@ -69,7 +69,7 @@ def _memory_bytes(call: DeviceCall) -> int:
 def _memory_info(call: DeviceCall, info: Any) -> None:
     structure = target(info)
     total = _memory_bytes(call)
-    structure.total, structure.used = total, total // _RESERVED_SHARE
+    structure.total, structure.used = total, reserved_bytes(total)
     structure.free = total - structure.used
 
 
@@ -77,8 +77,15 @@ def _memory_info_v2(call: DeviceCall, info: Any) -> None:
     structure = target(info)
     require_version(structure, _MEMORY_V2)
     total = _memory_bytes(call)
-    structure.total, structure.reserved, structure.used = total, total // _RESERVED_SHARE, 0
+    structure.total, structure.reserved, structure.used = total, reserved_bytes(total), 0
     structure.free = total - structure.reserved
+
+
+def _bar1_memory_info(call: DeviceCall, info: Any) -> None:
+    structure = target(info)
+    mig = call.target.kind is Kind.MIG_DEVICE
+    structure.bar1Total = mig_bar1_bytes(call.product, call.instance_profile) if mig else bar1_bytes(call.product)
+    structure.bar1Used, structure.bar1Free = 0, structure.bar1Total
 
 
 def _brand(call: DeviceCall, brand: Any) -> None:
@@ -131,6 +138,7 @@ FUNCTIONS: FunctionTable = {
     "nvmlDeviceGetPciInfo_v3": Function(_pci_info, (Kind.GPU,)),
     "nvmlDeviceGetMemoryInfo": Function(_memory_info, _WITH_MIG),
     "nvmlDeviceGetMemoryInfo_v2": Function(_memory_info_v2, _WITH_MIG),
+    "nvmlDeviceGetBAR1MemoryInfo": Function(_bar1_memory_info, _WITH_MIG),
     "nvmlDeviceGetBrand": Function(_brand, (Kind.GPU,)),
     "nvmlDeviceGetArchitecture": Function(_architecture, (Kind.GPU,)),
     "nvmlDeviceGetCudaComputeCapability": Function(_compute_capability, _WITH_MIG),

@@ -1,7 +1,7 @@
-"""What the node's file tree shows of its MIG instances, kept in step with the state at every change of it.
+"""What the node's file tree shows of its state, kept in step with it at every change.
 
-That is the capabilities of the instances and the table of the nvidia-smi that containers get. ``host_root`` makes the
-whole tree; this touches only what a change of instances touches. Call it where nobody else changes the state.
+That is the capabilities of MIG instances and the table of the nvidia-smi that containers get. ``host_root`` makes the
+whole tree; this touches only what the change touches. Call it where nobody else changes the state.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from dra_driver.simulation.hardware.capabilities import CAPABILITY_MODE, instance_files
+from dra_driver.simulation.hardware.smi import script_table
 from dra_driver.simulation.hardware.smi.script import SMI_PATH, with_table
-from dra_driver.simulation.hardware.state import SimulatedState
+from dra_driver.simulation.hardware.state import GpuState, SimulatedState
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +28,12 @@ def follow(state_file: Path, before: SimulatedState, after: SimulatedState) -> N
     if after.host_tree is None:
         return
     root = state_file.parent / after.host_tree
-    changed = [index for index, gpu in enumerate(after.gpus) if gpu.instances is not before.gpus[index].instances]
+    changed = [index for index, gpu in enumerate(after.gpus) if gpu is not before.gpus[index]]
+    changed = [index for index in changed if _shows_differently(before.gpus[index], after.gpus[index])]
     if not changed:
         return
     if not root.is_dir():
-        logger.debug("no file tree at %s to show MIG instances in", root)
+        logger.debug("no file tree at %s to show the change in", root)
         return
     for index in changed:
         minor = after.description(index).minor
@@ -40,8 +42,12 @@ def follow(state_file: Path, before: SimulatedState, after: SimulatedState) -> N
         for name, content in new.items():
             if name not in old:
                 _write(root / name, content)
-    if any(list(before.gpus[index].mig_devices()) != list(after.gpus[index].mig_devices()) for index in changed):
+    if any(script_table.shows_differently(before.gpus[index], after.gpus[index]) for index in changed):
         _write_table(root / SMI_PATH, after)
+
+
+def _shows_differently(before: GpuState, after: GpuState) -> bool:
+    return before.instances is not after.instances or script_table.shows_differently(before, after)
 
 
 def _write(path: Path, content: str) -> None:

@@ -93,6 +93,14 @@ def compute_starts(slices: int, size: int) -> range:
     return range(0, slices - size + 1, size)
 
 
+def multiprocessors(product: ProductDescription, profile: ProfileDescription, slices: int) -> int:
+    """Of a compute instance of ``slices``: all of its GPU instance's, or a multiple of the smallest profile's."""
+    if slices == profile.slices:
+        return profile.multiprocessors
+    smallest = min(product.mig_profiles or (profile,), key=lambda each: (each.slices, each.multiprocessors))
+    return smallest.multiprocessors * slices // smallest.slices
+
+
 def free_compute_starts(slices: int, size: int, taken: Iterable[tuple[int, int]]) -> list[int]:
     """The possible starts that ``taken``, runs of (start, slices), leaves free."""
     runs = list(taken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dra_driver.hardware.nvml.codes import Return
@@ -47,6 +48,15 @@ def _version(call: Call) -> str:
 
 def _cuda_driver_version(call: Call, version: Any) -> None:
     target(version).value = call.state.machine.hardware.cuda_driver_version
+
+
+def _process_name(_call: Call, pid: Any, buffer: Any, length: Any) -> None:
+    """The program of a process of this machine; "not found" for one that only the state knows."""
+    try:
+        words = Path(f"/proc/{number(pid)}/cmdline").read_bytes().split(b"\0")
+    except OSError as error:
+        raise Refused(Return.NOT_FOUND) from error
+    write_text(buffer, length, words[0].decode(errors="replace"))
 
 
 def _count(call: Call, count: Any) -> None:
@@ -96,6 +106,7 @@ FUNCTIONS: FunctionTable = {
     "nvmlSystemGetNVMLVersion": Function(_nvml_version),
     "nvmlSystemGetCudaDriverVersion": Function(_cuda_driver_version),
     "nvmlSystemGetCudaDriverVersion_v2": Function(_cuda_driver_version),
+    "nvmlSystemGetProcessName": Function(_process_name),
     "nvmlDeviceGetCount_v2": Function(_count),
     "nvmlDeviceGetHandleByIndex_v2": Function(_handle_by_index),
     "nvmlDeviceGetHandleByUUID": Function(_handle_by_uuid),

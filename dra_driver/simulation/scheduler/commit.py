@@ -7,9 +7,9 @@ somebody else changed is a Conflict, and the pod is tried again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from dra_driver.allocator.model import AllocationResult
 from dra_driver.allocator.status import allocation_status
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, KubeApi, Obj
 from dra_driver.simulation.scheduler import extended
@@ -24,11 +24,14 @@ class SchedulerApi(KubeApi, Protocol):
     def bind(self, name: str, namespace: str, node_name: str) -> None: ...
 
 
-def commit(api: SchedulerApi, pod: Obj, placement: Placement, timestamp: str) -> list[Obj]:
+def commit(
+    api: SchedulerApi, pod: Obj, placement: Placement, timestamp: str, new_share_id: Callable[[], str]
+) -> list[Obj]:
     """Returns the claims as written. Raises ApiError; what was written so far is used by the next try."""
     written = [_reserve(api, claim, pod) for claim in placement.reserve]
     for claim, result in placement.allocate:
-        written.append(_allocate(api, claim, result, pod, placement.node, timestamp))
+        allocation = allocation_status(result, placement.node, timestamp, new_share_id)
+        written.append(_allocate(api, claim, allocation, pod))
     if placement.extended:
         special = next(claim for claim in written if extended.is_special_claim_of(claim, pod))
         _tell_kubelet(api, pod, special, placement)
@@ -36,7 +39,7 @@ def commit(api: SchedulerApi, pod: Obj, placement: Placement, timestamp: str) ->
     return written
 
 
-def _allocate(api: KubeApi, claim: Obj, result: AllocationResult, pod: Obj, node: str, timestamp: str) -> Obj:
+def _allocate(api: KubeApi, claim: Obj, allocation: Obj, pod: Obj) -> Obj:
     metadata = claim["metadata"]
     finalizers = metadata.get("finalizers") or []
     protected = {**claim, "metadata": {**metadata, "finalizers": [*finalizers, FINALIZER]}}
@@ -46,7 +49,7 @@ def _allocate(api: KubeApi, claim: Obj, result: AllocationResult, pod: Obj, node
         claim = api.update(RESOURCE_CLAIMS, protected)
     status = {
         **(claim.get("status") or {}),
-        "allocation": allocation_status(result, node, timestamp),
+        "allocation": allocation,
         "reservedFor": [_consumer(pod)],
     }
     return api.update(RESOURCE_CLAIMS, {**claim, "status": status}, subresource="status")

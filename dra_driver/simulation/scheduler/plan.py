@@ -153,12 +153,12 @@ def _best(
     engine: SelectorEngine,
     failures: dict[str, Failure],
 ) -> tuple[str, tuple[AllocationResult, ...]] | None:
-    """The node with the better alternatives, then the fewest devices in use, then the fewest pods; ties by name.
+    """The node with the better alternatives, the fewest devices and shares in use, the fewest pods; ties by name.
 
     kube-scheduler scores prioritised lists too (KEP-4816), and its other plugins spread.
     """
     snapshot = cluster.snapshot()
-    used_by_pool = Counter(device.pool for device in snapshot.in_use)
+    used_by_pool = Counter(device.pool for device, holdings in snapshot.in_use.items() for _ in holdings)
     allocator = Allocator(engine, snapshot)
     claims = [claim for _, claim in wants.pending]
 

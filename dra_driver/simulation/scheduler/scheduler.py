@@ -10,6 +10,7 @@ from __future__ import annotations
 import calendar
 import logging
 import time
+import uuid
 from collections import Counter
 
 from dra_driver.allocator.cel_engine import CelEngine
@@ -83,7 +84,7 @@ class Scheduler:
             return self._report(pod, decision.message)
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         try:
-            written = commit(self._api, pod, decision, _now())
+            written = commit(self._api, pod, decision, _now(), _new_share_id)
         except (Conflict, NotFound) as error:
             logger.info("pod %s/%s changed while it was placed, will retry: %s", namespace, name, error)
             return False
@@ -137,6 +138,10 @@ def _age(pod: Obj) -> tuple[str, int]:
 def _age_in_seconds(pod: Obj) -> float:
     created = calendar.timegm(time.strptime(pod["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ"))
     return time.time() - created
+
+
+def _new_share_id() -> str:
+    return str(uuid.uuid4())
 
 
 def _now() -> str:

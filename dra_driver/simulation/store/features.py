@@ -81,6 +81,7 @@ def _claim_rules(spec: str) -> dict[str, tuple[_Rule, ...]]:
             (_paths(exactly, alternatives), ("capacity",)),
             (_paths(f"{spec}.devices.constraints.*"), ("distinctAttribute",)),
             (results, ("shareID", "consumedCapacity")),
+            (_paths("status.devices.*"), ("shareID",)),
         ),
         "DRADeviceBindingConditions": ((results, ("bindingConditions", "bindingFailureConditions")),),
         "DRAResourceClaimDeviceStatus": ((_paths("status"), ("devices",)),),

@@ -12,18 +12,23 @@ from kubelet_plugin.prepare.kind import Place
 
 @dataclass(frozen=True, slots=True)
 class MigDevice:
-    """A ``prepare.kind.Place``."""
+    """A ``prepare.kind.Place``. ``replica``: which of the devices that stand for it and do not exclude each other; None
+    for the device itself."""
 
     gpu: Gpu
     at: MigPlace
     policy: GpuMigPolicy
+    replica: int | None = None
 
     @property
     def gpu_uuid(self) -> str:
         return self.gpu.uuid
 
     def excludes(self, other: Place) -> bool:
-        return isinstance(other, MigDevice) and self.at.excludes(other.at)
+        if not isinstance(other, MigDevice):
+            return False
+        beside = self.at == other.at and self.replica is not None and other.replica is not None
+        return self.at.excludes(other.at) and not beside
 
 
 def mig_of(place: Place) -> MigDevice:

@@ -77,7 +77,7 @@ class MigDevices(Kind):
                 f"device {device_name} does not exist: {gpu.product_name} {gpu.uuid} {_has_profiles(gpu)}",
                 hint=f"the claim was allocated for another GPU or driver version; {DELETE_CLAIM}",
             )
-        return MigDevice(gpu, place, self._policy.mig(gpu))
+        return MigDevice(gpu, place, self._policy.mig(gpu), name.replica)
 
     def locks(self, device_name: str, gpu_uuid: str) -> tuple[str, ...]:
         return gpu_locks(gpu_uuid)

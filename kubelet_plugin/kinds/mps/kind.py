@@ -153,10 +153,6 @@ class Mps(Wrapper):
 
     def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
         """Whether it had a group is not known any more. Stopping one that is not there is nothing."""
-        shares = {
-            member_held(held)
-            for held in devices
-            if held.prepared.share_id is not None and held.gpu_uuid and not held.admin_access
-        }
+        shares = {member_held(held) for held in devices if held.is_share and held.gpu_uuid and not held.admin_access}
         steps = (lost_group(), *(lost_group(replicas_group(member)) for member in sorted(shares)))
         return Mended(tuple(devices), tuple(step.record() for step in steps))

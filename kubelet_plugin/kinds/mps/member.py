@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from dra_driver.devices.naming import MigName, partial_profile, read_name
+from dra_driver.devices.naming import MigName, device_behind, read_name
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance
 from kubelet_plugin.claims.entry import HeldDevice
 from kubelet_plugin.prepare.kind import ClaimDevice
@@ -16,7 +16,8 @@ _MIB = 1024**2
 
 @dataclass(frozen=True, slots=True, order=True)
 class Member:
-    """``device`` is the published name. A MIG device that a claim makes gets its UUID only then."""
+    """``device`` is the published name, and of a replica that of the device it stands for. A MIG device that a claim
+    makes gets its UUID only then."""
 
     gpu_uuid: str
     device: str
@@ -53,20 +54,11 @@ class Member:
 
 
 def member_of(device: ClaimDevice) -> Member:
-    return Member(device.place.gpu_uuid, device.allocated.device)
+    return Member(device.place.gpu_uuid, device_behind(device.allocated.device))
 
 
 def member_held(held: HeldDevice) -> Member:
-    return Member(held.gpu_uuid, held.prepared.device_name)
-
-
-def profile_of(name: MigName, gpu: Gpu) -> str | None:
-    """As in ``1g.10gb``, or ``1c.3g.40gb``; None for one that the GPU does not have."""
-    profile = gpu.mig.profile(name.profile_id) if gpu.mig else None
-    slices = name.compute_slices()
-    if profile is None:
-        return None
-    return profile.name if slices is None else partial_profile(profile.name, len(slices))
+    return Member(held.gpu_uuid, device_behind(held.prepared.device_name))
 
 
 def memory_mib(member: Member, gpu: Gpu) -> int | None:

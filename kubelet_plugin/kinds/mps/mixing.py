@@ -27,7 +27,7 @@ def strategy_of(config: ClaimConfig) -> SharingStrategy | None:
 def refused_on_a_share(device: ClaimDevice, replicas: Replicas | None) -> Refusal | None:
     """A share is used as its device is offered. ``replicas``: how that is, where it is offered as MPS replicas."""
     asked = strategy_of(device.config)
-    if device.allocated.share_id is None or asked is None:
+    if not device.allocated.is_share or asked is None:
         return None
     if replicas is not None:
         advice = (

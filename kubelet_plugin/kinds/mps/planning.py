@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from api.claim_config import SharingStrategy
+from dra_driver.devices.mig_devices import profile_on
 from dra_driver.devices.naming import MigName, read_name
 from dra_driver.devices.sharing import Replicas, SharingPolicy
 from dra_driver.hardware.model import Gpu
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.kinds.gpus import gpu_behind
-from kubelet_plugin.kinds.mps.member import member_of, memory_mib, profile_of
+from kubelet_plugin.kinds.mps.member import member_of, memory_mib
 from kubelet_plugin.kinds.mps.settings import Settings, asked_mps
 from kubelet_plugin.kinds.mps.step import GroupUp, claim_group, groups_in, replicas_group
 from kubelet_plugin.prepare.kind import ClaimDevice
@@ -19,7 +20,7 @@ from kubelet_plugin.prepare.kind import ClaimDevice
 def mps_replicas(device: ClaimDevice, policy: SharingPolicy, node: str) -> Replicas | None:
     """How the device is offered, for a share of one that is offered as MPS replicas."""
     gpu = gpu_behind(device.place)
-    if device.allocated.share_id is None or gpu is None:
+    if not device.allocated.is_share or gpu is None:
         return None
     replicas = _replicas(device.allocated.device, gpu, policy, node)
     return replicas if replicas is not None and replicas.strategy is SharingStrategy.MPS else None
@@ -29,7 +30,7 @@ def _replicas(device_name: str, gpu: Gpu, policy: SharingPolicy, node: str) -> R
     name = read_name(device_name)
     if not isinstance(name, MigName):
         return policy.for_gpu(node, gpu)
-    profile = profile_of(name, gpu)
+    profile = profile_on(gpu, name)
     return None if profile is None else policy.for_mig(node, gpu, profile)
 
 

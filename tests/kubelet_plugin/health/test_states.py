@@ -10,7 +10,8 @@ import pytest
 from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceKind
-from dra_driver.devices.policy import DevicePolicy, GpuSelector, MigPolicy, MigRule
+from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
+from dra_driver.devices.selector import GpuSelector
 from dra_driver.hardware.model import Gpu, Machine, MigState
 from dra_driver.hardware.nvml import GpuProblem
 from dra_driver.simulation.hardware import recorded_machines

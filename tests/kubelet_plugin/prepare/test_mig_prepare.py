@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from api.mig_policy import MigMode
-from dra_driver.devices.policy import GpuSelector, MigPolicy, MigRule
+from dra_driver.devices.policy import MigPolicy, MigRule
+from dra_driver.devices.selector import GpuSelector
 from dra_driver.errors import DeviceInUse, DeviceNotFound, DriverError, HardwareError, UnsupportedConfig
 from dra_driver.hardware.model import ComputeInstance
 from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, MigModePending, NvmlCallError, PlacementOccupied

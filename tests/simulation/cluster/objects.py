@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dra_driver.kube.interface import (
@@ -61,14 +62,22 @@ def template(name: str, *requests: Obj, metadata: Obj | None = None) -> Obj:
     }
 
 
-def cluster(*templates: Obj, gpus: int = 2, nodes: tuple[str, ...] = ("n0", "n1"), **class_spec: Any) -> EmbeddedApi:
-    """An API with ready nodes of ``gpus`` GPUs each, the class gpu.nvidia.com and the namespace demo."""
-    api = EmbeddedApi()
+def cluster(
+    *templates: Obj,
+    gpus: int = 2,
+    nodes: tuple[str, ...] = ("n0", "n1"),
+    device: Callable[[int], Obj] = gpu,
+    api: EmbeddedApi | None = None,
+    **class_spec: Any,
+) -> EmbeddedApi:
+    """An API with ready nodes of ``gpus`` GPUs each, the class gpu.nvidia.com and the namespace demo; ``device`` makes
+    the GPU of an index."""
+    api = api or EmbeddedApi()
     api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     for name in nodes:
         created = api.create(NODES, node(name))
         api.update(NODES, {**created, "status": node(name)["status"]}, subresource="status")
-        api.create(RESOURCE_SLICES, resource_slice(name, [gpu(number) for number in range(gpus)]))
+        api.create(RESOURCE_SLICES, resource_slice(name, [device(number) for number in range(gpus)]))
     api.create(DEVICE_CLASSES, device_class(**class_spec))
     for entry in templates:
         api.create(RESOURCE_CLAIM_TEMPLATES, entry)

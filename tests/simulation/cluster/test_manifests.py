@@ -27,6 +27,8 @@ def test_another_driver_keeps_the_class_names() -> None:
     assert [entry["metadata"]["name"] for entry in classes] == [
         "gpu.nvidia.com",
         "mig.nvidia.com",
+        "shared.gpu.nvidia.com",
+        "shared.mig.nvidia.com",
         "vfio.gpu.nvidia.com",
     ]
     assert "device.attributes['gpu.example.com']" in classes[0]["spec"]["selectors"][0]["cel"]["expression"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import os
 import threading
 from ctypes import byref, c_uint
+from pathlib import Path
 
 import pynvml
 import pytest
@@ -84,6 +86,17 @@ def test_what_a_monitoring_tool_reads(make_node: NodeMaker, name: str) -> None:
         assert 20 < celsius < 90
         assert pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU) == celsius
         assert pynvml.nvmlDeviceGetUtilizationRates(handle).gpu == 0
+        clocks = product.max_clocks
+        assert clocks is not None
+        assert pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM) == clocks.sm_mhz
+        assert pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM) == clocks.memory_mhz
+        assert 0 < pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_GRAPHICS) < clocks.sm_mhz
+        assert code_of(lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_VIDEO)) == Return.NOT_SUPPORTED  # noqa: B023
+        assert pynvml.nvmlDeviceGetPerformanceState(handle) == pynvml.NVML_PSTATE_0
+        bar1 = pynvml.nvmlDeviceGetBAR1MemoryInfo(handle)
+        assert bar1.bar1Total == bar1.bar1Free >= (product.memory_bytes or 0)
+        assert pynvml.nvmlDeviceGetTotalEccErrors(handle, 1, 0) == 0
+        assert code_of(lambda: pynvml.nvmlDeviceGetTotalEccErrors(handle, 2, 0)) == Return.INVALID_ARGUMENT  # noqa: B023
         assert pynvml.nvmlDeviceGetPersistenceMode(handle) == pynvml.NVML_FEATURE_ENABLED
         assert pynvml.nvmlDeviceGetEccMode(handle) == [1, 1]
         assert pynvml.nvmlDeviceGetComputeRunningProcesses(handle) == []
@@ -92,6 +105,13 @@ def test_what_a_monitoring_tool_reads(make_node: NodeMaker, name: str) -> None:
         assert not pynvml.nvmlDeviceIsMigDeviceHandle(handle).value
         serials.add(pynvml.nvmlDeviceGetSerial(handle))
     assert len(serials) == len(hardware.gpus)
+
+
+def test_the_name_of_a_process(node: Node) -> None:
+    assert (
+        pynvml.nvmlSystemGetProcessName(os.getpid()) == Path("/proc/self/cmdline").read_bytes().split(b"\0")[0].decode()
+    )
+    assert code_of(lambda: pynvml.nvmlSystemGetProcessName(2**31 - 1)) == Return.NOT_FOUND
 
 
 def test_profile_information_in_both_versions(node: Node) -> None:

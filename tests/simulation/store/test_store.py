@@ -221,6 +221,22 @@ class TestFeatures:
         assert self.RICH.keys() - device.keys() == dropped
         assert ("requestPolicy" in device["capacity"]["memory"]) is (feature != "DRAConsumableCapacity")
 
+    def test_claims_without_consumable_capacity(self) -> None:
+        api = EmbeddedApi(disabled_features=OFF_BY_DEFAULT | {"DRAConsumableCapacity"})
+        api.create(NAMESPACES, {"metadata": {"name": "a"}})
+        asked = {"capacity": {"requests": {"shares": "1"}}}
+        obj = claim("c", "a")
+        obj["spec"]["devices"]["requests"] = [{"name": "r", "exactly": {"deviceClassName": "gpu.nvidia.com", **asked}}]
+        created = api.create(RESOURCE_CLAIMS, obj)
+        assert "capacity" not in created["spec"]["devices"]["requests"][0]["exactly"]
+        device = {"driver": "gpu.nvidia.com", "pool": "n", "device": "gpu-0"}
+        share = {**device, "shareID": "00000000-0000-4000-8000-000000000000"}
+        results = [{"request": "r", **share, "consumedCapacity": {"shares": "1"}}]
+        status = {"allocation": {"devices": {"results": results}}, "devices": [share]}
+        written = api.update(RESOURCE_CLAIMS, {**created, "status": status}, subresource="status")["status"]
+        assert written["allocation"]["devices"]["results"] == [{"request": "r", **device}]
+        assert written["devices"] == [device]
+
     def test_fields_that_are_stored_survive_an_update(self) -> None:
         features: set[str] = set()
         api = EmbeddedApi(disabled_features=features)  # type: ignore[arg-type]  # switched while it runs

@@ -60,8 +60,10 @@ app.kubernetes.io/component: {{ . }}
 {{/* The spec of the DriverConfiguration that both programs read; empty without any setting. */}}
 {{- define "gpu-dra.spec" -}}
 {{- $spec := deepCopy .Values.config }}
-{{- with .Values.mig }}
-{{- $_ := set $spec "mig" . }}
+{{- range $name := list "mig" "sharing" }}
+{{- with get $.Values $name }}
+{{- $_ := set $spec $name . }}
+{{- end }}
 {{- end }}
 {{- if $spec }}
 {{- toYaml $spec }}
@@ -97,16 +99,24 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* What both programs are told alike. */}}
+{{/* What all programs are told alike. */}}
+{{- define "gpu-dra.settingsEnv" -}}
+{{- with include "gpu-dra.logLevel" . }}
+- name: LOG_LEVEL
+  value: {{ . }}
+{{- end }}
+{{- if include "gpu-dra.spec" . }}
+- name: CONFIG_FILE
+  value: /etc/gpu-dra/driver.yaml
+{{- end }}
+{{- end }}
+
+{{/* The same, and what those that talk to the API server are told besides. */}}
 {{- define "gpu-dra.commonEnv" -}}
 - name: NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
-{{- with include "gpu-dra.logLevel" . }}
-- name: LOG_LEVEL
-  value: {{ . }}
-{{- end }}
 {{- if .Values.featureGates }}
 {{- $gates := list }}
 {{- range $gate, $on := .Values.featureGates }}
@@ -115,10 +125,7 @@ app.kubernetes.io/component: {{ . }}
 - name: FEATURE_GATES
   value: {{ join "," $gates | quote }}
 {{- end }}
-{{- if include "gpu-dra.spec" . }}
-- name: CONFIG_FILE
-  value: /etc/gpu-dra/driver.yaml
-{{- end }}
+{{- include "gpu-dra.settingsEnv" . }}
 {{- end }}
 
 {{- define "gpu-dra.configMount" -}}
@@ -144,5 +151,79 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- if $annotations }}
 {{- toYaml $annotations }}
+{{- end }}
+{{- end }}
+
+{{/* Whether nodes get an MPS supervisor; empty for no. */}}
+{{- define "gpu-dra.mpsSupervisor" -}}
+{{- $gate := dig "MPSSupport" true (merge (dict) .Values.featureGates (default (dict) .Values.config.featureGates)) }}
+{{- if and .Values.mpsSupervisor.enabled $gate }}true{{ end }}
+{{- end }}
+
+{{/* Components with pods of their own and their values. */}}
+{{- define "gpu-dra.components" -}}
+{{- $components := dict "controller" .Values.controller "kubelet-plugin" .Values.kubeletPlugin }}
+{{- if include "gpu-dra.mpsSupervisor" . }}
+{{- $_ := set $components "mps-supervisor" .Values.mpsSupervisor }}
+{{- end }}
+{{- toYaml $components }}
+{{- end }}
+
+{{/* What the programs on a node see of its hardware, simulated or not. */}}
+{{- define "gpu-dra.hardwareEnv" -}}
+{{- $simulated := .Values.simulated }}
+{{- if $simulated.enabled }}
+{{- $tree := printf "%s/host" $simulated.folder -}}
+# The tree is the driver's root and the host's at once, at the same path inside and outside.
+- name: SIMULATED_STATE
+  value: {{ $simulated.folder }}/gpus.json
+- name: NVIDIA_DRIVER_ROOT
+  value: {{ $tree }}
+- name: CONTAINER_DRIVER_ROOT
+  value: {{ $tree }}
+- name: HOST_ROOT
+  value: {{ $tree }}
+{{- else -}}
+- name: NVIDIA_DRIVER_ROOT
+  value: {{ .Values.nvidiaDriverRoot }}
+- name: CONTAINER_DRIVER_ROOT
+  value: /driver-root
+- name: HOST_ROOT
+  value: /host-root
+# Where NVIDIA's container runtime is the default one, it must not put a driver into this container.
+- name: NVIDIA_VISIBLE_DEVICES
+  value: void
+{{- end }}
+{{- end }}
+
+{{- define "gpu-dra.hardwareMounts" -}}
+{{- if .Values.simulated.enabled -}}
+- name: simulated
+  mountPath: {{ .Values.simulated.folder }}
+{{- else -}}
+# HostToContainer: a driver container may mount the driver after this pod has started, and what is unmounted on
+# the host must not be held here.
+- name: driver-root
+  mountPath: /driver-root
+  readOnly: true
+  mountPropagation: HostToContainer
+# /dev where the driver root has none, /sys, /proc, and nvidia-cdi-hook when it is not the driver's.
+- name: host-root
+  mountPath: /host-root
+  readOnly: true
+  mountPropagation: HostToContainer
+{{- end }}
+{{- end }}
+
+{{- define "gpu-dra.hardwareVolumes" -}}
+{{- if .Values.simulated.enabled -}}
+- name: simulated
+  hostPath: {path: {{ .Values.simulated.folder }}, type: DirectoryOrCreate}
+{{- else -}}
+# The driver container makes it, perhaps later.
+- name: driver-root
+  hostPath: {path: {{ .Values.nvidiaDriverRoot }}, type: DirectoryOrCreate}
+- name: host-root
+  hostPath: {path: /, type: Directory}
 {{- end }}
 {{- end }}

@@ -12,7 +12,6 @@ from dra_driver.hardware.nvml.codes import Return
 from dra_driver.simulation.hardware import placing
 from dra_driver.simulation.hardware.arguments import Refused, number, require_version, set_address, target
 from dra_driver.simulation.hardware.calls import DeviceCall, Function, FunctionTable, compute_instance_of, instance_of
-from dra_driver.simulation.hardware.description import ProductDescription, ProfileDescription
 from dra_driver.simulation.hardware.handles import Kind, Target
 from dra_driver.simulation.hardware.mig.arrays import write_handles, write_placements
 from dra_driver.simulation.hardware.state import ComputeInstanceState, GpuInstanceState, GpuState, instance_uuid
@@ -21,14 +20,6 @@ _PROFILE_COUNT = 9  # NVML_COMPUTE_INSTANCE_PROFILE_COUNT
 _ENGINE_PROFILE_COUNT = 1  # NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_COUNT: shared
 _PROFILE_INFO_V2 = 0x02000088  # nvmlComputeInstanceProfileInfo_v2
 _PROFILE_BY_SLICES = {slices: profile for profile, slices in placing.COMPUTE_PROFILE_SLICES.items()}
-
-
-def multiprocessors(product: ProductDescription, profile: ProfileDescription, slices: int) -> int:
-    """Of a compute instance of ``slices``: all of its GPU instance's, or a multiple of the smallest profile's."""
-    if slices == profile.slices:
-        return profile.multiprocessors
-    smallest = min(product.mig_profiles or (profile,), key=lambda each: (each.slices, each.multiprocessors))
-    return smallest.multiprocessors * slices // smallest.slices
 
 
 def _slices_by_enum(call: DeviceCall, profile: Any, engine_profile: Any) -> int:
@@ -53,7 +44,7 @@ def _fill(call: DeviceCall, structure: Any, slices: int) -> None:
     structure.id = _PROFILE_BY_SLICES[slices]
     structure.sliceCount = slices
     structure.instanceCount = len(placing.compute_starts(profile.slices, slices))
-    structure.multiprocessorCount = multiprocessors(call.product, profile, slices)
+    structure.multiprocessorCount = placing.multiprocessors(call.product, profile, slices)
     structure.sharedCopyEngineCount = profile.copy_engines
     structure.sharedDecoderCount = profile.decoders
     structure.sharedEncoderCount = profile.encoders

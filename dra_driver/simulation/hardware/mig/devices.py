@@ -8,9 +8,8 @@ from dra_driver.hardware.nvml.codes import Return
 from dra_driver.simulation.hardware.arguments import Refused, number, target
 from dra_driver.simulation.hardware.calls import DeviceCall, Function, FunctionTable
 from dra_driver.simulation.hardware.handles import Kind, Target
-from dra_driver.simulation.hardware.mig.compute_instances import multiprocessors
 from dra_driver.simulation.hardware.mig.profiles import profiles_of
-from dra_driver.simulation.hardware.placing import most_mig_devices
+from dra_driver.simulation.hardware.placing import most_mig_devices, multiprocessors
 
 
 def _max_count(call: DeviceCall, count: Any) -> None:

@@ -15,8 +15,20 @@ _LONG = {
     "--id": "-i",
     "--compute-mode": "-c",
     "--list-gpus": "-L",
+    "--query": "-q",
+    "--display": "-d",
+    "--xml-format": "-x",
+    "--loop": "-l",
+    "--loop-ms": "-lms",
     "--list-gpu-instance-profiles": "-lgip",
     "--list-gpu-instances": "-lgi",
+}
+
+# Options of the real one that would change what any of its commands does.
+_REFUSED = {
+    "-l": "simulated nvidia-smi does not loop (-l); its values change only when somebody changes the machine",
+    "-lms": "simulated nvidia-smi does not loop (-lms); its values change only when somebody changes the machine",
+    "-x": "simulated nvidia-smi writes no XML (-x); ask for fields with --query-gpu=... --format=csv",
 }
 
 
@@ -24,8 +36,12 @@ class NotUnderstood(DriverError):
     """The options are not among those that are simulated."""
 
 
+class NoSuchField(DriverError):
+    """A query asks for a field that is not simulated, or does not exist."""
+
+
 class NoSuchGpu(DriverError):
-    """``-i`` names what this machine does not have."""
+    """The machine has no GPU, or ``-i`` names one that it does not have."""
 
 
 def option_name(word: str) -> str:
@@ -55,7 +71,7 @@ class Options:
             elif option in flags and not written:
                 given[option] = ""
             else:
-                raise NotUnderstood(f"simulated nvidia-smi does not know {word} here")
+                raise NotUnderstood(_REFUSED.get(option, f"simulated nvidia-smi does not know {word} here"))
         return cls(given)
 
     def number(self, option: str) -> int | None:
@@ -65,11 +81,12 @@ class Options:
         return None if value is None else int(value)
 
     def gpus(self, machine: Machine) -> tuple[Gpu, ...]:
-        """Those named by ``-i`` (index, UUID or bus id, several with commas), else all. NoSuchGpu."""
+        """Those named by ``-i`` (index, UUID or bus id, several with commas), else all; in their order. NoSuchGpu."""
         named = self.given.get("-i")
         if named is None:
             return machine.gpus
-        return tuple(_named(machine, name) for name in named.split(","))
+        chosen = [_named(machine, name) for name in named.split(",")]
+        return tuple(gpu for gpu in machine.gpus if gpu in chosen)
 
 
 def _named(machine: Machine, name: str) -> Gpu:

@@ -154,6 +154,21 @@ def test_who_comes_later_takes_the_group_as_it_runs(
     assert running(node)[0].active_thread_percentage == 50
 
 
+def test_replica_devices_share_one_group_too(node: SimulatedNode, shared: Shared, engine: PrepareEngine) -> None:
+    """They are what a server without consumable capacity has in place of shares."""
+    node.claims.add(claim("u1", result("gpu-1-replica-0")), claim("u2", result("gpu-1-replica-3")))
+    node.claims.add(claim("u3", result("gpu-1-replica-2"), configs=[slices()]))
+    prepare(engine, "u1")
+    prepare(engine, "u2")
+    (group,) = running(node)
+    assert group.id == f"replicas-{node.machine.gpus[1].uuid.removeprefix('GPU-')}"
+    assert "whose settings are the administrator's: remove sharing" in refusal(engine, "u3")
+    unprepare(engine, "u1")
+    assert running(node) == [group], "the second is still in it"
+    unprepare(engine, "u2")
+    assert running(node) == []
+
+
 def test_a_rollback_leaves_the_others_group(node: SimulatedNode, shared: Shared, engine: PrepareEngine) -> None:
     node.claims.add(share("u1", ONE), share("u2", OTHER))
     prepare(engine, "u1")

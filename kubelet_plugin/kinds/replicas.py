@@ -1,0 +1,83 @@
+"""Shares of devices as such: how many of them a request may have.
+
+Holders of time-sliced shares use the GPU as the driver slices it by default: the device plugin sets nothing for its
+replicas either. So nothing is wrapped here, and one thing is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from api.claim_config import ClaimConfig
+from dra_driver.devices.mig_devices import profile_on
+from dra_driver.devices.naming import MigName, read_name
+from dra_driver.devices.plugin_sharing import resource_name
+from dra_driver.devices.sharing import Replicas
+from dra_driver.errors import ClaimError
+from dra_driver.hardware.model import Machine
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.kinds.sharing import SharingInForce
+from kubelet_plugin.prepare.kind import ClaimDevice, Others, Refusal, Wrapper
+
+
+class TooManyShares(ClaimError):
+    """A request has more shares than one request may have."""
+
+    reason = "TooManyShares"
+    retryable = False
+
+
+class OneShareToARequest(Wrapper):
+    """failRequestsGreaterThanOne of the device plugin, which fails such a pod when it allocates for a container; here
+    a container's extended resource, or a claim's request, is one request."""
+
+    name = "replicas"
+
+    def __init__(self, sharing: SharingInForce, policy: NodePolicy) -> None:
+        self._sharing = sharing
+        self._policy = policy
+
+    def wraps(self, device: ClaimDevice) -> bool:
+        return False
+
+    def honours(self, config: ClaimConfig) -> bool:
+        return False
+
+    def refuses(self, device: ClaimDevice, beside: Sequence[ClaimDevice], others: Others) -> Refusal | None:
+        """Raises TooManyShares."""
+        allocated = device.allocated
+        if not allocated.is_share or not any(_same_request(device, other) for other in beside):
+            return None
+        resource, replicas = self._offered(device, others.machine)
+        if replicas is None or not replicas.one_per_request:
+            return None
+        theirs = [
+            other
+            for other in beside
+            if _same_request(device, other) and self._offered(other, others.machine)[0] == resource
+        ]
+        if not theirs:
+            return None
+        names = ", ".join(sorted(each.allocated.device for each in (device, *theirs)))
+        raise TooManyShares(
+            f"request {allocated.parent_request} of claim {device.claim} has {len(theirs) + 1} shares of {resource} "
+            f"({names}), and one is what a request may have: failRequestsGreaterThanOne",
+            hint=f"ask for one {resource}, since two shares of a device are no more of it than one; or have your "
+            "administrator set failRequestsGreaterThanOne: false in the configuration of sharing",
+        )
+
+    def _offered(self, device: ClaimDevice, machine: Machine) -> tuple[str, Replicas | None]:
+        """As which resource, and how. A share of a device that is not shared any more is of no resource."""
+        gpu, name = machine.with_uuid(device.place.gpu_uuid), read_name(device.allocated.device)
+        if gpu is None:
+            return "", None
+        policy = self._sharing.current()
+        if not isinstance(name, MigName):
+            return resource_name(None), policy.for_gpu(self._policy.node, gpu)
+        profile = profile_on(gpu, name)
+        return resource_name(profile), policy.for_mig(self._policy.node, gpu, profile) if profile else None
+
+
+def _same_request(device: ClaimDevice, other: ClaimDevice) -> bool:
+    mine, theirs = device.allocated, other.allocated
+    return theirs.is_share and not theirs.admin_access and theirs.parent_request == mine.parent_request
