@@ -157,7 +157,7 @@ class PluginApp:
             api,
             node,
             PluginInstance(who.pod_uid or secrets.token_hex(8), __version__),
-            ToldHardware(judged, tools.mps_states),
+            ToldHardware(judged, self._hardware, tools.mps_states),
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
             layouts=self._layouts,

@@ -172,8 +172,8 @@ class Cluster:
         self.api = EmbeddedApi()
         self.kubelet = FakeKubelet(NODE, self.api, root, [self.cdi_dir], options=options)
 
-    def claim(self, name: str, *, driver: str = DRIVER, device: str = "gpu-0") -> Obj:
-        """An allocated claim with one request, gpu, that has ``device``."""
+    def claim(self, name: str, *, driver: str = DRIVER, device: str = "gpu-0", configs: Sequence[Obj] = ()) -> Obj:
+        """An allocated claim with one request, gpu, that has ``device``, with ``configs`` in its allocation."""
         request = {"name": "gpu", "exactly": {"deviceClassName": DRIVER}}
         created = self.api.create(
             RESOURCE_CLAIMS,
@@ -185,7 +185,8 @@ class Cluster:
             },
         )
         result = {"request": "gpu", "driver": driver, "pool": NODE, "device": device}
-        created["status"] = {"allocation": {"devices": {"results": [result]}}}
+        devices = {"results": [result], **({"config": list(configs)} if configs else {})}
+        created["status"] = {"allocation": {"devices": devices}}
         return self.api.update(RESOURCE_CLAIMS, created, subresource="status")
 
     def reserve(self, claim: str, pod: Obj) -> None:

@@ -23,36 +23,52 @@ class HardwareSource(Protocol):
     def on_change(self, listener: Callable[[], None]) -> None: ...
 
 
-class ToldHardware:
-    """An ``inventory.writer.HardwareSource``."""
+class Readings(Protocol):
+    """What is needed of the hardware watch (``kubelet_plugin.hardware.watch.HardwareWatch``)."""
 
-    def __init__(self, hardware: HardwareSource, states: GroupStates) -> None:
+    @property
+    def state(self) -> HardwareState: ...
+    def on_reading(self, listener: Callable[[], None]) -> None: ...
+
+
+class ToldHardware:
+    """An ``inventory.writer.HardwareSource``. ``hardware``: as it would be told without. ``readings``: with the MIG
+    devices of claims, of which the controller is not told."""
+
+    def __init__(self, hardware: HardwareSource, readings: Readings, states: GroupStates) -> None:
         self._hardware = hardware
+        self._readings = readings
         self._states = states
         self._changed: Listeners[[]] = Listeners("the hardware or its MPS groups changed")
         hardware.on_change(self._changed.tell)
+        readings.on_reading(self._read)
         states.on_change(lambda _before, _now: self._changed.tell())
 
     @property
     def state(self) -> HardwareState:
-        state, unhealthy = self._hardware.state, self._states.unhealthy
-        if state.machine is None or not unhealthy:
+        state, read, unhealthy = self._hardware.state, self._readings.state.machine, self._states.unhealthy
+        if state.machine is None or read is None or not unhealthy:
             return state
-        return replace(state, machine=with_unhealthy(state.machine, unhealthy))
+        return replace(state, machine=with_unhealthy(state.machine, read, unhealthy))
 
     def on_change(self, listener: Callable[[], None]) -> None:
         self._changed.add(listener)
 
+    def _read(self) -> None:
+        """A MIG device may have been made since the reading before."""
+        if self._states.unhealthy:
+            self._changed.tell()
 
-def with_unhealthy(machine: Machine, unhealthy: Unhealthy) -> Machine:
-    """``machine``, with what is wrong with its devices. Pure."""
+
+def with_unhealthy(machine: Machine, read: Machine, unhealthy: Unhealthy) -> Machine:
+    """``machine``, with what is wrong with its devices, which are found in ``read``. Pure."""
     messages = {uuid: shortened(describe(each)) for each in unhealthy.values() for uuid in each.group.devices}
-    return replace(machine, gpus=tuple(_with(gpu, messages) for gpu in machine.gpus))
+    found = {gpu.uuid: tuple(_unhealthy(gpu, messages)) for gpu in read.gpus}
+    return replace(machine, gpus=tuple(replace(gpu, mps_unhealthy=found.get(gpu.uuid, ())) for gpu in machine.gpus))
 
 
-def _with(gpu: Gpu, messages: Mapping[str, str]) -> Gpu:
-    found = tuple(UnhealthyMps(device, messages[uuid]) for uuid, device in _devices(gpu) if uuid in messages)
-    return replace(gpu, mps_unhealthy=found) if found else gpu
+def _unhealthy(gpu: Gpu, messages: Mapping[str, str]) -> Iterator[UnhealthyMps]:
+    return (UnhealthyMps(device, messages[uuid]) for uuid, device in _devices(gpu) if uuid in messages)
 
 
 def _devices(gpu: Gpu) -> Iterator[tuple[str, str]]:

@@ -139,14 +139,18 @@ class Source:
     def __init__(self, machine: Machine | None) -> None:
         self.state = HardwareState(True, machine)
         self.listener: Callable[[], None] = lambda: None
+        self.reader: Callable[[], None] = lambda: None
 
     def on_change(self, listener: Callable[[], None]) -> None:
         self.listener = listener
 
+    def on_reading(self, listener: Callable[[], None]) -> None:
+        self.reader = listener
+
 
 def test_devices_of_unhealthy_groups_are_told_until_they_are_well() -> None:
     source, states, changes = Source(machine(2)), GroupStates(), list[int]()
-    told = ToldHardware(source, states)
+    told = ToldHardware(source, source, states)
     told.on_change(lambda: changes.append(1))
     assert told.state is source.state
     states.told((status("a", GroupState.WEDGED, "GPU-1", "GPU-gone"),))
@@ -156,10 +160,13 @@ def test_devices_of_unhealthy_groups_are_told_until_they_are_well() -> None:
     (unhealthy,) = second.mps_unhealthy
     assert unhealthy.device == "gpu-1"
     assert "is wedged (it was killed)" in unhealthy.message
+    source.reader()
+    changes.pop()
     states.told(())
     assert told.state is source.state
     source.listener()
-    assert len(changes) == 3
+    source.reader()
+    assert len(changes) == 3, "a reading while all is well is nothing"
     source.state = HardwareState(True, None, "away")
     states.told((status("a", GroupState.DEAD, "GPU-1"),))
     assert told.state is source.state
@@ -170,7 +177,9 @@ def test_a_mig_device_is_told_by_its_name(node: SimulatedNode, engine: PrepareEn
     prepare(engine, "u1")
     (found,) = node.supervisor.now()
     node.mps_states.told((replace(found, state=GroupState.DEAD),))
-    told = ToldHardware(Source(node.hardware.read_machine()), node.mps_states).state.machine
+    read = node.hardware.read_machine()
+    told = ToldHardware(Source(node.machine), Source(read), node.mps_states).state.machine
     assert told is not None
     message = node.mps_states.trouble(found.group.id)
     assert [gpu.mps_unhealthy for gpu in told.gpus] == [(), (UnhealthyMps(MIG, message),), ()]
+    assert told.gpus[1].mig == node.machine.gpus[1].mig, "of the MIG device itself nothing is told"
