@@ -76,8 +76,8 @@ def test_two_pods_on_one_gpu(stage: Stage, space: Space) -> None:
     for name in ("first", "second"):
         check_contract(space.check_containers(name)["main"], group)
     assert float(ask_daemon(space, "first", "get_default_active_thread_percentage")) == 50
-    assert not try_allocating(space, "first", "9Gi")
-    assert "OUT_OF_MEMORY" in try_allocating(space, "second", "11Gi")
+    assert not try_allocating(space, "first", "9G")
+    assert "OUT_OF_MEMORY" in try_allocating(space, "second", "11G")
     for each in counting:
         each.check_goes_on()
     space.delete_pods("first")
@@ -121,7 +121,7 @@ def test_inside_of_a_mig_device(stage: Stage, space: Space) -> None:
     assert not node.modes, "the compute mode of the GPU is left alone"
     for name in ("first", "second"):
         check_contract(space.check_containers(name)["main"], group)
-    assert "OUT_OF_MEMORY" in try_allocating(space, "first", "17Gi")
+    assert "OUT_OF_MEMORY" in try_allocating(space, "first", "17G")
     space.delete_pods("first", "second")
     wait_nothing_left(stage, device.pool)
 

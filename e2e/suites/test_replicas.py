@@ -197,7 +197,7 @@ def test_mps_replicas_have_a_part_of_the_gpu_each(stage: Stage, space: Space) ->
         used = gpus_of(space, *pods)
         assert len(read_sharing(stage.cluster, node).daemons) == len(used), "one daemon for each GPU"
         assert float(ask_daemon(space, pods[0], "get_default_active_thread_percentage")) == 100 / _REPLICAS
-        assert "OUT_OF_MEMORY" in try_allocating(space, pods[0], "40Gi")
+        assert "OUT_OF_MEMORY" in try_allocating(space, pods[0], "40G")
         space.delete_pods(*pods)
         eventually(lambda: check_nothing_left(stage, node), 30)
 
