@@ -7,6 +7,7 @@
     pipes     the pipe directory and how one speaks through it; ``link`` how daemon and server do
     presence  whether a server is still there
     devices   what the state file says of GPUs and MIG devices, and which processes use them
+    ui        the command language where a shell has not the tools for it
     scripts   the shell programs in the node's file tree, which also run in containers
 
 The real daemon listens on Unix sockets. These are FIFOs, so that a shell can speak through the pipe directory too: a

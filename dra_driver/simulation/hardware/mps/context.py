@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dra_driver.simulation.hardware.mps import values
 from dra_driver.simulation.hardware.mps.devices import EXCLUSIVE_PROCESS, PROHIBITED, Device, User, visible
 
+FAULT = b"fault"  # what a client says when a kernel of it fails
 _UNSET = "-"
 
 

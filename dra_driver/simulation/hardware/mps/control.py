@@ -22,9 +22,8 @@ from dra_driver.simulation.hardware.mps.daemon import Daemon, Settings
 from dra_driver.simulation.hardware.mps.devices import State
 from dra_driver.simulation.hardware.mps.faults import Played
 from dra_driver.simulation.hardware.mps.logs import Log, to_null
-from dra_driver.simulation.hardware.mps.pipes import PipeDirectory
+from dra_driver.simulation.hardware.mps.pipes import PipeDirectory, pipe_directory
 
-_DEFAULT_PIPES = "/tmp/nvidia-mps"  # noqa: S108 - the real one's
 _DEFAULT_LOGS = "/var/log/nvidia-mps"
 _DAEMON = ("-d",)
 _FOREGROUND = ("-f",)
@@ -59,7 +58,7 @@ def _settings(state_file: Path, *, multi_user: bool) -> Settings:
     limits = environment.get("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT")
     return Settings(
         state_file=state_file,
-        pipes=Path(environment.get("CUDA_MPS_PIPE_DIRECTORY") or _DEFAULT_PIPES).absolute(),
+        pipes=pipe_directory(environment),
         logs=Path(environment.get("CUDA_MPS_LOG_DIRECTORY") or _DEFAULT_LOGS).absolute(),
         devices=environment.get("CUDA_VISIBLE_DEVICES"),
         percentage=100.0 if percentage is None else values.percentage(percentage),
@@ -126,6 +125,7 @@ def _run(settings: Settings, ready: Callable[[], None], *, echo: int | None) -> 
     ready()
     _loop(daemon, signals)
     pipes.remove()
+    daemon.answer_what_is_due()  # to "quit": what is left after it is the end of this process
     log("Exiting")
 
 
@@ -148,9 +148,9 @@ class _Signals:
 def _loop(daemon: Daemon, signals: _Signals) -> None:
     deadline: float | None = None
     while True:
-        daemon.answer_what_is_due()
         if daemon.is_over:
             return
+        daemon.answer_what_is_due()
         if daemon.quitting and deadline is None and daemon.force_after is not None:
             deadline = time.monotonic() + daemon.force_after
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())

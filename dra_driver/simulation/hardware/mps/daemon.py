@@ -129,8 +129,9 @@ class Daemon:
             raise Invalid(f"There is an MPS server for user {uid} already")
         mine, its = link.pair()
         module = "dra_driver.simulation.hardware.mps.server"
+        # As the daemon was started itself: without site-packages, with PYTHONPATH.
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(self.state.path), str(self.settings.logs), str(its.fileno())],
+            [sys.executable, "-S", "-m", module, str(self.state.path), str(self.settings.logs), str(its.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from dra_driver.simulation.hardware.mps import context
-from dra_driver.simulation.hardware.mps.context import Refused
+from dra_driver.simulation.hardware.mps.context import FAULT, Refused
 from dra_driver.simulation.hardware.mps.devices import Device, State, User
 
 
@@ -30,8 +30,9 @@ def main(arguments: Sequence[str]) -> int:
             state.change_users(frozenset((device.uuid,)), partial(_enter, device, user))
             taken.append(device.uuid)
         _say("ok", "mps=no", f"pid={pid}", *context.describe(granted), ".")
-        while os.read(0, 4096):
-            pass
+        while said := os.read(0, 4096):
+            if said.strip() == FAULT:
+                _say("error CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure")
     except Refused as error:
         _say("error", str(error), ".")
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from dra_driver.simulation.hardware.mps.devices import State, visible
@@ -15,22 +16,23 @@ _FOREVER = 3600.0
 
 
 class Played:
-    """The faults of the daemon that has the devices of ``names`` (CUDA_VISIBLE_DEVICES)."""
+    """The faults of the daemon that has the devices of ``names`` (CUDA_VISIBLE_DEVICES). ``sleep`` plays delays."""
 
-    def __init__(self, state: State, names: str | None) -> None:
+    def __init__(self, state: State, names: str | None, sleep: Callable[[float], None] = time.sleep) -> None:
         self._state = state
         self._names = names
+        self._sleep = sleep
 
     def at_start(self) -> None:
         """Take as long as the daemon takes to start; or never, or die."""
-        time.sleep(max((fault.get("startSeconds", 0.0) for fault in self._now()), default=0.0))
+        self._sleep(max((fault.get("startSeconds", 0.0) for fault in self._now()), default=0.0))
         self._die_of(_START)
         while any(_START in fault.get("hang", ()) for fault in self._now()):
-            time.sleep(_FOREVER)
+            self._sleep(_FOREVER)
 
     def before(self, name: str) -> None:
         """Before the request ``name`` is answered."""
-        time.sleep(max((fault.get("answerSeconds", 0.0) for fault in self._now()), default=0.0))
+        self._sleep(max((fault.get("answerSeconds", 0.0) for fault in self._now()), default=0.0))
         self._die_of(name)
 
     def hangs(self, name: str) -> bool:

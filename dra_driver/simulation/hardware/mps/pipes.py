@@ -9,8 +9,8 @@ own end of it, then "ok" or "error", then lines for people; the end of the file 
 to answer. A client holds ``.out`` open for as long as it uses the GPU, so the kernel tells the server of its end. The
 daemon removes the FIFOs when it has opened them.
 
-The daemon holds a flock on control_lock while it lives, so everybody sees whether there is one, also in another
-PID namespace, and files that a killed daemon left mislead nobody.
+The daemon holds a flock on control_lock while it lives, which keeps out a second one. Whoever asks sees by control
+whether there is one, also in another PID namespace: what a killed daemon left cannot be opened one way without waiting.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ import os
 import re
 import shutil
 import stat
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_CONTROL = "control"
+CONTROL = "control"
 _PRIVILEGED = "control_privileged"
 _LOCK = "control_lock"
 _LOG = "log"
 _PID = "nvidia-cuda-mps-control.pid"
-_CLIENTS = "clients"
+CLIENTS = "clients"
 
+_DEFAULT = "/tmp/nvidia-mps"  # noqa: S108 - the real one's
 _ID = re.compile(r"[0-9]+\.[0-9]+")
-_LOCK_SECONDS = 0.5  # for as long as somebody may just be looking whether there is a daemon
+
+
+def pipe_directory(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("CUDA_MPS_PIPE_DIRECTORY") or _DEFAULT).absolute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +63,24 @@ class PipeDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         os.fchmod(self._lock, 0o666)
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(self._lock)
-                    return False
-                time.sleep(0.01)
-            else:
-                return True
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            return False
+        return True
 
     def open(self) -> None:
         """From now on requests are taken. What a killed daemon left is replaced."""
-        shutil.rmtree(self.path / _CLIENTS, ignore_errors=True)
-        (self.path / _CLIENTS).mkdir()
-        (self.path / _CLIENTS).chmod(0o1777)
-        for name, mode in ((_PRIVILEGED, 0o755), (_LOG, 0o777), (_CONTROL, 0o666)):
+        shutil.rmtree(self.path / CLIENTS, ignore_errors=True)
+        (self.path / CLIENTS).mkdir()
+        (self.path / CLIENTS).chmod(0o1777)
+        for name, mode in ((_PRIVILEGED, 0o755), (_LOG, 0o777), (CONTROL, 0o666)):
             (self.path / name).unlink(missing_ok=True)
             os.mkfifo(self.path / name)
             (self.path / name).chmod(mode)
         # For reading and writing: the end of one who asks is not the end of the file.
-        self.control = os.open(self.path / _CONTROL, os.O_RDWR | os.O_NONBLOCK)
+        self.control = os.open(self.path / CONTROL, os.O_RDWR | os.O_NONBLOCK)
         (self.path / _PID).write_text(f"{os.getpid()}\n")
 
     def requests(self) -> Iterator[Request]:
@@ -101,7 +99,7 @@ class PipeDirectory:
 
     def answer(self, identifier: str) -> Answer | None:
         """Where the answer to a request goes; None when who asked is gone."""
-        path = self.path / _CLIENTS / f"{identifier}.in"
+        path = self.path / CLIENTS / f"{identifier}.in"
         descriptor = _open(path, os.O_WRONLY)
         if descriptor is None:
             return None
@@ -111,12 +109,12 @@ class PipeDirectory:
 
     def lifeline(self, identifier: str) -> int | None:
         """What a client holds open while it lives; None when it is gone."""
-        return _open(self.path / _CLIENTS / f"{identifier}.out", os.O_RDONLY)
+        return _open(self.path / CLIENTS / f"{identifier}.out", os.O_RDONLY)
 
     def remove(self) -> None:
-        for name in (_PID, _CONTROL, _PRIVILEGED, _LOG):
+        for name in (_PID, CONTROL, _PRIVILEGED, _LOG):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / _CLIENTS, ignore_errors=True)
+        shutil.rmtree(self.path / CLIENTS, ignore_errors=True)
 
 
 class Answer:

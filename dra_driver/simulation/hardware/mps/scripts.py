@@ -1,8 +1,9 @@
 """The shell programs of MPS in the node's file tree, which also run in containers: the pipe directory is all they need.
 
 CDI puts nvidia-cuda-mps-control into containers, where neither our Python nor the state file is; so the command
-language and the clients of a server speak through FIFOs (``pipes``) in plain sh, with mkfifo and flock of util-linux or
-busybox. Only the daemon and a client without MPS need Python and the state.
+language and the clients of a server speak through FIFOs (``pipes``) in plain sh, with mkfifo, timeout and sleep of
+coreutils or busybox. Only the daemon and a client without MPS need Python and the state. Where those tools are not, as
+in the driver's image, Python speaks the language (``ui``).
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ state=@state@
 pipe=${CUDA_MPS_PIPE_DIRECTORY:-/tmp/nvidia-mps}
 
 have_python() { [ -x "$python" ] && [ -d "$packages/dra_driver/simulation/hardware/mps" ] && [ -e "$state" ]; }
-run_python() {  # module of mps, arguments
+run_python() {  # module of mps, arguments; -S: it needs no installed package, and starts the sooner
   module=dra_driver.simulation.hardware.mps.$1
   shift
-  PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m "$module" "$state" "$@"
+  PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -S -m "$module" "$state" "$@"
 }
-have_daemon() {  # it holds the lock while it lives
-  [ -p "$pipe/control" ] && [ -e "$pipe/control_lock" ] && ! flock -n -s "$pipe/control_lock" true 2>/dev/null
+have_daemon() {  # while it lives it has control open both ways, so opening that does not wait
+  [ -p "$pipe/control" ] && timeout 2 sh -c ': <"$1"' sh "$pipe/control" 2>/dev/null
+}
+tell_of_its_end() {  # for as long as we are there to hear it
+  while sleep 1 && kill -0 "$$" && have_daemon; do :; done 3>&-
+  echo :gone >&3
 }
 make_fifos() {  # of a request of ours: .in for the answer, and .out if we say more
   number=0
@@ -44,12 +49,11 @@ make_fifos() {  # of a request of ours: .in for the answer, and .out if we say m
 }
 send() {  # kind, text; the first line of the answer is $word, the rest can be read from 4; :gone: nobody answers
   exec 3<>"$in" 4<"$in"
-  (exec flock -s "$pipe/control_lock" echo :gone 4<&- 5>&- >&3 2>/dev/null </dev/null) &
-  watcher=$!
+  # Nobody's job, since bash tells of the end of its own. Until it has ended, there is no end of the file in 4.
+  watcher=$( (tell_of_its_end) 4<&- 5>&- >/dev/null 2>&1 </dev/null & echo $!)
   printf '%s\\n' "$1 $id $2" 1<>"$pipe/control"
   read -r word <&4
   kill "$watcher" 2>/dev/null
-  wait "$watcher" 2>/dev/null
   exec 3>&-
   [ "$word" = taken ] && read -r word <&4 || word=:gone
 }
@@ -58,7 +62,7 @@ send() {  # kind, text; the first line of the answer is $word, the rest can be r
 _CONTROL = """\
 # nvidia-cuda-mps-control of a simulated node: the daemon with options, else commands from standard input.
 case "$#:${1-}" in
-  0:) ;;
+  0:) command -v mkfifo timeout >/dev/null || ! have_python || run_python ui ;;
   1:-v) echo 'CUDA MPS Control binary version: @cuda@'; exit 0 ;;
   *)
     have_python && run_python control "$@"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dra_driver.simulation.hardware.mps import context, processes
-from dra_driver.simulation.hardware.mps.context import Context, Refused
+from dra_driver.simulation.hardware.mps.context import FAULT, Context, Refused
 from dra_driver.simulation.hardware.mps.devices import Device, State, User, visible
 from dra_driver.simulation.hardware.mps.link import Link
 from dra_driver.simulation.hardware.mps.logs import Log
@@ -29,7 +29,6 @@ from dra_driver.simulation.hardware.mps.pipes import Answer
 from dra_driver.simulation.hardware.mps.presence import Presence, has_ended
 
 _GOODBYE = b"bye"
-_FAULT = b"fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Server:
     def heard(self, lifeline: int) -> bool:
         client = self._clients[lifeline]
         said = os.read(lifeline, 4096).strip()
-        if said == _FAULT:
+        if said == FAULT:
             self._log(f"Client {client.pid}: fatal fault, all clients of its devices fail")
             for each in self._clients.values():
                 each.answer.send("error CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure")
@@ -125,6 +124,7 @@ class Server:
 
     def _connect(self, text: str, answer: Answer, lifeline: int) -> None:
         if self._wedged or self._status == "FAULT":
+            self._log("Client waits")
             self._waiting.append((text, answer, lifeline))
             return
         try:

@@ -60,6 +60,7 @@ class MpsNode:
         host_root.build(self.root, self.state_file)
         self.clients: list[subprocess.Popen[str]] = []
         self.shell: list[str] = []
+        self.path = os.environ["PATH"]
 
     @property
     def state(self) -> SimulatedState:
@@ -71,7 +72,7 @@ class MpsNode:
 
     def environment(self, **more: str) -> dict[str, str]:
         paths = {"CUDA_MPS_PIPE_DIRECTORY": str(self.pipe), "CUDA_MPS_LOG_DIRECTORY": str(self.logs)}
-        return {"PATH": os.environ["PATH"], **paths, **mark(), **more}
+        return {"PATH": self.path, **paths, **mark(), **more}
 
     def control(self, *options: str, text: str = "", **environment: str) -> Answer:
         done = subprocess.run(
@@ -131,9 +132,6 @@ class MpsNode:
     def used_by(self, uuid: str) -> list[tuple[int, int | None]]:
         found = [(each.pid, each.mps_server) for gpu in self.state.gpus for each in gpu.clients if each.uuid == uuid]
         return sorted(found, key=str)
-
-    def signal(self, pid: int, number: signal.Signals) -> None:
-        os.kill(pid, number)
 
     def holders_of_the_lock(self) -> list[int]:
         """The daemon, also one that is still starting: who has control_lock open."""

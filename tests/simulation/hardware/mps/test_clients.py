@@ -246,6 +246,8 @@ def test_without_mps_it_says_so(node: MpsNode) -> None:
     wait_until(lambda: node.used_by(node.uuids[7]) == [], "it is gone")
     assert node.run_client("--allocate", "81G", CUDA_VISIBLE_DEVICES="7")[0] == 1
     assert node.run_client("--allocate", "lots")[0] == 1
+    code, _, err = node.run_client("--fault")
+    assert (code, err) == (1, "CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure\n")
     assert node.run_client("--what")[0] == 2
 
 
@@ -295,3 +297,29 @@ def test_a_daemon_and_server_killed_together_leave_the_device_free(node: MpsNode
     assert client.wait(20) == 1
     MigControl().set_mode(node.uuids[1], True)
     assert node.used_by(node.uuids[1]) == []
+
+
+def test_many_at_once(node: MpsNode) -> None:
+    node.start(devices="0,1")
+    clients = [node.start_client("--allocate", "1G") for _ in range(16)]
+    asking = [
+        subprocess.Popen(
+            [str(node.root / "usr/bin/nvidia-cuda-mps-control")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=node.environment(),
+        )
+        for _ in range(8)
+    ]
+    node.clients.extend(asking)
+    for each in asking:
+        assert each.communicate("get_default_active_thread_percentage\n" * 5, timeout=60) == ("100.0\n" * 5, "")
+    got = [facts(each.communicate(timeout=60)[0]) for each in clients]
+    assert len({each["pid"] for each in got}) == 16
+    assert {each["server"] for each in got} == set(node.say("get_server_list"))
+    assert list((node.pipe / "clients").iterdir()) == []
+    (server,) = node.say("get_server_list")
+    wait_until(lambda: node.say(f"get_client_list {server}") == [], "all are gone")
+    assert node.used_by(node.uuids[1]) == [(int(server), int(server))]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dra_driver.simulation.hardware import faults
 from dra_driver.simulation.hardware.mps import scripts
-from tests.simulation.hardware.mps.conftest import MpsNode, facts, shells, wait_until
+from tests.simulation.hardware.mps.conftest import MpsNode, facts, is_running, shells, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -26,11 +27,22 @@ def as_in_a_container(node: MpsNode) -> None:
     (node.root / scripts.CLIENT_PATH).write_text(scripts.client_script(node.state_file, python=none))
 
 
+def use_shell(node: MpsNode, shell: list[str]) -> None:
+    """With the tools that come with it."""
+    node.shell = shell
+    if Path(shell[0]).name == "busybox":
+        tools = node.folder / "tools"
+        tools.mkdir()
+        for name in ("sh", "mkfifo", "timeout", "sleep"):
+            (tools / name).symlink_to(shell[0])
+        node.path = str(tools)
+
+
 @pytest.mark.parametrize("shell", shells(), ids=lambda shell: Path(shell[0]).name)
 def test_each_shell_speaks_with_the_daemon(node: MpsNode, shell: list[str]) -> None:
     node.start(devices="0")
     as_in_a_container(node)
-    node.shell = shell
+    use_shell(node, shell)
     assert node.say("set_default_active_thread_percentage 40", "get_server_list") == ["40.0"]
     code, out, err = node.run_client("--allocate", "1G")
     assert (code, err) == (0, "")
@@ -52,7 +64,7 @@ def test_each_shell_speaks_with_the_daemon(node: MpsNode, shell: list[str]) -> N
 @pytest.mark.parametrize("shell", shells(), ids=lambda shell: Path(shell[0]).name)
 def test_without_a_daemon_each_shell_says_so(node: MpsNode, shell: list[str]) -> None:
     as_in_a_container(node)
-    node.shell = shell
+    use_shell(node, shell)
     assert node.control(text="ps\n") == (1, "", "Cannot find MPS control daemon process\n")
     assert node.control("-d")[0] == 1
     code, out, err = node.run_client()
@@ -141,3 +153,26 @@ def test_other_users_may_ask_and_not_change(open_node: MpsNode) -> None:
         refused,
         "100.0",
     ]
+
+
+def test_with_python_and_no_tools_the_language_is_spoken_too(node: MpsNode) -> None:
+    """As in the driver's image."""
+    node.shell = ["/bin/sh"]
+    node.path = "/none"
+    nobody = (1, "", "Cannot find MPS control daemon process\n")
+    assert node.control(text="ps\n") == nobody
+    pid = node.start(devices="0")
+    assert node.say("set_default_active_thread_percentage 40", "foo", "get_server_list") == [
+        "40.0",
+        "Unknown command foo: help lists the commands",
+    ]
+    assert node.control(text="get_default_active_thread_percentage") == (0, "40.0\n", "")
+    faults.inject_mps_fault(node.state_file, crash=("ps",))
+    assert node.control(text="ps\n") == nobody
+    wait_until(lambda: not is_running(pid), "the daemon ends")
+    assert (node.pipe / "control").exists()
+    assert node.control(text="get_server_list\n") == nobody
+    faults.clear_faults(node.state_file)
+    node.start()
+    assert node.say("quit") == []
+    assert node.control(text="quit\n") == nobody
