@@ -62,7 +62,6 @@ from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
 from kubelet_plugin.kinds.mps.events import DaemonEvents
-from kubelet_plugin.kinds.mps.metrics import GroupCollector
 from kubelet_plugin.kinds.mps.told import ToldHardware
 from kubelet_plugin.kinds.time_slice import is_time_sliced
 from kubelet_plugin.node.hardware import build_hardware, read_boot_id
@@ -188,7 +187,6 @@ class PluginApp:
 
         registry.register(PluginCollector(node, driver, self._hardware, self._connection, self._prepared_devices))
         registry.register(ReflectorCollector([self._inventory.reflector]))
-        registry.register(GroupCollector(tools.mps_states))
         self._stuck = StuckWorkEvents(self._engine.stuck, self._events, node_ref)
         registry.register(StuckWorkCollector(self._engine.stuck))
         self._loops = (

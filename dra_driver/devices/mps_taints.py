@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from dra_driver.devices.model import AllocatableDevice, DeviceSet, Taint
-from dra_driver.devices.naming import gpu_name
+from dra_driver.devices.naming import device_behind, gpu_name
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.model import Gpu
 
@@ -22,7 +22,7 @@ def with_mps_taints(devices: DeviceSet, gpu: Gpu, policy: DevicePolicy) -> Devic
     everything = gpu_name(gpu.minor) in unhealthy
 
     def tainted(device: AllocatableDevice) -> AllocatableDevice:
-        concerned = everything or device.name in unhealthy
+        concerned = everything or device_behind(device.name) in unhealthy
         return replace(device, taints=(*device.taints, taint)) if concerned else device
 
     return replace(devices, devices=tuple(map(tainted, devices.devices)))

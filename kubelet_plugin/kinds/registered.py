@@ -63,7 +63,12 @@ def tools_of(
         capabilities=build_capabilities(spec),
         refused=RefusedPlacements(),
         time_slices=build_compute_policy(spec, smi_calls),
-        supervisor=SupervisorClient(socket_of(plugin_folder), start_seconds=spec.mps.start_timeout),
+        supervisor=SupervisorClient(
+            socket_of(plugin_folder),
+            start_seconds=spec.mps.start_timeout,
+            # A stop waits for a start of the same group, which it ends, then for clients.
+            stop_seconds=spec.mps.start_timeout + spec.mps.drain_timeout,
+        ),
         mps_states=GroupStates(),
         sharing=sharing,
         plugin_folder=plugin_folder,

@@ -28,13 +28,8 @@ class GroupStates:
     """``told`` is a listener of the supervisor's watch. Thread-safe: what is kept is replaced as a whole."""
 
     def __init__(self) -> None:
-        self._groups: tuple[GroupStatus, ...] = ()
         self._unhealthy: Unhealthy = {}
         self._changed: Listeners[[Unhealthy, Unhealthy]] = Listeners("the health of MPS groups changed")
-
-    @property
-    def groups(self) -> tuple[GroupStatus, ...]:
-        return self._groups
 
     @property
     def unhealthy(self) -> Unhealthy:
@@ -42,7 +37,7 @@ class GroupStates:
 
     def told(self, groups: tuple[GroupStatus, ...]) -> None:
         """``groups``: all that there are."""
-        before, self._groups = self._unhealthy, groups
+        before = self._unhealthy
         self._unhealthy = {each.group.id: each for each in groups if each.state in _UNHEALTHY}
         if _states(before) != _states(self._unhealthy):
             self._changed.tell(before, self._unhealthy)

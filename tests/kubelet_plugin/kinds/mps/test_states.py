@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from prometheus_client import CollectorRegistry
-
 from dra_driver.errors import StateError
 from dra_driver.hardware.model import Machine, UnhealthyMps
 from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
@@ -14,7 +12,6 @@ from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.hardware.watch import HardwareState
 from kubelet_plugin.kinds.mps.events import DaemonEvents
-from kubelet_plugin.kinds.mps.metrics import GroupCollector
 from kubelet_plugin.kinds.mps.states import GroupStates, Unhealthy
 from kubelet_plugin.kinds.mps.step import MPS_GROUP
 from kubelet_plugin.kinds.mps.told import ToldHardware
@@ -65,16 +62,6 @@ def test_trouble_says_what_and_why() -> None:
     )
     assert "is wedged (a canary hangs): new clients would hang" in states.trouble("b")
     assert states.trouble("c") == ""
-
-
-def test_groups_are_counted_by_state() -> None:
-    states, registry = GroupStates(), CollectorRegistry()
-    registry.register(GroupCollector(states))
-    states.told((status("a", GroupState.DEAD), status("b", GroupState.READY), status("c", GroupState.READY)))
-    counts = [
-        registry.get_sample_value("gpu_dra_mps_groups", {"state": state}) for state in ("Ready", "Dead", "Wedged")
-    ]
-    assert counts == [2, 1, 0]
 
 
 # -- whom it concerns --------------------------------------------------------------------------------------------------
