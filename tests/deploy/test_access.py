@@ -57,7 +57,7 @@ def test_only_its_own_lease_is_the_controllers(default: Rendered) -> None:
     ("name", "rules"), [(None, ["time-slicing-config"]), ("plugin-config", ["plugin-config"]), ("", [])]
 )
 def test_one_config_map_is_what_the_controller_may_read(needs_helm: None, name: str | None, rules: list[str]) -> None:
-    chosen = () if name is None else ("--set", f"config.sharing.devicePluginConfig.name={name}")
+    chosen = () if name is None else ("--set", f"sharing.devicePluginConfig.name={name}")
     role = next(
         each for each in helm.render(*chosen).all("ClusterRole") if each["metadata"]["name"].endswith("controller")
     )
