@@ -88,6 +88,12 @@ class DeviceInUse(ClaimError):
     reason = "DeviceInUse"
 
 
+class ConflictingConfig(ClaimError):
+    """The configuration does not go with what another claim has made of the device; that claim may end next."""
+
+    reason = "ConflictingConfig"
+
+
 class UnsupportedConfig(ConfigError):
     """The configuration is well-formed but this driver, node or device cannot do it."""
 

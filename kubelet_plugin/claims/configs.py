@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from api.claim_config import ClaimConfig, VfioDeviceConfig, decode
 from api.strict import DecodeError
-from dra_driver.errors import ConfigError, UnsupportedConfig
+from dra_driver.errors import ConfigError, ConflictingConfig, UnsupportedConfig
 from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice, ConfigSource, OpaqueConfig
 
 WITHOUT_SHARING = "remove sharing: pods that use one claim then share the GPU with the driver's default time slices"
@@ -67,13 +67,22 @@ def resolve_configs(
 
 def unsupported(claim: AllocatedClaim, found: DeviceConfig, field: str, value: str, advice: str) -> UnsupportedConfig:
     """The refusal of a configuration that is well-formed: ``field`` is the path within it, ``advice`` the way round."""
-    source = found.source
-    if source is None:
-        return UnsupportedConfig(f"{field}: {value} is not available on this node", hint=advice)
+    remedy = "" if found.source is None else f"; {_REMEDY[found.source.source]}"
     return UnsupportedConfig(
-        f"{_origin(claim, source)}: {_path(source)}.{field}: {value} is not available on this node",
-        hint=f"{advice}; {_REMEDY[source.source]}",
+        f"{_where(claim, found, field)}: {value} is not available on this node", hint=f"{advice}{remedy}"
     )
+
+
+def conflicting(
+    claim: AllocatedClaim, found: DeviceConfig, field: str, value: str, holder: str, advice: str
+) -> ConflictingConfig:
+    """The refusal of what could be had if claim ``holder`` did not use the device otherwise."""
+    return ConflictingConfig(f"{_where(claim, found, field)}: {value} cannot be had beside claim {holder}", hint=advice)
+
+
+def _where(claim: AllocatedClaim, found: DeviceConfig, field: str) -> str:
+    source = found.source
+    return field if source is None else f"{_origin(claim, source)}: {_path(source)}.{field}"
 
 
 def _decode(claim: AllocatedClaim, config: OpaqueConfig) -> ClaimConfig:

@@ -62,13 +62,12 @@ class TimeSlices(Wrapper):
         wanted, gpu = _interval(device.config), device.place.gpu_uuid
         if wanted is None:
             return None
-        for holder, theirs in (*_in_claim(beside, gpu), *_in_claims(others.entries, gpu)):
+        for request, theirs in _in_claim(beside, gpu):
             if theirs not in (None, wanted):
-                advice = (
-                    f"GPU {gpu} has one interval for all who share it, and {holder} has asked for {theirs}: "
-                    f"ask for {theirs} as well, or for another GPU"
-                )
-                return Refusal(_FIELD, wanted, advice)
+                return Refusal(_FIELD, wanted, _one_interval(gpu, f"request {request} of the same claim", theirs))
+        for holder, theirs in _in_claims(others.entries, gpu):
+            if theirs not in (None, wanted):
+                return Refusal(_FIELD, wanted, _one_interval(gpu, f"claim {holder}", theirs), holder)
         return None
 
     def making_steps(self, devices: Sequence[ClaimDevice]) -> tuple[Step, ...]:
@@ -170,10 +169,17 @@ def _interval(config: ClaimConfig) -> TimeSliceInterval | None:
     return (asked and asked.interval) or TimeSliceInterval.DEFAULT
 
 
+def _one_interval(gpu_uuid: str, who: str, theirs: TimeSliceInterval | None) -> str:
+    return (
+        f"GPU {gpu_uuid} has one interval for all who share it, and {who} has asked for {theirs}: "
+        f"ask for {theirs} as well, or for another GPU"
+    )
+
+
 def _in_claim(beside: Sequence[ClaimDevice], gpu_uuid: str) -> list[tuple[str, TimeSliceInterval | None]]:
-    """Who else in the claim has the GPU, and the interval it asks for."""
+    """Which other requests of the claim have the GPU, and the interval they ask for."""
     return [
-        (f"request {other.allocated.request} of the same claim", _interval(other.config))
+        (other.allocated.request, _interval(other.config))
         for other in beside
         if other.place.gpu_uuid == gpu_uuid and not other.allocated.admin_access
     ]
@@ -182,10 +188,7 @@ def _in_claim(beside: Sequence[ClaimDevice], gpu_uuid: str) -> list[tuple[str, T
 def _in_claims(entries: Sequence[ClaimEntry], gpu_uuid: str) -> list[tuple[str, TimeSliceInterval | None]]:
     """The same of other claims, as far as it is known."""
     return [
-        (f"claim {entry.holder}", _recorded(record))
-        for entry in entries
-        for record in entry.steps
-        if slices_gpu(record, gpu_uuid)
+        (entry.holder, _recorded(record)) for entry in entries for record in entry.steps if slices_gpu(record, gpu_uuid)
     ]
 
 

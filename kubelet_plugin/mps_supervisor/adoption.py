@@ -2,8 +2,8 @@
 
 A group is adopted when its record says that it ran, in this boot. Whether its daemon still does, the daemon's id and
 start time tell, and the first look whether it answers. A group whose daemon is gone is there as dead until it is
-stopped, since containers hold its folders. Ours is what lies in our folder, is mounted there, or carries its name in
-its environment.
+stopped, since containers hold its folders. A folder without a record whose pipe folder is not empty is another
+driver's. Ours is what else lies in our folder, is mounted there, or carries its name in its environment.
 """
 
 from __future__ import annotations
@@ -36,8 +36,14 @@ class Removes(Protocol):
 def adopt(folder: Path, boot_id: str, steps: Removes, isolation: Isolation) -> tuple[Running, ...]:
     """The groups in ``folder``, with everything else in it removed. What cannot be removed is logged, and a group when
     its record says which. Raises OSError when the folder cannot be read."""
-    found = [running for each in _group_folders(folder) if (running := _looked_at(each, boot_id, steps)) is not None]
-    kept = {str(folder / running.group.id) for running in found}
+    found, kept = [], set[str]()
+    for each in _group_folders(folder):
+        if _is_anothers(each):
+            logger.warning("%s is left alone: it is in use, and no record says that it is ours", each.root)
+            kept.add(str(each.root))
+        elif (running := _looked_at(each, boot_id, steps)) is not None:
+            found.append(running)
+            kept.add(str(each.root))
     for process, root in marked_processes().items():
         if Path(root).parent == folder and root not in kept:
             logger.warning("ending process %d of MPS group %s, which nobody knows", process.pid, Path(root).name)
@@ -54,6 +60,14 @@ def _group_folders(folder: Path) -> Iterator[GroupFolders]:
     for each in sorted(folder.iterdir()):
         if each.is_dir() and not each.is_symlink():
             yield GroupFolders(each)
+
+
+def _is_anothers(folders: GroupFolders) -> bool:
+    """NVIDIA's driver has the same layout, and its daemons may be running when this one takes its place. Ours have a
+    record before anything else is there, and lose it last."""
+    if (folders.root / records.FILE).exists():
+        return False
+    return folders.pipe.is_dir() and any(folders.pipe.iterdir())
 
 
 def _looked_at(folders: GroupFolders, boot_id: str, steps: Removes) -> Running | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from dra_driver.errors import ClaimError, DeviceInUse
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.allocated import AllocatedClaim, AllocatedDevice
-from kubelet_plugin.claims.configs import DeviceConfig, resolve_configs, unsupported
+from kubelet_plugin.claims.configs import DeviceConfig, conflicting, resolve_configs, unsupported
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.prepare.kind import ClaimDevice, Others, Place
@@ -88,6 +88,8 @@ def _refuse_config(
     refusal = device.kind.refuses(device.config, honoured=honoured) or next(
         filter(None, (wrapper.refuses(device, beside, others) for wrapper in kinds.wrappers)), None
     )
+    if refusal is not None and refusal.holder:
+        raise conflicting(claim, config, refusal.field, refusal.value, refusal.holder, refusal.advice)
     if refusal is not None:
         raise unsupported(claim, config, refusal.field, refusal.value, refusal.advice)
 

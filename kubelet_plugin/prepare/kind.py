@@ -122,11 +122,15 @@ class MakerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A configuration that cannot be had here. ``field``: its path in the configuration; ``advice``: the way round."""
+    """A configuration that cannot be had here. ``field``: its path in the configuration; ``advice``: the way round.
+
+    ``holder``: the other claim that is in the way; it can be had once that one has ended. Empty for what never can.
+    """
 
     field: str
     value: str
     advice: str
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

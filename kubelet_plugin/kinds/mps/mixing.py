@@ -85,4 +85,4 @@ def _conflict(device: ClaimDevice, group: str | None, entry: ClaimEntry, theirs:
         f"claim {entry.holder} has ended, or ask for a device of another GPU"
     )
     value = asked or (SharingStrategy.MPS if group is not None else "none")
-    return Refusal(STRATEGY, value, advice)
+    return Refusal(STRATEGY, value, advice, holder=entry.holder)

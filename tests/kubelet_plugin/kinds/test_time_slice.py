@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.errors import ConfigError, DriverError, HardwareError, PrepareTimeout, StateError, UnsupportedConfig
+from dra_driver.errors import (
+    ConfigError,
+    ConflictingConfig,
+    DriverError,
+    HardwareError,
+    PrepareTimeout,
+    StateError,
+    UnsupportedConfig,
+)
 from dra_driver.hardware.compute_policy import TimeSliceUnsupported
 from dra_driver.hardware.nvidia_smi import SmiFailed, SmiHangs, SmiMissing
 from dra_driver.hardware.nvml.codes import Return
@@ -20,6 +28,7 @@ from kubelet_plugin.claims.entry import ClaimState, StepRecord
 from kubelet_plugin.claims.model import PreparedDevice
 from kubelet_plugin.kinds.time_slice import TIME_SLICE
 from kubelet_plugin.prepare.engine import PrepareEngine
+from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.prepare.node import claim, config, opaque, ref, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 
@@ -212,8 +221,9 @@ def test_another_interval_on_the_same_gpu_is_refused_before_anything_is_changed(
     )
     prepare(engine, "u1")
     node.smi.calls.clear()
-    with pytest.raises(UnsupportedConfig) as caught:
+    with pytest.raises(ConflictingConfig) as caught:
         prepare(engine, "u2")
+    assert caught.value.retryable, "the other claim may end"
     for word in (
         "claim default/u2",
         "config[0].opaque.parameters.sharing.timeSlicingConfig.interval: Short",
@@ -431,6 +441,7 @@ def test_while_one_hangs_its_caller_is_told_the_step_and_other_gpus_are_prepared
         told = engine.prepare([ref("u1")], timeout=0.0)["u1"]
         assert isinstance(told, PrepareTimeout)
         prepare(engine, "u2")
+        eventually(lambda: uuid_of(node, 1) in str(engine.prepare([ref("u1")], timeout=0.0)["u1"]))
         told = engine.prepare([ref("u1")], timeout=0.0)["u1"]
         assert isinstance(told, PrepareTimeout)
         assert f"set the time-slice interval of GPU {uuid_of(node, 1)} to Long" in str(told)

@@ -312,6 +312,16 @@ def test_what_nobody_knows_is_removed_at_the_start_and_strangers_are_left_alone(
         assert stranger.poll() is None
 
 
+def test_a_daemon_of_another_driver_with_the_same_layout_is_left_alone(lab: Lab) -> None:
+    """NVIDIA's driver keeps its groups in the same folder, without a record of ours."""
+    theirs = lab.folders("claim-of-another-driver").root
+    (theirs / "pipe").mkdir(parents=True)
+    (theirs / "pipe" / "control").touch()
+    with lab.in_process():
+        assert (theirs / "pipe" / "control").exists()
+        assert lab.client.groups() == ()
+
+
 def test_the_socket_is_for_root_alone(lab: Lab) -> None:
     with lab.in_process():
         assert stat.S_IMODE(lab.folder.stat().st_mode) == 0o700

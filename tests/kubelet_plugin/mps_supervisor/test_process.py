@@ -30,6 +30,14 @@ def mounts(pid: int) -> dict[str, str]:
     return {fields[4]: fields[2] for fields in lines}
 
 
+def command(pid: int) -> bytes:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def cgroups(pid: int) -> set[str]:
     return {line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()}
 
@@ -158,7 +166,7 @@ def test_from_a_container_the_daemon_goes_to_the_hosts_namespaces_of_cgroups(lab
 
         # The programs that ask the daemon carry its mark as well, and stay where they are.
         marked = (each.pid for each, root in marked_processes().items() if root == str(lab.folders().root))
-        daemons = [pid for pid in marked if b"mps.control" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        daemons = [pid for pid in marked if b"mps.control" in command(pid)]
         assert daemons
         assert all(cgroups(pid) <= own for pid in daemons)
         lab.client.stop("claim-1")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from api.claim_config import SharingStrategy
-from dra_driver.errors import DeviceInUse, HardwareError, UnsupportedConfig
+from dra_driver.errors import ConflictingConfig, DeviceInUse, HardwareError, UnsupportedConfig
 from dra_driver.kube.interface import Obj
 from dra_driver.mps.group import GroupState, MpsGroup
 from kubelet_plugin.prepare.engine import PrepareEngine
@@ -44,9 +44,10 @@ def share(uid: str, share_id: str, device: str = "gpu-1", configs: Sequence[Obj]
 
 def refusal(engine: PrepareEngine, uid: str) -> str:
     before = engine.entries()
-    with pytest.raises(UnsupportedConfig) as caught:
+    with pytest.raises((ConflictingConfig, UnsupportedConfig)) as caught:
         prepare(engine, uid)
     assert engine.entries() == before
+    assert caught.value.retryable == ("beside claim" in str(caught.value)), "only another claim's end can help"
     return str(caught.value)
 
 
@@ -89,7 +90,7 @@ def test_mps_beside_a_share_without(
     shared.offer(SharingStrategy.MPS, 4)
     said = refusal(engine, "u2")
     assert said.startswith(
-        "sharing.strategy: MPS is not available on this node (claim default/u1:u1 uses gpu-1 without"
+        "sharing.strategy: MPS cannot be had beside claim default/u1:u1 (claim default/u1:u1 uses gpu-1 without"
     )
     assert "claim default/u2:u2 would use it through MPS group replicas-" in said
     assert "wait until claim default/u1:u1 has ended, or ask for a device of another GPU" in said
@@ -107,7 +108,8 @@ def test_a_share_without_mps_beside_one_with(
     shared.offer(SharingStrategy.TIME_SLICING, 4)
     said = refusal(engine, "u2")
     assert (
-        f"sharing.strategy: {value} is not available on this node (claim default/u1:u1 uses gpu-1 through MPS" in said
+        f"sharing.strategy: {value} cannot be had beside claim default/u1:u1 (claim default/u1:u1 uses gpu-1 through MPS"
+        in said
     )
     assert "claim default/u2:u2 would use it without MPS" in said
     assert len(running(node)) == 1
