@@ -7,7 +7,7 @@ PYTEST_WORKERS ?= 2
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format proto generate manifests bench bench-packing lock clean \
+.PHONY: help demo test test-long test-kills lint format proto generate manifests bench bench-packing lock clean \
 	programs image cluster cluster-down e2e e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
 
 help: ## list the targets
@@ -35,6 +35,10 @@ test: $(VENV)/.stamp-dev ## run the tests
 
 test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
 	@GPU_DRA_LONG_TESTS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/crash tests/property/test_mig_prepare.py
+
+ROUNDS ?= 500
+test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, half an hour
+	@GPU_DRA_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/crash/test_mps_kills.py
 
 lint: $(VENV)/.stamp-dev ## ruff, ruff format, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""How long random runs and sweeps are: a share of them in ``make test``, all of it in ``make test-long``, as CI does."""
+"""How long random runs and sweeps are: a share of them in ``make test``, all of it in ``make test-long``, as CI does.
+
+Rounds of real processes that are killed take seconds each: CI has a share, ``make test-kills`` five hundred.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ROUNDS = int(os.environ.get("GPU_DRA_KILL_ROUNDS", "3"))
 LONG = os.environ.get("GPU_DRA_LONG_TESTS") == "1"
 
 

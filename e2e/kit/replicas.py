@@ -65,11 +65,16 @@ def shares_of(devices: list[Offered]) -> dict[tuple[str, str], int]:
     return counts
 
 
+def ensure_namespace(api: KubeApi) -> None:
+    """The GPU Operator's, which stays: one that is going away takes no ConfigMap for a while."""
+    with contextlib.suppress(AlreadyExists):
+        api.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+
+
 @contextlib.contextmanager
 def plugin_config(stage: Stage, data: Mapping[str, str]) -> Iterator[PluginConfig]:
     """The ConfigMap, until the end of the context, when all GPUs are offered as a whole again."""
-    with contextlib.suppress(AlreadyExists):
-        stage.api.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+    ensure_namespace(stage.api)
     config = PluginConfig(stage)
     stage.api.create(CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": NAMESPACE}, "data": dict(data)})
     try:

@@ -21,7 +21,8 @@ from dra_driver.cli.manifests import Manifest, in_order, load
 from dra_driver.kube.interface import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NAMESPACES, PODS, KubeApi, NotFound
 from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS, SHARES
 from e2e.kit.pools import driver_slices
-from e2e.kit.replicas import wait_shares, wait_whole
+from e2e.kit.replicas import NAMESPACE as OPERATOR
+from e2e.kit.replicas import ensure_namespace, wait_shares, wait_whole
 from e2e.kit.space import GONE_SECONDS, READY_SECONDS, Space, state
 from e2e.kit.stage import Stage
 from e2e.kit.waiting import NotYet, eventually
@@ -48,7 +49,7 @@ def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
     assert expected, f"{path.name} has no pod, so nothing of it can be checked"
     spaces = {
         name: Space(stage.api, stage.kubectl, name)
-        for name in {manifest.namespace for manifest in manifests if manifest.namespace}
+        for name in {manifest.namespace for manifest in manifests if manifest.namespace} - {OPERATOR}
     }
     leaving += spaces.values()
     try:
@@ -77,6 +78,9 @@ def leaving(session_stage: Stage) -> Iterator[list[Space]]:
 def apply(stage: Stage, manifests: Sequence[Manifest], spaces: Mapping[str, Space]) -> None:
     """``spaces``: the manifests' namespaces by name."""
     for manifest in manifests:
+        if manifest.resource == NAMESPACES and manifest.name == OPERATOR:
+            ensure_namespace(stage.api)
+            continue
         if manifest.resource == NAMESPACES:
             wait_absent(stage.api, manifest.name)
         stage.api.create(manifest.resource, manifest.object)
@@ -94,7 +98,8 @@ def take_config_maps_away(stage: Stage, manifests: Sequence[Manifest], spaces: M
     for space in spaces.values():
         space.wait_gone(*space.pods())
     for manifest in found:
-        stage.api.delete(CONFIG_MAPS, manifest.name, manifest.namespace)
+        with contextlib.suppress(NotFound):
+            stage.api.delete(CONFIG_MAPS, manifest.name, manifest.namespace)
     wait_whole(stage.api)
 
 

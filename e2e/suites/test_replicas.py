@@ -34,6 +34,8 @@ KEY = "any"
 _REPLICAS = 4
 # From there on the scheduler goes through the devices of a node in order, so that pods fill one GPU first.
 DEVICES_IN_ORDER = (1, 36)
+# From there on it goes on to the next device when the capacity of one is used up.
+NEXT_DEVICE = (1, 35)
 
 pytestmark = [pytest.mark.simulated, pytest.mark.needs(EXTENDED_RESOURCES), pytest.mark.last(5)]
 
@@ -84,6 +86,8 @@ def test_four_pods_run_on_one_gpu(stage: Stage, space: Space) -> None:
 @pytest.mark.usefixtures("four")
 @pytest.mark.timeout(500, func_only=True)
 def test_as_many_pods_run_as_there_are_shares_and_one_more_waits(stage: Stage, space: Space) -> None:
+    if stage.features.has(SHARES) and stage.features.version < NEXT_DEVICE:
+        pytest.skip("kube-scheduler 1.34 goes to no other GPU when the first one's shares are gone (kubernetes#133705)")
     node = stage.nodes[0]
     total = len(shares_of(offered(stage.api, node)))
     pods = names("sharer", total * _REPLICAS)

@@ -2,71 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from api.node_inventory import MachineStatus
-from dra_driver.hardware.inventory import machine_from_status
 from dra_driver.hardware.nvml.compute_mode import ComputeMode
-from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, Obj
-from dra_driver.mps.group import GroupState, GroupStatus
+from dra_driver.mps.group import GroupState
 from dra_driver.processes import Process
-from dra_driver.simulation.hardware import StateFile
-from tests.kubelet_plugin.fakes import FAST, eventually, short_folder
+from tests.kubelet_plugin.fakes import eventually, short_folder
 from tests.kubelet_plugin.kinds.mps.claims import mps_for
-from tests.kubelet_plugin.mps_supervisor.lab import MACHINE, PATIENCE, Lab
+from tests.kubelet_plugin.mps_lab import MpsLab
+from tests.kubelet_plugin.mps_supervisor.lab import PATIENCE
 from tests.kubelet_plugin.mps_supervisor.plain import needs_rights
-from tests.kubelet_plugin.node_lab import NodeLab
 
 pytestmark = [pytest.mark.process, pytest.mark.root, needs_rights]
 
 MIG = "gpu-1-mig-1g10gb-19-0"
-
-
-class MpsLab(NodeLab):
-    """A node of H100s with a supervisor; ``mps`` looks at what it runs."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, MACHINE, dataclasses.replace(FAST, health_redial=0.2))
-        self.mps = Lab(root)
-
-    def close(self) -> None:
-        self.mps.close()
-        super().close()
-
-    def start_pod(self, name: str, device: str, config: Obj | None = None) -> str:
-        """A pod with ``device``, through MPS unless said otherwise; its UID."""
-        self.cluster.claim(name, device=device, configs=[config or mps_for(device)])
-        return str(self.cluster.pod(name, name)["metadata"]["uid"])
-
-    def runs(self, name: str) -> None:
-        eventually(lambda: self.cluster.phase(name) == "Running", timeout=PATIENCE)
-
-    def delete_pod(self, name: str) -> None:
-        self.api.delete(PODS, name, "default")
-        eventually(lambda: self.cluster.gone(name), timeout=PATIENCE)
-        self.api.delete(RESOURCE_CLAIMS, name, "default")
-
-    def group(self) -> GroupStatus:
-        (status,) = self.mps.client.groups()
-        return status
-
-    def mig_devices(self) -> int:
-        return sum(len(list(gpu.mig_devices())) for gpu in StateFile(self.state).read().gpus)
-
-    def unhealthy(self) -> dict[str, str]:
-        """As the inventory tells them."""
-        machine = machine_from_status(MachineStatus.model_validate(self.status()["machine"]))
-        return {each.device: each.message for gpu in machine.gpus for each in gpu.mps_unhealthy}
-
-    def health(self, pod: str) -> list[dict[str, Any]]:
-        statuses = self.api.get(PODS, pod, "default")["status"].get("containerStatuses") or [{}]
-        return [each for entry in statuses[0].get("allocatedResourcesStatus") or () for each in entry["resources"]]
 
 
 @pytest.fixture
