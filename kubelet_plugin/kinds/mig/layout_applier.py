@@ -165,7 +165,8 @@ class LayoutApplier:
                 self._told.tell(outcome)
         changed = any(outcome.changed for outcome in outcomes.values())
         first = self._outcomes is None
-        self._changed_in = self._hardware.readings if first and changed else None
+        if first and changed:
+            self._changed_in = self._hardware.readings  # only the reading after it ends that, and tells
         self._outcomes = outcomes
         if changed:
             self._hardware.request_scan()

@@ -447,6 +447,20 @@ def test_the_first_state_is_told_only_after_the_reading_that_shows_it() -> None:
     assert told == [True, True, False]
 
 
+def test_a_pass_before_that_reading_does_not_take_its_news_away() -> None:
+    node = Node()
+    applier = node.applier()
+    told: list[bool] = []
+    applier.run_once()
+    applier.on_change(lambda: told.append(applier.pending))
+    applier.run_once()  # the hardware has changed: whoever is told of it comes before the listeners of the reading
+    assert applier.pending
+    node.readings += 1
+    for listener in node.read:
+        listener()
+    assert told == [False]
+
+
 def test_a_change_by_hand_is_mended() -> None:
     node = Node()
     with running(node.applier()):
