@@ -72,6 +72,13 @@ def profile_on(gpu: Gpu, name: MigName) -> str | None:
     return profile.name if slices is None else partial_profile(profile.name, len(slices))
 
 
+def existing_name(gpu: Gpu, profile: MigProfile, instance: GpuInstance, compute: ComputeInstance) -> str:
+    """The name of the device that ``compute`` is."""
+    whole = compute.slices == profile.slice_count
+    name = profile.name if whole else partial_profile(profile.name, compute.slices)
+    return mig_name(gpu.minor, name, profile.id, instance.placement.start, None if whole else compute.start)
+
+
 def _least_first(found: tuple[MigProfile, GpuInstance, ComputeInstance]) -> tuple[int, ...]:
     profile, instance, compute = found
     return (profile.memory_mib, profile.multiprocessors, compute.slices, instance.placement.start, compute.start)
@@ -102,7 +109,7 @@ def _existing(of: MigGpu, profile: MigProfile, instance: GpuInstance, compute: C
     # An instance of twelve memory slices (RTX PRO 6000) has more to say than the API holds; the slices are for reading.
     fits = len(attributes) + len(with_slices) <= MOST_ENTRIES
     device = AllocatableDevice(
-        name=mig_name(of.gpu.minor, name, profile.id, instance.placement.start, None if whole else compute.start),
+        name=existing_name(of.gpu, profile, instance, compute),
         kind=DeviceKind.MIG,
         gpu_uuid=of.gpu.uuid,
         attributes=attributes,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from dra_driver.devices.naming import gpu_name, mig_name, partial_profile
+from dra_driver.devices.mig_devices import existing_name
+from dra_driver.devices.naming import gpu_name
 from dra_driver.hardware.model import Gpu, Machine, UnhealthyMps
 from dra_driver.observability.listeners import Listeners
 from dra_driver.text import shortened
@@ -76,8 +77,6 @@ def _devices(gpu: Gpu) -> Iterator[tuple[str, str]]:
     yield gpu.uuid, gpu_name(gpu.minor)
     for instance in gpu.mig.instances if gpu.mig else ():
         profile = gpu.mig.profile(instance.profile_id) if gpu.mig else None
-        for compute in instance.compute_instances if profile else ():
-            whole = profile is None or compute.slices == profile.slice_count
-            name = instance.profile_name if whole else partial_profile(instance.profile_name, compute.slices)
-            start = None if whole else compute.start
-            yield compute.uuid, mig_name(gpu.minor, name, instance.profile_id, instance.placement.start, start)
+        if profile is not None:
+            for compute in instance.compute_instances:
+                yield compute.uuid, existing_name(gpu, profile, instance, compute)

@@ -25,10 +25,10 @@ from dra_driver.kube.interface import Obj
 from dra_driver.simulation.hardware import StateFile, faults, time_slice
 from dra_driver.simulation.hardware.state import SimulatedState
 from kubelet_plugin.claims.entry import ClaimState, StepRecord
-from kubelet_plugin.claims.model import PreparedDevice
 from kubelet_plugin.kinds.time_slice import TIME_SLICE
 from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.kubelet_plugin.fakes import eventually
+from tests.kubelet_plugin.prepare.calls import prepare, unprepare
 from tests.kubelet_plugin.prepare.node import claim, config, opaque, ref, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 
@@ -49,33 +49,6 @@ def node(tmp_path: Path) -> Iterator[SimulatedNode]:
     node.gates = frozenset(("TimeSlicingSettings",))
     yield node
     node.close()
-
-
-@pytest.fixture
-def engines() -> Iterator[list[PrepareEngine]]:
-    started: list[PrepareEngine] = []
-    yield started
-    for engine in started:
-        engine.stop()
-
-
-@pytest.fixture
-def engine(node: SimulatedNode, engines: list[PrepareEngine]) -> PrepareEngine:
-    engines.append(node.engine())
-    return engines[0]
-
-
-def prepare(engine: PrepareEngine, uid: str) -> tuple[PreparedDevice, ...]:
-    answer = engine.prepare([ref(uid)], timeout=10)[uid]
-    if isinstance(answer, DriverError):
-        raise answer
-    return answer
-
-
-def unprepare(engine: PrepareEngine, uid: str) -> None:
-    answer = engine.unprepare([ref(uid)], timeout=10)[uid]
-    if answer is not None:
-        raise answer
 
 
 def seen(node: SimulatedNode) -> list[int]:

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from api.claim_config import SharingStrategy
 from dra_driver.devices.sharing import Replicas, SharingPolicy, SharingRule
-from dra_driver.errors import DriverError
 from dra_driver.kube.interface import Obj
-from kubelet_plugin.claims.model import PreparedDevice
-from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.prepare.node import config, opaque, ref
+from tests.kubelet_plugin.prepare.node import config, opaque
 
 ONE, OTHER, THIRD = (f"{digit * 8}-{digit * 4}-{digit * 4}-{digit * 4}-{digit * 12}" for digit in "123")
 LIMITS = "defaultPerDevicePinnedMemoryLimit"
@@ -55,16 +52,3 @@ class Shared:
 
     def current(self) -> SharingPolicy:
         return self.policy
-
-
-def prepare(engine: PrepareEngine, uid: str) -> tuple[PreparedDevice, ...]:
-    answer = engine.prepare([ref(uid)], timeout=10)[uid]
-    if isinstance(answer, DriverError):
-        raise answer
-    return answer
-
-
-def unprepare(engine: PrepareEngine, uid: str) -> None:
-    answer = engine.unprepare([ref(uid)], timeout=10)[uid]
-    if answer is not None:
-        raise answer

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
 
 GATES = frozenset(("MPSSupport", "TimeSlicingSettings"))
@@ -19,17 +18,3 @@ def node(tmp_path: Path) -> Iterator[SimulatedNode]:
     node.gates = GATES
     yield node
     node.close()
-
-
-@pytest.fixture
-def engines() -> Iterator[list[PrepareEngine]]:
-    started: list[PrepareEngine] = []
-    yield started
-    for engine in started:
-        engine.stop()
-
-
-@pytest.fixture
-def engine(node: SimulatedNode, engines: list[PrepareEngine]) -> PrepareEngine:
-    engines.append(node.engine())
-    return engines[0]

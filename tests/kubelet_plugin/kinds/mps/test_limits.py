@@ -10,7 +10,8 @@ import pytest
 from dra_driver.devices.policy import MigPolicy
 from dra_driver.errors import ConfigError
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mig_mps, mps, mps_for, prepare
+from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mig_mps, mps, mps_for
+from tests.kubelet_plugin.prepare.calls import prepare
 from tests.kubelet_plugin.prepare.node import claim, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
 

@@ -11,19 +11,9 @@ from dra_driver.errors import ConflictingConfig, DeviceInUse, HardwareError, Uns
 from dra_driver.kube.interface import Obj
 from dra_driver.mps.group import GroupState, MpsGroup
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.kinds.mps.claims import (
-    ONE,
-    OTHER,
-    THIRD,
-    Shared,
-    mig_mps,
-    mps,
-    mps_for,
-    prepare,
-    slices,
-    unprepare,
-)
+from tests.kubelet_plugin.kinds.mps.claims import ONE, OTHER, THIRD, Shared, mig_mps, mps, mps_for, slices
 from tests.kubelet_plugin.kinds.mps.fake import failed
+from tests.kubelet_plugin.prepare.calls import prepare, unprepare
 from tests.kubelet_plugin.prepare.node import claim, opaque, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
 

@@ -14,8 +14,9 @@ from dra_driver.mps.group import GroupState, MpsGroup, folders_of
 from kubelet_plugin.claims.entry import ClaimState, StepRecord
 from kubelet_plugin.kinds.mps.step import MPS_GROUP
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mig_mps, mps, mps_for, prepare, slices, unprepare
+from tests.kubelet_plugin.kinds.mps.claims import LIMITS, mig_mps, mps, mps_for, slices
 from tests.kubelet_plugin.kinds.mps.fake import failed
+from tests.kubelet_plugin.prepare.calls import prepare, unprepare
 from tests.kubelet_plugin.prepare.node import claim, config, opaque, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
 

@@ -17,7 +17,8 @@ from kubelet_plugin.kinds.mps.step import MPS_GROUP
 from kubelet_plugin.kinds.mps.told import ToldHardware
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.telling.failures import FailureEvent
-from tests.kubelet_plugin.kinds.mps.claims import mig_mps, mps, prepare
+from tests.kubelet_plugin.kinds.mps.claims import mig_mps, mps
+from tests.kubelet_plugin.prepare.calls import prepare
 from tests.kubelet_plugin.prepare.node import claim, entry, machine, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
 
