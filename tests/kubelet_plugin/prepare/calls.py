@@ -1,4 +1,4 @@
-"""Calls to an engine for one claim, as a test wants them: an answer, or its error raised."""
+"""Calls to an engine as a test wants them: the answer, or its error raised."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def prepare(engine: PrepareEngine, uid: str) -> tuple[PreparedDevice, ...]:
     return answer
 
 
-def unprepare(engine: PrepareEngine, uid: str) -> None:
-    answer = engine.unprepare([ref(uid)], timeout=10)[uid]
-    if answer is not None:
-        raise answer
+def unprepare(engine: PrepareEngine, *uids: str) -> None:
+    answers = engine.unprepare([ref(uid) for uid in uids], timeout=10)
+    for answer in answers.values():
+        if answer is not None:
+            raise answer

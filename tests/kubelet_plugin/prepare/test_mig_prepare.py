@@ -23,6 +23,7 @@ from kubelet_plugin.prepare.admission import OverlappingDevices
 from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import Fault
+from tests.kubelet_plugin.prepare.calls import prepare, unprepare
 from tests.kubelet_plugin.prepare.node import TestNode, claim, config, opaque, ref, result
 
 HOPPER, AMPERE = "h100-sxm5-80gb", "a100-sxm4-40gb"
@@ -32,20 +33,6 @@ ONE_G, OTHER_1G, THREE_G, FOUR_G = (
     "gpu-1-mig-3g40gb-9-4",
     "gpu-1-mig-4g40gb-5-0",
 )
-
-
-def prepare(engine: PrepareEngine, uid: str) -> tuple[PreparedDevice, ...]:
-    answer = engine.prepare([ref(uid)], timeout=10)[uid]
-    if isinstance(answer, DriverError):
-        raise answer
-    return answer
-
-
-def unprepare(engine: PrepareEngine, *uids: str) -> None:
-    answers = engine.unprepare([ref(uid) for uid in uids], timeout=10)
-    for answer in answers.values():
-        if answer is not None:
-            raise answer
 
 
 def there(node: TestNode) -> list[tuple[str, str, int]]:
