@@ -8,7 +8,7 @@ UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-kills lint format proto generate manifests bench bench-packing lock clean \
-	programs image cluster cluster-down e2e e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
+	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -100,6 +100,10 @@ cluster-down: $(VENV)/.stamp-dev ## take it away again, all of it
 
 e2e: $(VENV)/.stamp-dev ## the suite on a real cluster of its own; K8S=1.34
 	@$(BIN)/python -m pytest e2e/suites --cluster local $(CHOSEN) -rs $(TEST_ARGS)
+
+e2e-manifests: $(VENV)/.stamp-dev ## your manifests on a real cluster of its own, as they are; FILES="a.yaml b.yaml"
+	@$(BIN)/python -m pytest e2e/suites/test_examples.py --cluster local $(CHOSEN) -rs \
+		$(addprefix --manifest ,$(FILES)) $(TEST_ARGS)
 
 # Partitioned on demand: Hopper or newer.
 e2e-mig: $(VENV)/.stamp-dev ## MIG on a real cluster of its own with simulated H100s; K8S=1.34

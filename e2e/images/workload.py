@@ -1,12 +1,12 @@
-"""The image that stands for ``ubuntu:24.04`` where no registry is: a static busybox with the tools the examples use.
+"""The image that stands for those of pods where no registry is: a static busybox with the tools the examples use.
 
-Debian's busybox has no flock, which simulated MPS clients need (``dra_driver/simulation/hardware/mps/scripts.py``): the
-host's is put in, with the libraries that it is linked to.
+By default it is called ``ubuntu:24.04``, as in the examples. Manifests of others name images that are not here either,
+such as NVIDIA's samples: the same file tree goes by any name, with what their commands call.
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -20,31 +20,45 @@ from e2e.images.oci import ImageConfig, make_layer, write_archive
 REFERENCE = "docker.io/library/ubuntu:24.04"
 _ELF_HEADERS = 4096  # a program that is linked dynamically names its linker there
 _FOLDERS = ("bin", "etc", "tmp", "root", "usr/bin")
-_LIBRARY = re.compile(r"(/\S+) \(0x")  # of a line of ldd
+_SCRIPTS = {
+    "bin/bash": '#!/bin/sh\nexec sh "$@"\n',
+    # In the place of the CUDA sample that NVIDIA's manifests run until they are deleted.
+    "tmp/sample": "#!/bin/sh\nnvidia-smi -L\nwhile sleep 3600; do :; done\n",
+}
 
 
-def workload_archive() -> Path:
-    """The OCI archive, made when it is not in the cache. Raises ClusterError without a static busybox."""
-    target = cache_folder() / "images" / "workload.tar"
+def workload_archive(reference: str = REFERENCE) -> Path:
+    """The OCI archive of the image under that name, made when it is not in the cache.
+
+    Raises ClusterError without a static busybox.
+    """
+    own = "" if reference == REFERENCE else f"-{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
+    target = cache_folder() / "images" / f"workload{own}.tar"
     ensure_packages(IMAGES)
     busybox = shutil.which("busybox")
     if busybox is None or b"/ld-linux" in Path(busybox).read_bytes()[:_ELF_HEADERS]:
         raise ClusterError("the pods' image is made of a static busybox: apt-get install busybox-static")
-    flock = shutil.which("flock")
-    if flock is None:
-        raise ClusterError("the pods' image needs flock: apt-get install util-linux")
-    if target.exists() and target.stat().st_mtime > max(
-        Path(path).stat().st_mtime for path in (busybox, flock, __file__)
-    ):
+    if target.exists() and target.stat().st_mtime > max(Path(path).stat().st_mtime for path in (busybox, __file__)):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
         root = Path(work, "root")
         _fill(root, Path(busybox))
-        _add(root, Path(flock))
         layer = make_layer(root, Path(work, "layer.tar"))
-        write_archive(target, REFERENCE, [layer], ImageConfig(command=("sh",)))
+        write_archive(target, reference, [layer], ImageConfig(command=("sh",)))
     return target
+
+
+def full_reference(image: str) -> str:
+    """An image's name as container runtimes know it: "ubuntu" is ``docker.io/library/ubuntu:latest``.
+
+    As containerd's ``reference/docker.ParseDockerRef`` does it; the kubelet looks images up by that name.
+    """
+    host, slash, rest = image.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        host, rest = "docker.io", image if slash else f"library/{image}"
+    has_version = "@" in rest or ":" in rest.rpartition("/")[2]
+    return f"{host}/{rest}" if has_version else f"{host}/{rest}:latest"
 
 
 def _fill(root: Path, busybox: Path) -> None:
@@ -56,12 +70,6 @@ def _fill(root: Path, busybox: Path) -> None:
     for tool in tools:
         if tool != "busybox":
             (root / "bin" / tool).symlink_to("busybox")
-
-
-def _add(root: Path, program: Path) -> None:
-    """A program of the host, where its name is found, and its libraries where it looks for them."""
-    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
-    for file in (program, *map(Path, _LIBRARY.findall(listed))):
-        target = root / file.relative_to("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, target)
+    for name, text in _SCRIPTS.items():
+        (root / name).write_text(text)
+        (root / name).chmod(0o755)

@@ -32,7 +32,7 @@ SETTINGS = ("config.hardware.rescanInterval=2s",)
 @dataclass(frozen=True, slots=True)
 class Options:
     """How the session wants its cluster. ``installed``: the driver is there already and stays. ``name``: not the usual
-    one, beside which it runs."""
+    one, beside which it runs. ``without``: feature gates that it has not. The last two are for local ones."""
 
     cluster: str
     kubernetes: str
@@ -41,6 +41,7 @@ class Options:
     keep: bool
     installed: bool
     name: str = ""
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,13 @@ def open_cluster(options: Options) -> AbstractContextManager[Cluster]:
     session: Callable[..., AbstractContextManager[Cluster]] = module.session
     # GPUs of an existing cluster are its own unless somebody asks for simulated ones.
     machine = options.machine or (None if options.cluster == "existing" else DEFAULT_MACHINE)
-    named = {"name": options.name} if options.name else {}
-    return session(kubernetes=options.kubernetes, nodes=options.nodes, machine=machine, keep=options.keep, **named)
+    local = {"name": options.name, "without": options.without}
+    special = {name: value for name, value in local.items() if value}
+    if special and options.cluster != "local":
+        raise ClusterError(
+            f"only a local cluster can have a name of its own or lack feature gates, not {options.cluster}"
+        )
+    return session(kubernetes=options.kubernetes, nodes=options.nodes, machine=machine, keep=options.keep, **special)
 
 
 def missing_abilities(stage: Stage, wanted: Sequence[Ability]) -> str:

@@ -29,7 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--nodes", type=int, default=1, metavar="N", help="how many nodes (1)")
     group.addoption("--cluster-name", default="", metavar="NAME", help="of a local cluster beside another one")
+    group.addoption(
+        "--without", action="append", default=[], metavar="GATE", help="a feature gate that a local cluster lacks"
+    )
     group.addoption("--keep", action="store_true", help="leave the cluster up, with the driver in it")
+    group.addoption(
+        "--manifest",
+        action="append",
+        default=[],
+        metavar="FILE",
+        type=Path,
+        help="of yours, applied as it is in the place of deploy/examples by test_examples.py",
+    )
     group.addoption("--installed", action="store_true", help="the driver is installed already and stays as it is")
 
 
@@ -64,6 +75,7 @@ def options(pytestconfig: pytest.Config) -> Options:
         keep=pytestconfig.getoption("--keep"),
         name=pytestconfig.getoption("--cluster-name"),
         installed=pytestconfig.getoption("--installed"),
+        without=tuple(pytestconfig.getoption("--without")),
     )
 
 

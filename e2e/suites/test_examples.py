@@ -1,4 +1,7 @@
-"""Every manifest below deploy/examples, applied as it is: pods reach what the manifest expects, containers see it."""
+"""Every manifest below deploy/examples, applied as it is: pods reach what the manifest expects, containers see it.
+
+With ``--manifest`` those of anybody. Where the cluster has no registry, their images are stood in for by ours.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from dra_driver.cli.expectations import (
 )
 from dra_driver.cli.manifests import Manifest, in_order, load
 from dra_driver.kube.interface import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NAMESPACES, PODS, KubeApi, NotFound
+from e2e.images.workload import REFERENCE, full_reference, workload_archive
 from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS, SHARES
 from e2e.kit.pools import driver_slices
 from e2e.kit.replicas import NAMESPACE as OPERATOR
@@ -38,7 +42,15 @@ def example_files() -> list[Path]:
     return sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "values")
 
 
-@pytest.mark.parametrize("path", example_files(), ids=lambda path: str(path.relative_to(EXAMPLES).with_suffix("")))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    given: list[Path] = metafunc.config.getoption("--manifest")
+    metafunc.parametrize("path", given or example_files(), ids=lambda path: name_of(path.absolute()))
+
+
+def name_of(path: Path) -> str:
+    return str((path.relative_to(EXAMPLES) if path.is_relative_to(EXAMPLES) else path).with_suffix(""))
+
+
 def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
     manifests = in_order(load([path]))
     for feature in features_used(manifests):
@@ -52,6 +64,7 @@ def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
         for name in {manifest.namespace for manifest in manifests if manifest.namespace} - {OPERATOR}
     }
     leaving += spaces.values()
+    stand_in_for_images(stage, manifests)
     try:
         apply(stage, manifests, spaces)
         for pod in (manifest for manifest in manifests if manifest.resource == PODS):
@@ -73,6 +86,16 @@ def leaving(session_stage: Stage) -> Iterator[list[Space]]:
     for space in spaces:
         space.close()
     session_stage.wait_clean()
+
+
+def stand_in_for_images(stage: Stage, manifests: Sequence[Manifest]) -> None:
+    """No image is pulled on a cluster that has ours loaded."""
+    if stage.cluster.image is None:
+        return
+    pods = (manifest.object["spec"] for manifest in manifests if manifest.resource == PODS)
+    containers = (each for pod in pods for each in (*pod.get("initContainers", ()), *pod["containers"]))
+    for reference in {full_reference(container["image"]) for container in containers} - {REFERENCE}:
+        stage.cluster.load_image(workload_archive(reference))
 
 
 def apply(stage: Stage, manifests: Sequence[Manifest], spaces: Mapping[str, Space]) -> None:

@@ -125,7 +125,12 @@ def test_the_config_map_of_tutorials_gives_each_gpu_four_shares(cluster: Cluster
         "(by gpu-operator/time-slicing-config, key any)"
     )
     assert cluster.condition("n1")["status"] == "True"
-    assert {event["involvedObject"]["kind"] for event in world.events("SharingInForce")} == {"Node", "NodeInventory"}
+    world.wait(
+        lambda: (
+            {event["involvedObject"]["kind"] for event in world.events("SharingInForce")} == {"Node", "NodeInventory"}
+        ),
+        "an Event each on the Node and its inventory",
+    )
     assert {event["type"] for event in world.events("SharingInForce")} == {"Normal"}
     assert cluster.in_force("n1")["source"] == "gpu-operator/time-slicing-config, key any"
     world.assert_quiet(0.5)

@@ -24,7 +24,7 @@ from e2e.clusters.processes import Process
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSettings:
     monkeypatch.setenv("GPU_DRA_CACHE", str(tmp_path))
-    return ClusterSettings("c", "1.34", nodes=2, machine="t4")
+    return ClusterSettings("c", "1.34", nodes=2, machine="t4", without=("DRAConsumableCapacity",))
 
 
 def components(settings: ClusterSettings) -> Components:
@@ -56,6 +56,8 @@ def test_an_old_minor_gets_its_gates_on_every_component_that_knows_them(settings
         (gates,) = [flag for flag in command if flag.startswith("--feature-gates=")]
         assert "DRAPartitionableDevices=true" in gates
         assert "ResourceHealthStatus=true" in gates
+        assert "DRAConsumableCapacity=false" in gates, "asked to be without it"
+        assert "DRAConsumableCapacity=true" not in gates
     newest = components(ClusterSettings("c", programs.NEWEST_KUBERNETES))
     assert not [flag for flag in newest.apiserver() if flag.startswith("--feature-gates")]
 

@@ -268,13 +268,14 @@ def session(
     machine: str = _DEFAULTS.machine,
     keep: bool = False,
     name: str = _DEFAULTS.name,
+    without: tuple[str, ...] = (),
 ) -> Iterator[LocalCluster]:
     """A cluster for as long as the context lasts, also when this process is killed; with ``keep`` it stays up.
 
     One that is up already with the same settings is used, and stays.
     """
     minor = ".".join(kubernetes.split(".")[:2])
-    settings = ClusterSettings(name, minor, nodes, machine)
+    settings = ClusterSettings(name, minor, nodes, machine, without)
     there = LocalCluster.attach(settings.name)
     if there is not None and there.settings == settings:
         yield there

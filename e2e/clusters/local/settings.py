@@ -53,12 +53,16 @@ class NodeSettings:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """What a cluster was brought up with. ``kubernetes`` is a minor, ``machine`` what the driver simulates."""
+    """What a cluster was brought up with. ``kubernetes`` is a minor, ``machine`` what the driver simulates.
+
+    ``without``: feature gates that are switched off.
+    """
 
     name: str = "gpu-dra"
     kubernetes: str = "1.37"
     nodes: int = 1
     machine: str = "a100-sxm4-40gb"
+    without: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -94,8 +98,9 @@ class ClusterSettings:
 
     @property
     def feature_gates(self) -> str:
-        """``A=true,B=true``; empty when this minor needs none."""
-        return ",".join(f"{gate}=true" for gate in FEATURE_GATES.get(self.kubernetes, ()))
+        """``A=true,B=false``; empty when this minor needs none."""
+        needed = dict.fromkeys(FEATURE_GATES.get(self.kubernetes, ()), "true")
+        return ",".join(f"{gate}={value}" for gate, value in {**needed, **dict.fromkeys(self.without, "false")}.items())
 
     def save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -106,6 +111,7 @@ class ClusterSettings:
         """The settings of the cluster ``name``; None when there is no trace of one."""
         path = cls(name).folder / "settings.json"
         try:
-            return cls(**json.loads(path.read_text()))
+            found = json.loads(path.read_text())
         except FileNotFoundError:
             return None
+        return cls(**{**found, "without": tuple(found.get("without", ()))})
