@@ -12,10 +12,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from api.driver_config import DriverConfiguration
-from dra_driver.errors import StateError
+from dra_driver.errors import DriverError, StateError
 from dra_driver.hardware.kernel_module import module_version
 from dra_driver.mps.group import groups_folder, socket_of
 from dra_driver.observability.endpoint import HttpEndpoint
@@ -58,7 +59,8 @@ class SupervisorApp:
         self._stack = ExitStack()
         plugin_folder = spec.kubelet.plugins_directory / spec.driver_name
         self._folder = groups_folder(plugin_folder)
-        self._boot_id = read_boot_id(spec)
+        # Not yet: a simulated node may still be in the making. And once only, since it does not change.
+        self._boot_id = cache(lambda: read_boot_id(spec))
         simulated = spec.hardware.simulated_state is not None
         namespaces = None if simulated else host_namespaces()
         self._isolation = isolation or Namespaces()
@@ -98,7 +100,7 @@ class SupervisorApp:
             self._take,
             limit=_LIMIT_SECONDS,
             doing="taking over the node's MPS groups",
-            expected=(StateError, OSError),
+            expected=(DriverError, OSError),
         )
         self._loops = (self._take_over, self._observer.ends, self._observer.looks)
         registry.register(GroupCollector(self._supervisor.groups, lambda: self._steps.cgroup_problem))
@@ -137,13 +139,13 @@ class SupervisorApp:
         self._stack.close()
 
     def _take(self) -> float | None:
-        """A round that waits for the lock; then one that adopts and serves. Raises StateError, OSError."""
+        """A round that waits for the lock; then one that adopts and serves. Raises DriverError, OSError."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return _TAKE_SECONDS
         if not self._adopted:
-            for running in adopt(self._folder, self._boot_id, self._steps, self._isolation):
+            for running in adopt(self._folder, self._boot_id(), self._steps, self._isolation):
                 self._supervisor.adopt(running)
             self._observer.start()
             self._work.callback(self._observer.stop)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,9 +43,9 @@ class Tools:
 
 
 class GroupSteps:
-    """For different groups at once. ``folder`` holds the groups' folders; ``boot_id`` goes into records."""
+    """For different groups at once. ``folder`` holds the groups' folders; records have what ``boot_id`` returns."""
 
-    def __init__(self, folder: Path, boot_id: str, tools: Tools) -> None:
+    def __init__(self, folder: Path, boot_id: Callable[[], str], tools: Tools) -> None:
         self._folder = folder
         self._boot_id = boot_id
         self._tools = tools
@@ -61,8 +62,8 @@ class GroupSteps:
         folders = self.folders(group.id)
         folders.root.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         known = self._record(folders)
-        ran = known is not None and known.phase is Phase.RUNNING and known.boot_id == self._boot_id
-        record = Record(self._boot_id, group, Phase.RUNNING if ran else Phase.STARTING)
+        ran = known is not None and known.phase is Phase.RUNNING and known.boot_id == self._boot_id()
+        record = Record(self._boot_id(), group, Phase.RUNNING if ran else Phase.STARTING)
         self._tools.daemons.end(folders, self._daemon_of(known), drain=0)
         records.write(folders, record)
         for folder in (folders.root, folders.pipe, folders.log, folders.shm):
@@ -83,7 +84,7 @@ class GroupSteps:
         self._tools.daemons.end(folders, self._daemon_of(record), drain)
         for mounted in self._tools.isolation.mounted_below(folders.root):
             self._tools.isolation.unmount(mounted)
-        if record is not None and record.boot_id == self._boot_id:  # a reboot has reset every mode
+        if record is not None and record.boot_id == self._boot_id():  # a reboot has reset every mode
             for gpu in record.group.exclusive_gpus:
                 self._tools.gpus.make_default(gpu)
         self._tools.cgroups.remove(cgroup_of(folders))
@@ -117,7 +118,7 @@ class GroupSteps:
 
     def _daemon_of(self, record: Record | None) -> Process | None:
         """Not one of an earlier boot: the same id and time may be another process now."""
-        return record.daemon if record is not None and record.boot_id == self._boot_id else None
+        return record.daemon if record is not None and record.boot_id == self._boot_id() else None
 
 
 def shm_kib(meminfo: str) -> int:

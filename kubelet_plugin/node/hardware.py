@@ -8,17 +8,13 @@ at once.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from api.driver_config import DriverSpec
 from dra_driver.cdi.roots import Root
-from dra_driver.errors import HardwareError
 from dra_driver.hardware.kernel_module import module_version
 from dra_driver.hardware.nvml import NvmlHardware, Reading
 from dra_driver.hardware.sysfs import Sysfs
-
-logger = logging.getLogger(__name__)
 
 _SIMULATED_CLIENT = Path("/usr/bin/simulated-cuda-client")
 
@@ -72,12 +68,13 @@ def build_hardware(spec: DriverSpec) -> NvmlHardware | SimulatedHardware:
 
 
 def read_boot_id(spec: DriverSpec) -> str:
-    """The boot id; this process's own /proc has the same one as the host's, for it belongs to the kernel."""
-    try:
-        return Sysfs(spec.hardware.host_root).boot_id()
-    except HardwareError as error:
-        logger.info("%s; using this process's /proc", error)
-        return Sysfs(Path("/")).boot_id()
+    """The kernel's boot id, which this process's /proc has as well as the host's; a simulated node has one in its tree.
+
+    Raises HardwareError while the tree has none. The kernel's is nothing to go by there: once the tree is complete, all
+    that was written down with it would pass for another boot's.
+    """
+    is_simulated = spec.hardware.simulated_state is not None
+    return Sysfs(spec.hardware.host_root if is_simulated else Path("/")).boot_id()
 
 
 def canary_program(spec: DriverSpec) -> Path | None:

@@ -55,7 +55,9 @@ class Supervisors:
         isolation, cgroups = Namespaces(), Cgroups(None)
         home = Home(Root(self.lab.host, str(self.lab.host)), namespaces=None)
         gpus = NodeGpus(self._nvml, lambda: "simulated")
-        return GroupSteps(self.lab.folder, BOOT, Tools(gpus, isolation, cgroups, Daemons(home, isolation, cgroups)))
+        return GroupSteps(
+            self.lab.folder, lambda: BOOT, Tools(gpus, isolation, cgroups, Daemons(home, isolation, cgroups))
+        )
 
     def start(self, group: MpsGroup) -> None:
         self.steps().start(group, time.monotonic() + PATIENCE, threading.Event())

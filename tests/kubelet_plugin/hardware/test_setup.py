@@ -10,7 +10,7 @@ import pytest
 from api.driver_spec import CdiSettings, DriverSpec, HardwareSettings
 from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.roots import Root
-from dra_driver.errors import HardwareUnavailable
+from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.nvml import NvmlHardware
 from kubelet_plugin.hardware.setup import _hooks
 from kubelet_plugin.node.hardware import SimulatedHardware, build_hardware, driver_root, read_boot_id
@@ -62,10 +62,13 @@ def test_a_missing_state_file_is_named(tmp_path: Path) -> None:
         hardware.start()
 
 
-def test_the_boot_id_is_the_kernels_whatever_root_is_given(tmp_path: Path) -> None:
+def test_the_boot_id_is_the_kernels_and_a_simulated_nodes_its_own(tmp_path: Path) -> None:
     real = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert read_boot_id(spec(host_root=tmp_path)) == real
+    simulated = spec(host_root=tmp_path, simulated_state=tmp_path / "gpus.json")
+    with pytest.raises(HardwareError, match="cannot read the boot id"):
+        read_boot_id(simulated)  # the kernel's would be another one once the tree is complete
     own = tmp_path / "proc/sys/kernel/random"
     own.mkdir(parents=True)
     (own / "boot_id").write_text("simulated\n")
-    assert read_boot_id(spec(host_root=tmp_path)) == "simulated"
+    assert read_boot_id(simulated) == "simulated"

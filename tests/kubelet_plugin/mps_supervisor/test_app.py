@@ -19,10 +19,12 @@ from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
 from dra_driver.processes import Process
 from dra_driver.simulation.hardware.faults import inject_mps_fault
 from kubelet_plugin.mps_supervisor import canary, observer, service
+from kubelet_plugin.mps_supervisor.app import SupervisorApp
 from kubelet_plugin.mps_supervisor.surroundings import MARK
 from kubelet_plugin.node.peers import Peer
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.mps_supervisor.lab import PATIENCE, Lab, ended
+from tests.kubelet_plugin.mps_supervisor.plain import NoCgroups
 
 pytestmark = pytest.mark.process
 
@@ -298,6 +300,23 @@ def test_after_a_reboot_nothing_of_the_earlier_boot_is_adopted(lab: Lab) -> None
     lab.reset_compute_modes()
     with lab.in_process():
         assert lab.client.groups() == ()
+        assert lab.left() == []
+
+
+def test_groups_outlive_a_supervisor_that_began_before_the_simulated_node_was_complete(lab: Lab) -> None:
+    boot_id = lab.host / "proc/sys/kernel/random/boot_id"
+    aside = boot_id.rename(boot_id.with_name("aside"))
+    app = SupervisorApp(lab.config(), isolation=lab.isolation, cgroups=NoCgroups())
+    app.start()
+    try:
+        aside.rename(boot_id)
+        eventually(lab.serves, PATIENCE)
+        before = lab.client.start(lab.group())
+    finally:
+        app.stop()
+    with lab.in_process():
+        assert lab.client.groups() == (before,)
+        lab.client.stop("claim-1")
         assert lab.left() == []
 
 
