@@ -46,6 +46,7 @@ IMPLICIT_EXTENDED_RESOURCES = "implicit extended resources"
 DEVICE_TAINTS = "device taints"
 PARTITIONS = "partitionable devices"
 SHARES = "consumable capacity"
+ALL_SHARES = "a scheduler that gives away all shares of a node"
 TAINT_RULES = "DeviceTaintRules"
 PRIORITIZED_LISTS = "prioritized lists"
 ADMIN_ACCESS = "admin access"
@@ -72,6 +73,13 @@ def probe(api: KubeApi, version: tuple[int, int], driver_namespace: str) -> Feat
         missing[PARTITIONS] = "a ResourceSlice loses its counters (gate DRAPartitionableDevices)"
     if not _keeps_shares(api):
         missing[SHARES] = "a ResourceSlice loses allowMultipleAllocations (gate DRAConsumableCapacity)"
+    elif version < (1, 35):
+        # kubernetes#133705, and no skipCounterCheck in allocator_experimental.go of k8s.io/dynamic-resource-allocation
+        # v0.34. Replica devices, which there are without the feature, are devices like others.
+        missing[ALL_SHARES] = (
+            f"kube-scheduler {_text(version)} goes to no other GPU when the first one's shares are gone, and counts "
+            "the counters of a partitionable one for each share"
+        )
     rule = _served_rule(api)
     if rule is None or DEVICE_TAINTS in missing:
         missing[TAINT_RULES] = missing.get(DEVICE_TAINTS, "the API server serves no DeviceTaintRule")

@@ -23,7 +23,7 @@ from dra_driver.cli.expectations import (
 from dra_driver.cli.manifests import Manifest, in_order, load
 from dra_driver.kube.interface import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NAMESPACES, PODS, KubeApi, NotFound
 from e2e.images.workload import REFERENCE, full_reference, workload_archive
-from e2e.kit.features import ADMIN_ACCESS, EXTENDED_RESOURCES, PRIORITIZED_LISTS, SHARES
+from e2e.kit.features import ADMIN_ACCESS, ALL_SHARES, EXTENDED_RESOURCES, PRIORITIZED_LISTS, SHARES
 from e2e.kit.pools import driver_slices
 from e2e.kit.replicas import NAMESPACE as OPERATOR
 from e2e.kit.replicas import ensure_namespace, wait_shares, wait_whole
@@ -170,4 +170,5 @@ def features_used(manifests: Sequence[Manifest]) -> set[str]:
         "'extendedResourceName'": EXTENDED_RESOURCES,
         "'capacity': {'requests'": SHARES,
     }
-    return {feature for mark, feature in marks.items() if mark in text}
+    used = {feature for mark, feature in marks.items() if mark in text}
+    return used | ({ALL_SHARES} if SHARES in used and "'allocationMode': 'All'" in text else set())

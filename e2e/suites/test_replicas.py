@@ -10,7 +10,7 @@ import pytest
 from dra_driver.kube.interface import EVENTS, NODES, Obj
 from e2e.clusters.interface import Ability
 from e2e.kit.expected import Result
-from e2e.kit.features import EXTENDED_RESOURCES, SHARES
+from e2e.kit.features import ALL_SHARES, EXTENDED_RESOURCES, SHARES
 from e2e.kit.mps_clients import Counting, ask_daemon, client_pod, try_allocating
 from e2e.kit.node_sharing import read_sharing
 from e2e.kit.replicas import (
@@ -34,8 +34,6 @@ KEY = "any"
 _REPLICAS = 4
 # From there on the scheduler goes through the devices of a node in order, so that pods fill one GPU first.
 DEVICES_IN_ORDER = (1, 36)
-# From there on it goes on to the next device when the capacity of one is used up.
-NEXT_DEVICE = (1, 35)
 
 pytestmark = [pytest.mark.simulated, pytest.mark.needs(EXTENDED_RESOURCES), pytest.mark.last(5)]
 
@@ -83,11 +81,10 @@ def test_four_pods_run_on_one_gpu(stage: Stage, space: Space) -> None:
     assert not space.claims()
 
 
+@pytest.mark.needs(ALL_SHARES)
 @pytest.mark.usefixtures("four")
 @pytest.mark.timeout(500, func_only=True)
 def test_as_many_pods_run_as_there_are_shares_and_one_more_waits(stage: Stage, space: Space) -> None:
-    if stage.features.has(SHARES) and stage.features.version < NEXT_DEVICE:
-        pytest.skip("kube-scheduler 1.34 goes to no other GPU when the first one's shares are gone (kubernetes#133705)")
     node = stage.nodes[0]
     total = len(shares_of(offered(stage.api, node)))
     pods = names("sharer", total * _REPLICAS)
