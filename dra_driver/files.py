@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from enum import IntEnum
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def write_atomically(
     Raises OSError with the path that failed.
     """
     # Random: two plugins that share a folder may have the same process id.
-    temporary = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}.tmp"
+    temporary = f"{path.parent}/.{path.name}.{os.urandom(4).hex()}.tmp"
     try:
         _write(temporary, data, mode, durability)
         os.rename(temporary, path)

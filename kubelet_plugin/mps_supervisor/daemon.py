@@ -26,7 +26,8 @@ from kubelet_plugin.mps_supervisor.surroundings import MARK, Home
 OUTPUT = "daemon.log"  # what the program prints, beside the real one's control.log and server.log
 
 _ATTEMPT_SECONDS = 2.0  # for one question while it starts: nobody waits longer for the end of a start that is given up
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+_LISTENS_SECONDS = 0.01  # how often it is looked whether it listens: a start takes little longer than the daemon's own
+_PAUSE_SECONDS = 0.1  # between two questions
 _ASKED_ANYWAY_SECONDS = 1.0  # without the file that says it listens, should one have another name for it
 _QUIT_SECONDS = 2.0  # beyond the time that clients have
 _KILL_SECONDS = 10.0
@@ -65,9 +66,8 @@ class Daemons:
         Raises GroupFailed, GroupTimeout, OSError.
         """
         commands = settings_commands(group.active_thread_percentage, sorted(group.pinned_memory_mib.items()))
-        began, pause, last = time.monotonic(), _FIRST_PAUSE, "it does not listen"
+        began, pause, last = time.monotonic(), _LISTENS_SECONDS, "it does not listen"
         while not given_up.wait(pause):
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
             now = time.monotonic()
             if not daemon.alive:
                 self.reap()
@@ -82,7 +82,7 @@ class Daemons:
             try:
                 answer = self.control.ask(folders, *commands, seconds=min(_ATTEMPT_SECONDS, until - now))
             except NoAnswer as error:
-                last = str(error)
+                pause, last = _PAUSE_SECONDS, str(error)
                 continue
             problem = refused(group.active_thread_percentage, answer)
             if problem is not None:

@@ -60,15 +60,15 @@ class GroupSteps:
         A group that runs gets another daemon, in the folders that containers have. Raises DriverError, OSError.
         """
         folders = self.folders(group.id)
-        folders.root.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        known = self._record(folders)
+        is_new = _make_folder(folders.root)
+        known = None if is_new else self._record(folders)
         ran = known is not None and known.phase is Phase.RUNNING and known.boot_id == self._boot_id()
         record = Record(self._boot_id(), group, Phase.RUNNING if ran else Phase.STARTING)
-        self._tools.daemons.end(folders, self._daemon_of(known), drain=0)
+        if not is_new:  # or nothing runs: a folder is there before its daemon, and goes after it
+            self._tools.daemons.end(folders, self._daemon_of(known), drain=0)
         records.write(folders, record)
-        for folder in (folders.root, folders.pipe, folders.log, folders.shm):
-            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-            folder.chmod(_FOLDER_MODE)  # whatever the umask says
+        for folder in (folders.pipe, folders.log, folders.shm):
+            _make_folder(folder)
         self._tools.isolation.mount_tmpfs(folders.shm, shm_kib(_MEMORY.read_text()))
         for gpu in group.exclusive_gpus:
             self._tools.gpus.make_exclusive(gpu)
@@ -129,6 +129,17 @@ def shm_kib(meminfo: str) -> int:
         if name == "MemTotal" and words and words[0].isdigit():
             return int(words[0]) // 2
     return _FALLBACK_KIB
+
+
+def _make_folder(folder: Path) -> bool:
+    """Whether it was not there."""
+    try:
+        folder.mkdir()
+        is_new = True
+    except FileExistsError:
+        is_new = False
+    folder.chmod(_FOLDER_MODE)  # whatever the umask says
+    return is_new
 
 
 def _remove_folder(folders: GroupFolders) -> None:

@@ -19,7 +19,6 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,8 +71,8 @@ class PipeDirectory:
 
     def open(self) -> None:
         """From now on requests are taken. What a killed daemon left is replaced."""
-        shutil.rmtree(self.path / CLIENTS, ignore_errors=True)
-        (self.path / CLIENTS).mkdir()
+        self._remove_clients()
+        (self.path / CLIENTS).mkdir(exist_ok=True)
         (self.path / CLIENTS).chmod(0o1777)
         for name, mode in ((_PRIVILEGED, 0o755), (_LOG, 0o777), (CONTROL, 0o666)):
             (self.path / name).unlink(missing_ok=True)
@@ -114,7 +113,15 @@ class PipeDirectory:
     def remove(self) -> None:
         for name in (_PID, CONTROL, _PRIVILEGED, _LOG):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / CLIENTS, ignore_errors=True)
+        self._remove_clients()
+
+    def _remove_clients(self) -> None:
+        folder = self.path / CLIENTS
+        # It may not be there, and somebody may ask at this very moment: the FIFO goes with the pipe directory.
+        with contextlib.suppress(OSError):
+            for fifo in folder.iterdir():
+                fifo.unlink(missing_ok=True)
+            folder.rmdir()
 
 
 class Answer:
