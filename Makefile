@@ -34,11 +34,12 @@ test: $(VENV)/.stamp-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
 
 test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
-	@GPU_DRA_LONG_TESTS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/crash tests/property/test_mig_prepare.py
+	@GPU_DRA_LONG_TESTS=1 GPU_DRA_KILL_ROUNDS=50 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
+		tests/crash tests/property/test_mig_prepare.py
 
 ROUNDS ?= 500
-test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, half an hour
-	@GPU_DRA_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/crash/test_mps_kills.py
+test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, ten minutes
+	@GPU_DRA_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/crash/test_mps_kills.py
 
 lint: $(VENV)/.stamp-dev ## ruff, ruff format, mypy --strict, import-linter
 	@$(BIN)/ruff check .

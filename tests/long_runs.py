@@ -1,6 +1,7 @@
 """How long random runs and sweeps are: a share of them in ``make test``, all of it in ``make test-long``, as CI does.
 
-Rounds of real processes that are killed take seconds each: CI has a share, ``make test-kills`` five hundred.
+Rounds in which real processes are killed at random take a second each: three in ``make test``, fifty in
+``make test-long``, five hundred in ``make test-kills``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""MPS on a whole simulated node while plugin, supervisor and daemons are killed at random points."""
+"""MPS on a simulated node while plugin, supervisor and daemons are killed at random points; and the supervisor alone."""
 
 from __future__ import annotations
 
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from dra_driver.hardware.nvml.compute_mode import ComputeMode
 from dra_driver.kube.interface import RESOURCE_CLAIMS
+from dra_driver.mps.errors import MpsError
+from dra_driver.mps.group import GroupState
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor.cgroups import PARENT
 from kubelet_plugin.mps_supervisor.daemon import marked_processes
@@ -18,7 +21,7 @@ from kubelet_plugin.mps_supervisor.namespaces import Namespaces
 from tests.kubelet_plugin.fakes import DRIVER, eventually, short_folder
 from tests.kubelet_plugin.kinds.mps.claims import mps_for
 from tests.kubelet_plugin.mps_lab import MpsLab
-from tests.kubelet_plugin.mps_supervisor.lab import PATIENCE
+from tests.kubelet_plugin.mps_supervisor.lab import PATIENCE, Lab
 from tests.kubelet_plugin.mps_supervisor.plain import needs_rights
 from tests.long_runs import ROUNDS
 
@@ -94,3 +97,41 @@ def test_nothing_is_left_and_who_stays_is_never_interrupted() -> None:
             eventually(lambda: node.mps.left() == [], PATIENCE)
         finally:
             node.close()
+
+
+@pytest.mark.timeout(ROUNDS * _SECONDS_A_ROUND)
+def test_killed_at_random_while_groups_come_and_go() -> None:
+    """Groups are started and stopped; the supervisor is killed at some point, another one comes; at the end nothing is
+    left, and the client of a group that stayed was never interrupted."""
+    chance = random.Random(20261130)
+    with short_folder() as folder:
+        lab = Lab(folder)
+        try:
+            supervisor = lab.process()
+            lab.client.start(lab.group("stays", gpu=7))
+            client = lab.counting("stays")
+            for number in range(ROUNDS):
+                working = threading.Thread(target=_come_and_go, args=(lab, number % 7))
+                working.start()
+                working.join(chance.uniform(0, 0.4))
+                supervisor.kill()
+                working.join(PATIENCE)
+                assert not working.is_alive()
+                client.still_counts()
+                supervisor = lab.process()
+            client.still_counts()
+            lab.wait_for(GroupState.READY, "stays")
+            for status in lab.client.groups():
+                lab.client.stop(status.group.id)
+            eventually(lambda: lab.left() == [], PATIENCE)
+        finally:
+            lab.close()
+
+
+def _come_and_go(lab: Lab, gpu: int) -> None:
+    """A start and a stop; the supervisor may be gone in the middle of either."""
+    try:
+        lab.client.start(lab.group(f"claim-{gpu}", gpu=gpu))
+        lab.client.stop(f"claim-{gpu}")
+    except MpsError:
+        return
