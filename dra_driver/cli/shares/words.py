@@ -66,7 +66,7 @@ def blocked_words(blocked: Blocked, driver: str) -> str:
 def fence(row: DeviceUse) -> str:
     """What stops a holder from using more than its share."""
     if row.is_exclusive:
-        return "nobody else has it"
+        return "no other claim has it"
     shares = row.use(SHARES)
     if row.shared_by == SharingStrategy.MPS:
         part = f"1/{shares.value}" if shares else "its part"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dra_driver.cli.main import app
 from dra_driver.cli.shares.holding import NodeUse, nodes_of
 from dra_driver.cli.shares.reading import read_cluster
 from dra_driver.hardware.model import Machine
+from dra_driver.simulation.apiserver.server import ApiServer
 from tests.cli.shares.world import cells, row, table
 from tests.controller.conftest import a100 as a100
 from tests.controller.test_sharing import FOUR, MPS, TWO, Cluster
@@ -55,6 +60,28 @@ def test_pods_on_shares_and_a_change_while_they_run(world: World, a100: Machine)
     pods.finish("p4", "p5")
     world.wait(lambda: row(uses(world), "gpu-1").uses[-1].value.value() == 2)
     assert cells(uses(world), "gpu-1")[0][1:3] == ["0/2 shares", "2 shares"]
+
+
+def test_as_a_user_runs_it(world: World, a100: Machine, tmp_path: Path) -> None:
+    world.add_node("n1", a100)
+    cluster, pods = Cluster(world), Pods(world)
+    pods.make_ready("n1")
+    cluster.apply(any=FOUR)
+    cluster.start()
+    world.wait(lambda: world.slices("n1"))
+    pods.create("p")
+    pods.settle()
+    server, kubeconfig = ApiServer(world.api), tmp_path / "kubeconfig"
+    server.start()
+    try:
+        server.write_kubeconfig(kubeconfig)
+        result = CliRunner().invoke(app, ["shares", "--kubeconfig", str(kubeconfig)])
+    finally:
+        server.stop()
+    assert result.exit_code == 0, result.output
+    first = re.split(r" {2,}", result.stdout.splitlines()[1])
+    assert first[:5] == ["n1", "gpu-0", "TimeSlicing", "1/4 shares", "3 shares"]
+    assert first[-1] == "demo/p (1 share)"
 
 
 def test_mps_replicas(world: World, a100: Machine) -> None:
