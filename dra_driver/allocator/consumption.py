@@ -50,6 +50,31 @@ def consumption(asked: Amounts, offers: Mapping[str, Offer]) -> Amounts | Shortf
     return amounts
 
 
+def largest(offer: Offer, left: Quantity) -> Quantity | None:
+    """The most that a request can ask for, and get, while ``left`` is there; None when its least is more than that."""
+    most, policy = min(left, offer.value), offer.policy
+    if most < Quantity.of(0):
+        return None
+    if policy is None:
+        return most
+    if policy.valid_range is not None:
+        return _last_step(most, policy.valid_range)
+    if policy.valid_values:
+        return max((value for value in policy.valid_values if value <= most), default=None)
+    return most
+
+
+def _last_step(most: Quantity, valid: ValidRange) -> Quantity | None:
+    if valid.maximum is not None:
+        most = min(most, valid.maximum)
+    if most < valid.minimum:
+        return None
+    if valid.step is None:
+        return most
+    steps = (most.nanos - valid.minimum.nanos) // valid.step.nanos
+    return Quantity(valid.minimum.nanos + steps * valid.step.nanos, most.format)
+
+
 def _amount(name: str, wanted: Quantity | None, offer: Offer) -> Quantity:
     amount = _default(offer) if wanted is None else _round_up(name, wanted, offer.policy)
     if amount < Quantity.of(0):

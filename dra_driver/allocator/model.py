@@ -136,10 +136,12 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What an allocated claim has of a device: ``consumed`` of it, or the whole device when that is None."""
+    """What an allocated claim has of a device: ``consumed`` of it, or the whole device when that is None. ``share`` is
+    the id of the share, which tells two of one claim apart."""
 
     claim: ClaimKey
     consumed: Mapping[str, Quantity] | None = field(default=None, hash=False)
+    share: str = field(default="", compare=False)
 
 
 InUse = Mapping[DeviceId, tuple[Holding, ...]]

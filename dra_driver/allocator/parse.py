@@ -47,8 +47,8 @@ def holdings(claim: Mapping[str, Any]) -> Iterator[tuple[DeviceId, Holding]]:
     """What a claim has of which device, one entry per result. Admin access has nothing; a share is told by its id."""
     key = claim_key(claim)
     for device, result in _held(claim):
-        consumed = _quantities(result.get("consumedCapacity")) if result.get("shareID") else None
-        yield device, Holding(key, consumed)
+        share = result.get("shareID") or ""
+        yield device, Holding(key, _quantities(result.get("consumedCapacity")) if share else None, share)
 
 
 def devices_held(claim: Mapping[str, Any]) -> Iterator[DeviceId]:

@@ -123,6 +123,16 @@ def mig(context: typer.Context) -> None:
     mig_app(args=context.args, prog_name="gpu-dra mig")
 
 
+@app.command(
+    context_settings=_PASS_ON,
+    help="Show who holds how much of each GPU, what is free, and the largest request that still fits.",
+)
+def shares(context: typer.Context) -> None:
+    from dra_driver.cli.shares.commands import app as shares_app
+
+    shares_app(args=context.args, prog_name="gpu-dra shares")
+
+
 @app.command(context_settings=_PASS_ON, help="Write this node's hardware down as a machine file.")
 def capture(context: typer.Context) -> None:
     from dra_driver.cli.capture import app as capture_app

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from dra_driver.allocator.allocate import Allocator, Snapshot, devices_in_use
 from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.charges import Charges
-from dra_driver.allocator.consumption import Amounts, Shortfall, consumption
+from dra_driver.allocator.consumption import Amounts, Shortfall, consumption, largest
 from dra_driver.allocator.counters import CounterBalance
 from dra_driver.allocator.model import AllocationResult, ClaimKey, Device, DeviceId, Holding, Obj
 from dra_driver.allocator.nodes import Node
-from dra_driver.allocator.parse import devices_held, parse_claim
+from dra_driver.allocator.parse import devices_held, holdings, parse_claim
 from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.allocator.reasons import Failure, explain
 from dra_driver.allocator.shares import ShareBalance
@@ -76,6 +76,7 @@ def test_shares_in_use_are_told_per_result() -> None:
     share = Holding(ClaimKey("demo", "two"), {"shares": Quantity.of(1)})
     alone = Holding(ClaimKey("demo", "whole"))
     assert list(devices_held(two)) == [device]
+    assert [holding.share for _device, holding in holdings(two)] == ["11111111-0000-4000-8000-000000000003"] * 2
     assert devices_in_use([two, has("whole", "a", None, share=False)]) == {device: (share, share, alone)}
 
 
@@ -229,3 +230,16 @@ def test_what_a_search_gives_back_is_there_again(data: st.DataObject) -> None:
         assert fitting() == seen.pop()
         charges.give_back(taken.pop())
     assert fitting() == seen.pop()
+
+
+@given(st.data())
+def test_the_largest_request_is_the_largest_that_is_given(data: st.DataObject) -> None:
+    most = data.draw(st.integers(1, 8))
+    policy, left = data.draw(share_worlds.policies(most)), data.draw(st.integers(-1, most))
+    capacity = {"value": str(most), **({"requestPolicy": policy} if policy is not None else {})}
+    raw = resource_slice("n", [{"name": "a", "capacity": {"m": capacity}, "allowMultipleAllocations": True}])
+    offers = pools_from_slices([raw])[0].devices[0].offers
+    taken = [consumption({"m": Quantity.of(asked)}, offers) for asked in range(most + 1)]
+    amounts = [each["m"].value() for each in taken if not isinstance(each, Shortfall) and each["m"].value() <= left]
+    found = largest(offers["m"], Quantity.of(left))
+    assert (None if found is None else found.value()) == max(amounts, default=None)

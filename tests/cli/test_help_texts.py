@@ -16,12 +16,13 @@ from typer.core import TyperGroup
 
 from dra_driver.cli import capture, machine, main
 from dra_driver.cli.mig import commands
+from dra_driver.cli.shares import commands as shares
 from dra_driver.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("api", "controller", "dra_driver", "e2e", "kubelet_plugin", "tests")
 # The programs that main hands its arguments on to.
-BELOW = {"machine": machine.app, "mig": commands.app, "capture": capture.app}
+BELOW = {"machine": machine.app, "mig": commands.app, "shares": shares.app, "capture": capture.app}
 
 
 def commands_of(app: typer.Typer) -> Iterator[list[str]]:
@@ -49,7 +50,14 @@ def help_of(program: str, *words: str, optimize: bool) -> str:
 def test_every_command_is_looked_at() -> None:
     assert ["mig", "plan"] in COMMANDS
     assert ["machine", "create"] in COMMANDS
-    assert [words for words in COMMANDS if len(words) == 1] == [["demo"], ["get"], ["machine"], ["mig"], ["capture"]]
+    assert [words for words in COMMANDS if len(words) == 1] == [
+        ["demo"],
+        ["get"],
+        ["machine"],
+        ["mig"],
+        ["shares"],
+        ["capture"],
+    ]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: "-".join(words) or "gpu-dra")

@@ -51,11 +51,16 @@ def inventory(node: str, machine_gpus: Sequence[Gpu], *conditions: Obj) -> Obj:
     }
 
 
-def slices(node: str, machine_gpus: Sequence[Gpu], policy: DevicePolicy | None = None) -> list[Obj]:
-    """As the controller publishes them on 1.35 and later, with names as the server makes them."""
+def slices(
+    node: str, machine_gpus: Sequence[Gpu], policy: DevicePolicy | None = None, features: ApiFeatures | None = None
+) -> list[Obj]:
+    """As the controller publishes them, on 1.35 and later unless ``features`` say otherwise, with names as the server
+    makes them."""
     machine = Machine("580.105.08", 13000, tuple(machine_gpus))
     owner = PoolOwner(DRIVER, node, f"uid-{node}")
-    specs = desired_slices(allocatable_devices(machine, policy or DevicePolicy(), node), owner, ApiFeatures())
+    specs = desired_slices(
+        allocatable_devices(machine, policy or DevicePolicy(), node), owner, features or ApiFeatures()
+    )
     made = [encode_slice(spec, owner, generation=1, count=len(specs)) for spec in specs]
     for entry in made:
         entry["metadata"] = {"name": f"{entry['metadata']['generateName']}abcde"}
