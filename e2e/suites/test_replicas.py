@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from dra_driver.cli.shares.holding import nodes_of
+from dra_driver.cli.shares.reading import read_cluster
+from dra_driver.devices.naming import minor_of
 from dra_driver.kube.interface import EVENTS, NODES, Obj
 from e2e.clusters.interface import Ability
-from e2e.kit.expected import Result
+from e2e.kit.expected import DRIVER, Result
 from e2e.kit.features import ALL_SHARES, EXTENDED_RESOURCES, SHARES
 from e2e.kit.mps_clients import Counting, ask_daemon, client_pod, try_allocating
 from e2e.kit.node_sharing import read_sharing
@@ -77,6 +80,10 @@ def test_four_pods_run_on_one_gpu(stage: Stage, space: Space) -> None:
     assert max(used.values()) <= _REPLICAS
     for name in pods:
         assert len(space.check_containers(name)["main"].gpus) == 1
+    told = [device for node in nodes_of(read_cluster(stage.api, DRIVER, stage.nodes[0])) for device in node.devices]
+    held = {minor_of(device.name): len(device.holders) for device in told if device.holders}
+    assert held == dict(used), "gpu-dra shares knows who has which"
+    assert {pod.name for device in told for holder in device.holders for pod in holder.pods} == set(pods)
     space.delete_pods(*pods)
     assert not space.claims()
 
