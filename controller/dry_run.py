@@ -12,7 +12,7 @@ from controller.plugin_config import ObjectName
 from controller.pool import offer
 from controller.problem import Problem
 from controller.reorder_pace import ReorderPace
-from controller.sharing import configured, sharing_label, stored_sharing
+from controller.sharing import decided
 from controller.sharing_told import sharing_told
 from dra_driver.devices.plugin_sharing import rules_of
 from dra_driver.devices.policy import DevicePolicy
@@ -55,7 +55,7 @@ def _describe(name: str, inputs: Inputs, features: ServerFeatures, driver: str, 
     if node is None or inventory is None or is_of_another_node(inventory, node):
         missing = "Node" if node is None else "NodeInventory"
         return f"# node {name}: no {missing}, its slices are left as they are\n"
-    sharing = configured(inputs.plugin_config(), sharing_label(node), stored_sharing(inventory))
+    sharing = decided(inputs.plugin_config(), node, inventory, policy)
     offered = offer(inventory, policy.sharing_also(rules_of(sharing.in_force)))
     if offered.device_set is None:
         return f"# node {name}: the inventory says nothing yet, slices are left as they are\n{_notes(offered.problems)}"
@@ -72,7 +72,7 @@ def _describe(name: str, inputs: Inputs, features: ServerFeatures, driver: str, 
         features=server,
         reorder=ReorderPace().at(0.0, policy.mig.packing),
     )
-    told = sharing_told(sharing, offered.device_set, offered.not_shared, server)
+    told = sharing_told(sharing, offered.device_set, offered.not_shared, server, plan.devices)
     about_sharing = (Problem(told.reason, told.message),) if told and not told.is_usual else ()
     notes = _notes((*offered.problems, *plan.problems, *about_sharing))
     if plan.writes is None:

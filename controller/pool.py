@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from api.node_inventory import NodeInventoryStatus
 from controller.mig_problems import mig_problems
 from controller.problem import Problem, some_of
-from controller.sharing_told import not_shared
+from controller.sharing_refused import not_shared
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.policy import DevicePolicy

@@ -86,7 +86,7 @@ class Publisher:
         self._requeue_all = requeue_all
         self._clock = clock
         self._features = ServerFeatures(api)
-        self._sharing = SharingKeeper(api, inputs)
+        self._sharing = SharingKeeper(api, inputs, settings.policy)
         self._states = NodeStates(clock)
         metrics.nodes.set_function(lambda: float(inputs.inventory_count()))
         metrics.pools.set_function(lambda: float(sum(state.devices is not None for state in self._states.all())))
@@ -140,7 +140,7 @@ class Publisher:
         inventory: Obj,
         node: Obj,
         offered: DeviceSet,
-        about_sharing: Callable[[ApiFeatures], Told | None],
+        about_sharing: Callable[[ApiFeatures, DeviceSet], Told | None],
         problems: list[Problem],
     ) -> float | None:
         """Plan and write; adds to ``problems`` what it finds."""
@@ -165,7 +165,7 @@ class Publisher:
         state.remember(known, plan.devices, in_use)
         problems += plan.problems
         self._writer.check_leading()  # asking for the features may have taken long
-        told = filter(None, (published_told(plan.degraded), about_sharing(features)))
+        told = filter(None, (published_told(plan.degraded), about_sharing(features, plan.devices)))
         self._reporter.conditions(state, tuple(told), inventory=inventory, node=node)
         if plan.writes is None:
             return None

@@ -3,50 +3,68 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from api.node_inventory import SHARING_CONFIGURED, NodeSharing
 from controller.problem import Told, some_of
 from controller.sharing import NodeConfigured
 from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet
-from dra_driver.devices.naming import gpu_name
+from dra_driver.devices.naming import device_behind
 from dra_driver.devices.plugin_sharing import WHOLE_GPU, profile_of, resource_name
-from dra_driver.devices.policy import DevicePolicy
-from dra_driver.devices.shares import SHARES, STRATEGY, Refused, is_renamed, sharing_of
-from dra_driver.hardware.model import Machine
+from dra_driver.devices.shares import SHARES, STRATEGY, any_shared, form_of, is_renamed
 from dra_driver.observability.events import EventKind
+from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
 
 IN_FORCE = "SharingInForce"
 PARTLY = "SharingPartlyInForce"
+NOT_IN_FORCE = "SharingNotInForce"
 NONE = "SharingNotConfigured"
 
 
-def not_shared(machine: Machine, offered: DeviceSet, policy: DevicePolicy, node: str) -> tuple[str, ...]:
-    """What a rule wants shared and is offered otherwise: sentences for people."""
-    return tuple(dict.fromkeys(_not_shared(machine, offered, policy, node)))
-
-
 def sharing_told(
-    found: NodeConfigured, offered: DeviceSet, refused: Sequence[str], features: ApiFeatures
+    found: NodeConfigured, offered: DeviceSet, refused: Sequence[str], features: ApiFeatures, published: DeviceSet
 ) -> Told | None:
-    """The condition about sharing; None while there is nothing to go by."""
+    """The condition about sharing; None while there is nothing to go by.
+
+    ``offered`` is what is wanted, ``published`` what there is while claims have devices.
+    """
     if not found.known:
         return None
-    shared = [device for device in offered.devices if SHARES in device.capacity]
+    draining = _draining(reduce_to(offered, features).device_set, published)
+    shared = [device for device in offered.devices if SHARES in device.capacity and device.name not in draining]
     what = "; ".join(_what_is_shared(shared, features))
+    stays = [f"{some_of(draining)} {_stays(draining)}"] if draining else []
     source = f"by {found.in_force.source}" if found.in_force else ""
     if found.unused:
         reason, because = found.unused
-        stays = f"what was in force stays: {source}" if source else "nothing is shared by it"
-        return _told("False", reason, "; ".join(filter(None, (because, stays, what))))
-    notes = [*refused, *_absent(found.in_force, offered), *found.dropped]
+        in_force = f"what was in force stays: {source}" if source else "nothing is shared by it"
+        return _told("False", reason, "; ".join(filter(None, (because, in_force, what, *stays))))
+    notes = [*refused, *_absent(found.in_force, offered), *found.dropped, *stays]
+    is_shared = bool(what) or bool(draining and any_shared(offered))
+    if not is_shared:
+        because = found.nothing or f"nothing is shared {source}".rstrip()
+        message = ". ".join((because, *notes))
+        if found.in_force or refused:
+            # That a node has nothing of a resource is usual where one ConfigMap is for many nodes.
+            kind = EventKind.WARNING if refused or found.dropped else EventKind.NORMAL
+            return Told(SHARING_CONFIGURED, "False", NOT_IN_FORCE, message, kind)
+        return Told(SHARING_CONFIGURED, "False", NONE, message, EventKind.NORMAL, is_usual=not found.exists)
     message = ". ".join(filter(None, (f"{what} ({source})" if what and source else what or source, *notes)))
-    if refused:
-        return _told("False", PARTLY, message)
-    if not shared and found.in_force is None:
-        return Told(SHARING_CONFIGURED, "False", NONE, message, EventKind.NORMAL, is_usual=True)
-    return _told("True", IN_FORCE, message)
+    return _told("False", PARTLY, message) if refused else _told("True", IN_FORCE, message)
+
+
+def _draining(wanted: DeviceSet, published: DeviceSet) -> frozenset[str]:
+    """Devices that are published as they were shared before, since claims have some of them (``retention``)."""
+    forms = {device_behind(device.name): form_of(device) for device in wanted.devices}
+    behind = ((device_behind(device.name), form_of(device)) for device in published.devices)
+    return frozenset(name for name, form in behind if name in forms and forms[name] != form)
+
+
+def _stays(names: Collection[str]) -> str:
+    if len(names) == 1:
+        return "stays as before until the claims on it have ended"
+    return "stay as before until the claims on them have ended"
 
 
 def _told(status: str, reason: str, message: str) -> Told:
@@ -59,7 +77,7 @@ def _what_is_shared(shared: Iterable[AllocatableDevice], features: ApiFeatures) 
     for device in shared:
         shares = device.capacity[SHARES]
         one = ", one to a request" if shares.policy and shares.policy.maximum < shares.value else ""
-        count, strategy = shares.value, device.attributes[STRATEGY]
+        count, strategy = shares.value.value(), device.attributes[STRATEGY]
         groups[f"{_resource(device)}: {count} {_form(device, features)} of each of", f"{strategy}{one}"].append(
             device.name
         )
@@ -87,20 +105,3 @@ def _absent(in_force: NodeSharing | None, offered: DeviceSet) -> Iterator[str]:
         is_ours = shared.resource == WHOLE_GPU or profile_of(shared.resource) is not None
         if is_ours and shared.resource not in there:
             yield f"this node offers no {shared.resource}"
-
-
-def _not_shared(machine: Machine, offered: DeviceSet, policy: DevicePolicy, node: str) -> Iterator[str]:
-    if not policy.sharing.rules:
-        return
-    gpus = {gpu.uuid: gpu for gpu in machine.gpus}
-    for device in offered.devices:
-        gpu = gpus[device.gpu_uuid]
-        profile = str(device.attributes["profile"]) if device.kind is DeviceKind.MIG else None
-        sharing = sharing_of(policy, node, gpu, profile)
-        if isinstance(sharing, Refused):
-            yield f"{device.name} is not shared: {sharing.because}"
-        elif sharing is not None and SHARES not in device.capacity:
-            yield (
-                f"MIG devices of {profile} on {gpu_name(gpu.minor)} are not shared: claims create them, and each "
-                "takes its own away again. Let an administrator make them (a rule with mode: static in spec.mig)"
-            )

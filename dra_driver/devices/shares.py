@@ -23,6 +23,7 @@ from dra_driver.devices.model import (
     AttributeValue,
     Capacity,
     DeviceKind,
+    DeviceSet,
     RequestPolicy,
 )
 from dra_driver.devices.naming import replica_name
@@ -85,6 +86,10 @@ def shared(device: AllocatableDevice, sharing: Replicas | Refused | None) -> All
 def kind_of(device_type: object) -> DeviceKind:
     """The kind that attribute ``type`` tells. Raises ValueError for none of ours."""
     return DeviceKind(str(device_type).removesuffix(_SHARED_TYPE))
+
+
+def any_shared(device_set: DeviceSet) -> bool:
+    return any(SHARES in device.capacity for device in device_set.devices)
 
 
 def is_renamed(device: AllocatableDevice) -> bool:

@@ -269,6 +269,56 @@ def test_the_label_chooses_among_several(cluster: Cluster, a100: Machine, t4: Ma
     assert Counter(cluster.shares("n1").values()) == {"2": 8}
     cluster.label("n1", None)
     cluster.shared("n1", 0, 0)
+    assert cluster.told("n1", "SharingNotConfigured") == (
+        "ConfigMap gpu-operator/time-slicing-config has the keys four, two, and nothing says which of them is for this "
+        f"node: set its label {LABEL}, or call one default"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({}, "ConfigMap gpu-operator/time-slicing-config is empty"),
+        ({"any": "version: v1"}, "ConfigMap gpu-operator/time-slicing-config, key any asks for no sharing"),
+    ],
+)
+def test_a_config_map_that_asks_for_nothing_is_told(
+    cluster: Cluster, a100: Machine, data: Mapping[str, str], words: str
+) -> None:
+    cluster.world.add_node("n1", a100)
+    cluster.apply(**data)
+    cluster.start()
+    assert cluster.told("n1", "SharingNotConfigured") == words
+    assert cluster.condition("n1")["status"] == "False"
+    cluster.remove()
+    cluster.world.wait(
+        lambda: cluster.condition("n1")["message"] == "there is no ConfigMap gpu-operator/time-slicing-config"
+    )
+
+
+def test_a_name_that_stands_for_nothing_shares_nothing_and_is_told(cluster: Cluster, a100: Machine) -> None:
+    cluster.world.add_node("n1", a100)
+    cluster.apply(any=FOUR.replace("nvidia.com/gpu", "nvidia.com/gpus"))
+    cluster.start()
+    message = cluster.told("n1", "SharingNotInForce")
+    assert message.startswith("nothing is shared by gpu-operator/time-slicing-config, key any. ")
+    assert "nvidia.com/gpus stands for no device here" in message
+    assert cluster.condition("n1")["status"] == "False"
+    assert {event["type"] for event in cluster.world.events("SharingNotInForce")} == {"Warning"}
+
+
+def test_what_no_device_can_have_leaves_what_was_in_force(cluster: Cluster, a100: Machine) -> None:
+    cluster.world.add_node("n1", a100)
+    cluster.apply(any=FOUR)
+    cluster.start()
+    cluster.shared("n1", 8, 4)
+    cluster.apply(any=MPS.replace("replicas: 4", "replicas: 100"))
+    message = cluster.told("n1", "SharingConfigurationRefused")
+    assert "an MPS server on Ampere takes 48 clients, not 100" in message
+    assert "what was in force stays: by gpu-operator/time-slicing-config, key any; nvidia.com/gpu: 4 shares" in message
+    assert cluster.condition("n1")["status"] == "False"
+    cluster.world.assert_quiet()
+    assert Counter(cluster.shares("n1").values()) == {"4": 8}
 
 
 def test_a_node_that_only_its_kubelet_writes_is_not_looked_at_again(cluster: Cluster, a100: Machine) -> None:
@@ -369,6 +419,8 @@ def test_a_share_in_use_is_never_taken_and_no_other_is_given_until_it_is_free(
     drained = world.device("n1", "gpu-0")
     drained.pop("taints")
     assert drained == as_it_was
+    world.wait(lambda: "gpu-0 stays as before until the claims on it have ended" in cluster.condition("n1")["message"])
+    assert "shares of each of gpu-0" not in cluster.condition("n1")["message"]
     world.wait(lambda: cluster.shares("n1").get("gpu-1") == free)
     assert not cluster.tainted("n1", "gpu-1")
     world.deallocate(first)
@@ -377,6 +429,7 @@ def test_a_share_in_use_is_never_taken_and_no_other_is_given_until_it_is_free(
     world.deallocate(second)
     world.wait(lambda: not cluster.tainted("n1", "gpu-0"), "the device to be offered anew")
     assert cluster.shares("n1").get("gpu-0") == free
+    world.wait(lambda: "as before" not in cluster.condition("n1")["message"])
 
 
 def test_a_whole_gpu_in_use_does_not_become_shareable_until_it_is_free(cluster: Cluster, a100: Machine) -> None:
@@ -465,8 +518,12 @@ sharing:
 """
     cluster.apply(any=text)
     cluster.start()
-    message = cluster.told("n1", "SharingPartlyInForce")
-    assert "gpu-7 is not shared: an MPS server on Ampere takes 48 clients, not 49: set replicas to 48" in message
+    message = cluster.told("n1", "SharingConfigurationRefused")
+    assert message == (
+        "gpu-operator/time-slicing-config, key any: gpu-0, gpu-1, gpu-2, gpu-3, gpu-4, gpu-5, gpu-6, gpu-7 are not "
+        "shared: an MPS server on Ampere takes 48 clients, not 49: set replicas to 48 at most, or share by "
+        "time-slicing; nothing is shared by it"
+    )
     assert cluster.condition("n1")["status"] == "False"
     assert cluster.shares("n1") == {}
     cluster.apply(any=text.replace("49", "48"))
@@ -485,7 +542,10 @@ def test_mig_devices_that_claims_create_are_not_shared_and_that_is_told(cluster:
     cluster.start()
     cluster.shared("n1", 8, 4)
     message = cluster.told("n1", "SharingPartlyInForce")
-    assert "MIG devices of 1g.10gb on gpu-0 are not shared: claims create them" in message
+    assert (
+        "MIG devices of 1g.10gb on gpu-0, gpu-1, gpu-2, gpu-3, gpu-4, gpu-5, gpu-6, gpu-7 are not shared: claims"
+        in message
+    )
     assert world.device("n1", "gpu-0")["consumesCounters"]
 
 

@@ -1,0 +1,55 @@
+"""What rules want shared and a node offers otherwise, in sentences for people. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from controller.problem import some_of
+from dra_driver.devices.model import DeviceKind, DeviceSet
+from dra_driver.devices.naming import gpu_name
+from dra_driver.devices.policy import DevicePolicy
+from dra_driver.devices.shares import SHARES, Refused, sharing_of
+from dra_driver.hardware.model import Machine
+
+_MADE_BY_CLAIMS = (
+    "claims create them, and each takes its own away again. Let an administrator make them (a rule with mode: static "
+    "in spec.mig)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _NotShared:
+    """``of``: what of the devices named; empty for themselves."""
+
+    of: str
+    because: str
+
+
+def not_shared(machine: Machine, offered: DeviceSet, policy: DevicePolicy, node: str) -> tuple[str, ...]:
+    """One sentence for each reason, with all devices that it is about."""
+    if not policy.sharing.rules:
+        return ()
+    devices: dict[_NotShared, list[str]] = defaultdict(list)
+    for name, found in _found(machine, offered, policy, node):
+        if name not in devices[found]:
+            devices[found].append(name)
+    return tuple(_sentence(found, names) for found, names in devices.items())
+
+
+def _sentence(found: _NotShared, names: Sequence[str]) -> str:
+    verb = "is" if len(names) == 1 and not found.of else "are"
+    return f"{found.of}{some_of(names)} {verb} not shared: {found.because}"
+
+
+def _found(machine: Machine, offered: DeviceSet, policy: DevicePolicy, node: str) -> Iterator[tuple[str, _NotShared]]:
+    gpus = {gpu.uuid: gpu for gpu in machine.gpus}
+    for device in offered.devices:
+        gpu = gpus[device.gpu_uuid]
+        profile = str(device.attributes["profile"]) if device.kind is DeviceKind.MIG else None
+        sharing = sharing_of(policy, node, gpu, profile)
+        if isinstance(sharing, Refused):
+            yield device.name, _NotShared("", sharing.because)
+        elif sharing is not None and SHARES not in device.capacity:
+            yield gpu_name(gpu.minor), _NotShared(f"MIG devices of {profile} on ", _MADE_BY_CLAIMS)
