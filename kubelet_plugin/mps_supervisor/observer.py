@@ -18,6 +18,7 @@ from dra_driver.errors import DriverError
 from dra_driver.mps.group import GroupFolders, GroupState
 from dra_driver.observability.loops import Loop
 from dra_driver.processes import Process
+from kubelet_plugin.mps_supervisor import log_files
 from kubelet_plugin.mps_supervisor.canary import Canary
 from kubelet_plugin.mps_supervisor.control import (
     CLIENTS,
@@ -103,6 +104,7 @@ class Observer:
 
     def _look_at(self, before: Running, daemon: Process) -> None:
         try:
+            log_files.cut(self._folders(before.group.id))
             look = self._look(before)
         except (DriverError, OSError) as error:
             logger.warning("MPS group %s cannot be looked at: %s", before.group.id, error)

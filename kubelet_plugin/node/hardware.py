@@ -8,6 +8,7 @@ at once.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from api.driver_config import DriverSpec
@@ -20,20 +21,25 @@ _SIMULATED_CLIENT = Path("/usr/bin/simulated-cuda-client")
 
 
 class SimulatedHardware:
-    """Simulated GPUs behind the real adapter. The state file is read at each start, so a bad one may be mended."""
+    """Simulated GPUs behind the real adapter. The state file is read at each start, so a bad one may be mended.
+
+    Thread-safe, as the adapter is.
+    """
 
     def __init__(self, state_file: Path, nvml: NvmlHardware) -> None:
         self._state_file = state_file
         self._nvml = nvml
+        self._installing = threading.Lock()
         self._installed = False
 
     def start(self) -> None:
-        if not self._installed:
-            # Imported here: a process on real hardware has no use for the simulation.
-            from dra_driver.simulation.hardware import install
+        with self._installing:  # a second library would take the place of one that is in use
+            if not self._installed:
+                # Imported here: a process on real hardware has no use for the simulation.
+                from dra_driver.simulation.hardware import install
 
-            install(self._state_file)
-            self._installed = True
+                install(self._state_file)
+                self._installed = True
         self._nvml.start()
 
     def stop(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +15,7 @@ from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.nvml import NvmlHardware
+from dra_driver.simulation import hardware as simulation
 from kubelet_plugin.hardware.setup import _hooks
 from kubelet_plugin.node.hardware import SimulatedHardware, build_hardware, driver_root, read_boot_id
 
@@ -54,6 +58,34 @@ def test_simulated_hardware_stays_in_its_own_tree(tmp_path: Path) -> None:
     assert isinstance(build_hardware(spec()), NvmlHardware)
     (hook,) = _hooks(settings, driver_root(settings), Root(Path("/"), "/"))
     assert hook.root.host_path(hook.path) == f"{tmp_path}/usr/bin/nvidia-cdi-hook"
+
+
+def test_two_threads_that_start_simulated_hardware_install_one_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: list[Path] = []
+    both = threading.Barrier(2)
+
+    def install(state_file: Path) -> None:
+        time.sleep(0.05)  # long enough for the other one to come in between, were that possible
+        installed.append(state_file)
+
+    monkeypatch.setattr(simulation, "install", install, raising=False)
+    hardware = SimulatedHardware(tmp_path / "gpus.json", cast(NvmlHardware, NoNvml()))
+
+    def start() -> None:
+        both.wait()
+        hardware.start()
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(start), pool.submit(start)]:
+            done.result()
+    assert installed == [tmp_path / "gpus.json"]
+
+
+class NoNvml:
+    def start(self) -> None:
+        return
 
 
 def test_a_missing_state_file_is_named(tmp_path: Path) -> None:

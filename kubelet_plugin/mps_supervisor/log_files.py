@@ -1,0 +1,26 @@
+"""The files that a group's daemon writes to for as long as it runs. Nobody else cuts them: the daemon itself writes ten
+lines into its log whenever it is asked, and we ask every few seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from dra_driver.mps.group import GroupFolders
+
+_MOST_BYTES = 16 * 2**20  # about half a day of our questions
+_BLOCK_BYTES = 512  # of st_blocks (stat(2))
+
+
+def cut(folders: GroupFolders) -> None:
+    """Empty what has become too large. Raises OSError.
+
+    What counts is what it takes on disk: one who does not append goes on where he was, in a file with a hole before it.
+    """
+    with contextlib.suppress(FileNotFoundError):  # the group is being removed
+        for entry in os.scandir(folders.log):
+            found = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and found.st_blocks * _BLOCK_BYTES > _MOST_BYTES:
+                os.truncate(entry.path, 0)
