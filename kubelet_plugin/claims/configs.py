@@ -67,12 +67,10 @@ def resolve_configs(
     )
 
 
-def unsupported(claim: AllocatedClaim, found: DeviceConfig, field: str, value: str, advice: str) -> UnsupportedConfig:
+def unsupported(claim: AllocatedClaim, found: DeviceConfig, field: str, why: str, advice: str) -> UnsupportedConfig:
     """The refusal of a configuration that is well-formed: ``field`` is the path within it, ``advice`` the way round."""
     remedy = "" if found.source is None else f"; {_REMEDY[found.source.source]}"
-    return UnsupportedConfig(
-        f"{_where(claim, found, field)}: {value} is not available on this node", hint=f"{advice}{remedy}"
-    )
+    return UnsupportedConfig(f"{_where(claim, found, field)}: {why}", hint=f"{advice}{remedy}")
 
 
 def conflicting(

@@ -130,7 +130,7 @@ def test_a_conflict_is_expected_and_told(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = " ".join(re.findall(r"^    waits: (.*)$", done.stdout, re.M))
     assert re.search(r"claim sharing-07/(long|short):\S+ has asked for (Long|Short)", told)
-    assert "is not offered as MPS replicas" in told
+    assert "it is not offered as MPS replicas" in told
 
 
 WRONG_KIND = """

@@ -79,7 +79,8 @@ def _refused_keys(
     seen: dict[Member, str] = {}
     for key, limit in settings.limits_mib:
         if key not in means:
-            yield Refusal(f'{_LIMITS}["{key}"]', f"{limit}Mi", _allowed_keys(devices))
+            why = f"the key is neither the index nor the UUID of a device that this is for: there {_are(devices)}"
+            yield Refusal(f'{_LIMITS}["{key}"]', f"{limit}Mi", _allowed_keys(devices), why=why)
             continue
         yield from _above(f'{_LIMITS}["{key}"]', limit, means[key])
         if len(means[key]) == 1:
@@ -111,4 +112,8 @@ def _allowed_keys(devices: Sequence[MpsDevice]) -> str:
     uuids = sorted(device.uuid for device in devices if device.uuid is not None)
     if len(uuids) < len(devices):
         return f"use {indices}: the claim makes its MIG devices, so their UUIDs are not known before"
-    return f"the configuration is about {len(devices)} device(s): use {indices}, or {', '.join(uuids)}"
+    return f"use {indices}, or {', '.join(uuids)}"
+
+
+def _are(devices: Sequence[MpsDevice]) -> str:
+    return "is one" if len(devices) == 1 else f"are {len(devices)}"
