@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from api.claim_config import PERCENTAGES
 from dra_driver.hardware.model import Gpu
 from kubelet_plugin.kinds.mps.member import Member, memory_mib
 from kubelet_plugin.kinds.mps.settings import Settings
@@ -47,9 +48,8 @@ def refused_settings(settings: Settings, devices: Sequence[MpsDevice]) -> Refusa
 
 def _refused(settings: Settings, devices: Sequence[MpsDevice]) -> Iterator[Refusal]:
     if settings.active_thread_percentage == 0:
-        yield Refusal(
-            _PERCENTAGE, "0", "a client needs a part of the multiprocessors: 1 to 100, or leave it out for all"
-        )
+        why = f"must be {PERCENTAGES}, not 0"
+        yield Refusal(_PERCENTAGE, "0", "a client needs a part of the multiprocessors; leave it out for all", why=why)
     if settings.multi_user:
         yield from _refused_multi_user(devices)
     means = _meanings(devices)

@@ -31,8 +31,18 @@ def refusal(node: SimulatedNode, engine: PrepareEngine, *devices: str, **setting
 
 
 WRONG: list[tuple[tuple[str, ...], Mapping[str, object], str, str]] = [
-    (("gpu-0",), {"defaultActiveThreadPercentage": 0}, "defaultActiveThreadPercentage: 0 is not", "1 to 100"),
-    (("gpu-0",), {"defaultActiveThreadPercentage": 101}, "defaultActiveThreadPercentage: ", "100"),
+    (
+        ("gpu-0",),
+        {"defaultActiveThreadPercentage": 0},
+        "defaultActiveThreadPercentage: must be 1 to 100, not 0",
+        "leave it out",
+    ),
+    (
+        ("gpu-0",),
+        {"defaultActiveThreadPercentage": 101},
+        "defaultActiveThreadPercentage: must be 1 to 100, not 101",
+        "correct it",
+    ),
     (("gpu-0",), {LIMIT: "1023Ki"}, f"{LIMIT}: must be at least 1Mi", "correct it in the claim"),
     (("gpu-0",), {LIMIT: "100Gi"}, f"{LIMIT}: 102400Mi is not", "has 81559Mi: ask for 1Mi to 81559Mi"),
     (("gpu-0",), {LIMITS: {"1": "1Gi"}}, f'{LIMITS}["1"]: the key is', 'there is one (use "0", or GPU-'),
