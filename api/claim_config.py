@@ -19,7 +19,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api import feature_gates, strict
@@ -71,6 +71,20 @@ def _device_key(key: str) -> str:
 
 DeviceKey = Annotated[str, AfterValidator(_device_key)]
 
+PERCENTAGES = "1 to 100"
+
+
+def _percentage(value: int) -> int:
+    """0 is well-formed, as it is for NVIDIA's driver; that no client could run anything is told where it applies."""
+    if not 0 <= value <= 100:
+        raise PydanticCustomError("problem", f"must be {PERCENTAGES}, not {{given}}", {"given": show(value)})
+    return value
+
+
+Percentage = Annotated[
+    StrictInt, AfterValidator(_percentage), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 100})
+]
+
 
 class TimeSlicingConfig(ApiModel):
     interval: TimeSliceInterval | None = Field(
@@ -81,8 +95,8 @@ class TimeSlicingConfig(ApiModel):
 class MpsConfig(ApiModel):
     """Settings of the MPS control daemon that serves the claim."""
 
-    default_active_thread_percentage: Annotated[StrictInt, Field(ge=0, le=100)] | None = Field(
-        default=None, description="Share of the multiprocessors that one client may use: 0 to 100 percent."
+    default_active_thread_percentage: Percentage | None = Field(
+        default=None, description=f"Share of the multiprocessors that one client may use: {PERCENTAGES} percent."
     )
     default_pinned_device_memory_limit: MemoryLimit | None = Field(
         default=None, description="Device memory that one client may use on each device; at least 1Mi."

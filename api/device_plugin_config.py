@@ -16,7 +16,6 @@ What the resources stand for is decided in ``dra_driver.devices.plugin_sharing``
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
@@ -93,11 +92,11 @@ class ReplicatedResource(ApiModel):
 
 
 def _each_once(resources: list[ReplicatedResource]) -> list[ReplicatedResource]:
-    counts = Counter(resource.name for resource in resources)
+    names = [resource.name for resource in resources]
     wrong = [
-        InitErrorDetails(type=_problem(f"{resource.name} is given twice", "keep one"), loc=(at, "name"), input=None)
-        for at, resource in enumerate(resources)
-        if counts[resource.name] > 1
+        InitErrorDetails(type=_problem(f"{name} is given twice", "keep one"), loc=(at, "name"), input=None)
+        for at, name in enumerate(names)
+        if names[:at].count(name) == 1
     ]
     if wrong:
         raise ValidationError.from_exception_data("resources", wrong)
@@ -189,7 +188,7 @@ def parse(text: str) -> DevicePluginConfig:
     try:
         data = unique_yaml.load(text)
     except unique_yaml.Error as error:
-        raise DecodeError([Problem("", None, f"is not YAML: {' '.join(str(error).split())}")]) from None
+        raise DecodeError([Problem("", None, f"is not YAML: {unique_yaml.told(error)}")]) from None
     except (ValueError, RecursionError) as error:
         raise DecodeError([Problem("", None, f"is not YAML: {type(error).__name__}: {error}")]) from None
     return DevicePluginConfig() if data is None else strict.decode(DevicePluginConfig, data)

@@ -123,7 +123,7 @@ def _read(file: Path) -> Any:
     except OSError as error:
         raise DecodeError([Problem("", None, f"cannot be read: {error.strerror}")]) from None
     except unique_yaml.Error as error:
-        raise DecodeError([Problem("", None, f"is not YAML: {' '.join(str(error).split())}")]) from None
+        raise DecodeError([Problem("", None, f"is not YAML: {unique_yaml.told(error)}")]) from None
     except (ValueError, RecursionError) as error:
         # Not UTF-8, a timestamp of no day, brackets without end.
         raise DecodeError([Problem("", None, f"is not YAML: {type(error).__name__}: {error}")]) from None

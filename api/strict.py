@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -177,7 +177,8 @@ def _quote(text: str) -> str:
 def problems_of(error: ValidationError, model: type[BaseModel], path: str = "") -> list[Problem]:
     """pydantic's errors about ``model`` in our words, in the order of its fields."""
     found = error.errors(include_url=False)
-    return [_problem(details, model, path) for details in found]
+    meant = {location for details in found for location in _misspelt(details, model)}
+    return [_problem(details, model, path) for details in found if not _explained(details, meant)]
 
 
 def one_of(allowed: Sequence[str], given: object) -> tuple[str, str]:
@@ -188,6 +189,20 @@ def one_of(allowed: Sequence[str], given: object) -> tuple[str, str]:
         message = f"must be one of {', '.join(allowed)}, not {show(given)}"
     close = shape.closest(given, allowed) if isinstance(given, str) else None
     return message, f"did you mean {close}?" if close else ""
+
+
+def _misspelt(details: ErrorDetails, model: type[BaseModel]) -> Iterator[Location]:
+    """The field that an unknown one probably was meant to be."""
+    if details["type"] == "extra_forbidden":
+        parent = shape.model_at(model, details["loc"][:-1])
+        close = shape.closest(str(details["loc"][-1]), list(shape.fields_of(parent))) if parent else None
+        if close is not None:
+            yield (*details["loc"][:-1], close)
+
+
+def _explained(details: ErrorDetails, meant: Collection[Location]) -> bool:
+    """A field that is missing because its name was misspelt is one slip, and told as that."""
+    return details["type"] == "missing" and details["loc"] in meant
 
 
 def _problem(details: ErrorDetails, model: type[BaseModel], path: str) -> Problem:
@@ -230,6 +245,13 @@ def _words(details: ErrorDetails, model: type[BaseModel], location: Location) ->
         return "required", f"one of {', '.join(choices)}" if choices else ""
     if kind in ("enum", "literal_error"):
         return one_of(shape.choices_at(model, location), value)
+    if kind == "too_short":
+        least = context["min_length"]
+        return f"must have at least {'one entry' if least == 1 else f'{least} entries'}", ""
+    if kind == "too_long":
+        return f"must have at most {context['max_length']} entries", ""
+    if kind == "string_too_short" and value == "":
+        return "must not be empty", ""
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}, not {show(value)}", ""
     if kind in _BOUNDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -10,6 +11,14 @@ import yaml
 from api import strict
 
 Error = yaml.YAMLError
+
+
+_NO_FILE = re.compile(r' *in "<[a-z ]+>", (?=line )')
+
+
+def told(error: yaml.YAMLError) -> str:
+    """What is wrong and where, on one line. PyYAML has a name for what it was given, which nobody else knows."""
+    return " ".join(_NO_FILE.sub(" at ", str(error)).split())
 
 
 def load(text: str) -> Any:

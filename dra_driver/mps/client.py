@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 Listener = Callable[[tuple[GroupStatus, ...]], None]
 """Told the complete list, on the watch's thread: at once when there is a connection, and after each change."""
 
-SWITCH_ON = "switch the MPS supervisor on in the chart's values: mpsSupervisor.enabled=true"
+SWITCH_ON = (
+    "switch the MPS supervisor on in the chart's values: mpsSupervisor.enabled=true; if it is on, see whether "
+    "mpsSupervisor.nodeSelector or mpsSupervisor.tolerations keep its pod off this node"
+)
 
 _OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 _ANSWER_SECONDS = 2.0
@@ -96,8 +99,10 @@ class SupervisorClient:
         if absence := self.absence:
             raise errors.SupervisorUnavailable(f"{what} failed: {absence}", hint=SWITCH_ON)
         with grpc.insecure_channel(f"unix:{self._socket}", options=_OPTIONS) as channel:
+            serves = False
             try:
                 info = SUPERVISOR.info.stub(channel)(pb.InfoRequest(), timeout=_ANSWER_SECONDS)
+                serves = True
                 if info.protocol != PROTOCOL:
                     raise errors.SupervisorVersion(
                         f"{what} failed: the MPS supervisor is of version {info.version or 'unknown'} and speaks "
@@ -106,7 +111,7 @@ class SupervisorClient:
                     )
                 yield channel
             except grpc.RpcError as error:
-                raise _told(what, self._socket, error) from error
+                raise _told(what, self._socket, error, serves=serves) from error
 
 
 class GroupWatch:
@@ -171,13 +176,18 @@ class GroupWatch:
             self.loop.beat()
 
 
-def _told(what: str, socket: Path, error: grpc.RpcError) -> errors.MpsError:
+def _told(what: str, socket: Path, error: grpc.RpcError, *, serves: bool) -> errors.MpsError:
+    """``serves``: the supervisor has answered before the call that failed."""
     code, said = error.code(), error.details() or ""
     match code:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return errors.GroupRefused(said)
         case grpc.StatusCode.FAILED_PRECONDITION:
             return errors.GroupDiffers(said)
+        case grpc.StatusCode.UNAVAILABLE if serves:
+            return errors.SupervisorUnavailable(
+                f"{what} failed at the MPS supervisor: {said}", hint="it is tried again; see the log of its pod"
+            )
         case grpc.StatusCode.UNAVAILABLE:
             return errors.SupervisorUnavailable(
                 f"{what} failed: the MPS supervisor does not serve {socket}: {said}",

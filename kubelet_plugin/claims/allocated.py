@@ -7,7 +7,7 @@ pool; results of other drivers and of other nodes' pools are other plugins' work
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -59,7 +59,11 @@ class AllocatedDevice:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueConfig:
-    """One configuration for this driver. ``index`` is its place in the allocation; no ``requests`` means all."""
+    """One configuration for this driver. ``index`` is its place in the allocation; no ``requests`` means all.
+
+    ``requests`` of the claim's own are those that it names, though the scheduler leaves them out of the allocation
+    where they are all the requests of the claim.
+    """
 
     index: int
     source: ConfigSource
@@ -128,7 +132,8 @@ def check_claim(claim: Obj, ref: ClaimRef, driver_name: str, pool: str) -> Alloc
             f"{pool}; it has {_summary(results)}",
             hint="the claim was allocated for another driver or node; another plugin has to prepare it",
         )
-    return AllocatedClaim(ref, devices, tuple(_configs(allocated.get("config") or [], driver_name)))
+    entries = _with_their_requests(allocated.get("config") or [], claim, {str(each.get("request")) for each in results})
+    return AllocatedClaim(ref, devices, tuple(_configs(entries, driver_name)))
 
 
 def _device(result: Mapping[str, object]) -> AllocatedDevice:
@@ -140,6 +145,30 @@ def _device(result: Mapping[str, object]) -> AllocatedDevice:
         share_id=str(share_id) if share_id else None,
         admin_access=result.get("adminAccess") is True,
     )
+
+
+def _with_their_requests(entries: Sequence[Obj], claim: Obj, chosen: Collection[str]) -> list[Obj]:
+    """The configurations of an allocation; the claim's with the requests that they name.
+
+    kube-scheduler writes one that names every request of the claim without any (structured/internal, "clear its
+    Requests field"), so whether it was meant for those requests or for whatever it fits stands in the claim's spec
+    alone. That never changes; its entries are in the allocation in their order, but for those that name only
+    alternatives which were not chosen. An allocation that is not such a copy is taken as it is.
+    """
+    spec = (claim.get("spec") or {}).get("devices") or {}
+    asked = [entry for entry in spec.get("config") or [] if _is_for(entry, chosen)]
+    of_claim = [entry for entry in entries if entry.get("source") != ConfigSource.CLASS]
+    if [entry.get("opaque") for entry in of_claim] != [entry.get("opaque") for entry in asked]:
+        return list(entries)
+    names = iter([entry.get("requests") for entry in asked])
+    return [
+        entry if entry.get("source") == ConfigSource.CLASS else {**entry, "requests": next(names)} for entry in entries
+    ]
+
+
+def _is_for(entry: Obj, chosen: Collection[str]) -> bool:
+    names = entry.get("requests") or []
+    return not names or any(each in names or each.partition("/")[0] in names for each in chosen)
 
 
 def _configs(entries: Sequence[Mapping[str, object]], driver_name: str) -> list[OpaqueConfig]:

@@ -2,9 +2,10 @@
 
 The rules are NVIDIA's (its cmd/gpu-kubelet-plugin, GetOpaqueDeviceConfigs): built-in defaults, then the classes'
 configurations, then the claim's, each in its order, and the last that fits wins; exactly one applies to a device,
-fields are not merged. One that names the device's request has to fit the device's type; one that names none applies
-where it fits. Beyond NVIDIA's, the name of a prioritised list covers its subrequests, as the API says
-(resource.k8s.io/v1 DeviceClaimConfiguration.requests).
+fields are not merged. One of the claim that names the device's request has to fit the device's type; one that names
+none applies where it fits. Beyond NVIDIA's, the name of a prioritised list covers those of its subrequests that it
+fits, as the API says (resource.k8s.io/v1 DeviceClaimConfiguration.requests); and a class names no requests: those in
+the allocation are the scheduler's, and a class of several types of device has a configuration for each.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def resolve_configs(
 ) -> tuple[DeviceConfig, ...]:
     """One configuration for each of ``claim.devices``, which take what ``taken`` says, in the same order.
 
-    ``gates``: the feature gates that are on; None for a claim that is prepared already, which none may take away from.
+    ``gates``: the feature gates that are on; None for a claim that is prepared already, which none may take away from,
+    and which is not refused any more for a configuration of another type.
 
     Raises :class:`ConfigError` for what is wrong anywhere in the claim's configurations, also in those that apply to
     nothing, and :class:`UnsupportedConfig` for one that applies and whose gate is off. The message names path, value,
@@ -65,12 +67,10 @@ def resolve_configs(
     )
 
 
-def unsupported(claim: AllocatedClaim, found: DeviceConfig, field: str, value: str, advice: str) -> UnsupportedConfig:
+def unsupported(claim: AllocatedClaim, found: DeviceConfig, field: str, why: str, advice: str) -> UnsupportedConfig:
     """The refusal of a configuration that is well-formed: ``field`` is the path within it, ``advice`` the way round."""
     remedy = "" if found.source is None else f"; {_REMEDY[found.source.source]}"
-    return UnsupportedConfig(
-        f"{_where(claim, found, field)}: {value} is not available on this node", hint=f"{advice}{remedy}"
-    )
+    return UnsupportedConfig(f"{_where(claim, found, field)}: {why}", hint=f"{advice}{remedy}")
 
 
 def conflicting(
@@ -101,15 +101,15 @@ def _pick(
 ) -> DeviceConfig:
     for config, entry in reversed(decoded):
         fits = type(config) is type(takes.default)
-        named = device.request in entry.requests or device.parent_request in entry.requests
-        if named and not fits:
+        exactly = device.request in entry.requests
+        if exactly and not fits and entry.source is ConfigSource.CLAIM and gates is not None:
             raise ConfigError(
                 f"{_origin(claim, entry)}: {_path(entry)}.kind: {config.kind} cannot be applied to device "
                 f"{device.device} of type {takes.device_type} (request {device.request})",
-                hint=f"use a configuration for type {takes.device_type}, or leave request {device.parent_request} out "
-                f"of its requests; {_REMEDY[entry.source]}",
+                hint=f"use kind {takes.default.kind}, or leave request {device.request} out of its requests; "
+                f"{_REMEDY[entry.source]}",
             )
-        if fits and (named or not entry.requests):
+        if fits and (exactly or device.parent_request in entry.requests or not entry.requests):
             if gates is not None:
                 _refuse_switched_off(claim, config, entry, gates)
             return DeviceConfig(config, entry)

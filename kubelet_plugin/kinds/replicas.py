@@ -61,8 +61,9 @@ class OneShareToARequest(Wrapper):
         names = ", ".join(sorted(each.allocated.device for each in (device, *theirs)))
         raise TooManyShares(
             f"request {allocated.parent_request} of claim {device.claim} has {len(theirs) + 1} shares of {resource} "
-            f"({names}), and one is what a request may have: failRequestsGreaterThanOne",
-            hint=f"ask for one {resource}, since two shares of a device are no more of it than one; or have your "
+            f"({names}), and this node's configuration of sharing allows one share to a request "
+            "(failRequestsGreaterThanOne)",
+            hint=f"ask for one {resource} in each request, or for devices that are not shared; or have your "
             "administrator set failRequestsGreaterThanOne: false in the configuration of sharing",
         )
 

@@ -91,7 +91,13 @@ def _refuse_config(
     if refusal is not None and refusal.holder:
         raise conflicting(claim, config, refusal.field, refusal.value, refusal.holder, refusal.advice)
     if refusal is not None:
-        raise unsupported(claim, config, refusal.field, refusal.value, refusal.advice)
+        raise unsupported(
+            claim,
+            config,
+            refusal.field,
+            refusal.why or f"{refusal.value} is not available on this node",
+            refusal.advice,
+        )
 
 
 def _refuse_held(device: AllocatedDevice, place: Place, entry: ClaimEntry, kinds: Kinds, machine: Machine) -> None:

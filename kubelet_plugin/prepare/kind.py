@@ -125,12 +125,14 @@ class Refusal:
     """A configuration that cannot be had here. ``field``: its path in the configuration; ``advice``: the way round.
 
     ``holder``: the other claim that is in the way; it can be had once that one has ended. Empty for what never can.
+    ``why``: what is wrong, where it is not that no device of the node has it.
     """
 
     field: str
     value: str
     advice: str
     holder: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

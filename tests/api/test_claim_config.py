@@ -193,11 +193,11 @@ REFUSED: list[tuple[object, list[str]]] = [
     # ranges and quantities
     (
         mps(defaultActiveThreadPercentage=-1),
-        ["spec.sharing.mpsConfig.defaultActiveThreadPercentage: must be at least 0, not -1"],
+        ["spec.sharing.mpsConfig.defaultActiveThreadPercentage: must be 1 to 100, not -1"],
     ),
     (
         mps(defaultActiveThreadPercentage=101),
-        ["spec.sharing.mpsConfig.defaultActiveThreadPercentage: must be at most 100, not 101"],
+        ["spec.sharing.mpsConfig.defaultActiveThreadPercentage: must be 1 to 100, not 101"],
     ),
     (
         mps(defaultPinnedDeviceMemoryLimit="10 GB"),

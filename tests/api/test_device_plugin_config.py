@@ -119,7 +119,7 @@ def test_json_is_read_too() -> None:
         ("flags: {migStrategi: none}", "flags.migStrategi: unknown field, did you mean migStrategy?"),
         ("flags: {plugin: {device: 1}}", "flags.plugin.device: unknown field"),
         (sharing("{}"), "sharing.timeSlicing.resources: required"),
-        (sharing("{resources: []}"), "sharing.timeSlicing.resources"),
+        (sharing("{resources: []}"), "sharing.timeSlicing.resources: must have at least one entry"),
         (sharing("{resources: [{name: nvidia.com/gpu, replicas: 2}], renameByDefalt: true}"), "did you mean rename"),
         (
             sharing("{resources: [{name: nvidia.com/gpu, replicas: 2}], renameByDefault: 1}"),
@@ -139,7 +139,7 @@ def test_json_is_read_too() -> None:
         (resource("name: gpu, replicas: 2, devices: [GPU-1]"), "devices: must be all, a positive number, or a list"),
         (
             sharing("{resources: [{name: gpu, replicas: 2}, {name: nvidia.com/gpu, replicas: 4}]}"),
-            "resources[0].name: nvidia.com/gpu is given twice, keep one",
+            "sharing.timeSlicing.resources[1].name: nvidia.com/gpu is given twice, keep one",
         ),
         ("a: [", "is not YAML"),
         ("version: v1\nversion: v1", 'key "version" is given twice'),
@@ -149,6 +149,24 @@ def test_json_is_read_too() -> None:
 )
 def test_what_is_wrong_is_told_with_its_path(text: str, message: str) -> None:
     assert message in wrong(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            sharing("{resources: [{name: gpu, replicas: 2}, {name: gpu, replicas: 4}, {name: gpu, replicas: 3}]}"),
+            "sharing.timeSlicing.resources[1].name: nvidia.com/gpu is given twice, keep one",
+        ),
+        (
+            resource("name: gpu, replica: 2"),
+            "sharing.timeSlicing.resources[0].replica: unknown field, did you mean replicas?",
+        ),
+        ("version: v1\nversion: v1", 'is not YAML: key "version" is given twice at line 2, column 1: version: v1 ^'),
+    ],
+)
+def test_one_slip_is_told_once(text: str, message: str) -> None:
+    assert wrong(text) == message
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -22,6 +22,12 @@ class Inner(ApiModel):
     wheels: Annotated[int, Field(gt=0, lt=10)] = 4
 
 
+class Part(ApiModel):
+    number: int
+    names: Annotated[list[str], Field(min_length=1, max_length=2)] = Field(default_factory=list)
+    pair: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)] = Field(default_factory=list)
+
+
 class Outer(ApiModel):
     version: Literal["v1"] = "v1"
     inner_part: Inner | None = None
@@ -67,6 +73,24 @@ def problems(data: object, path: str = "") -> list[str]:
 )  # fmt: skip
 def test_messages(data: object, expected: str) -> None:
     assert problems(data) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"numbr": 1}, ["numbr: unknown field, did you mean number?"]),
+        ({"other": 1}, ["number: required", "other: unknown field, known fields: number, names, pair"]),
+        ({"nam": [], "number": 1}, ["nam: unknown field, did you mean names?"]),
+        ({"number": 1, "names": []}, ["names: must have at least one entry"]),
+        ({"number": 1, "names": ["a", "b", "c"]}, ["names: must have at most 2 entries"]),
+        ({"number": 1, "pair": ["a"]}, ["pair: must have at least 2 entries"]),
+        ({"number": 1, "pair": ["a", ""]}, ["pair[1]: must not be empty"]),
+    ],
+)
+def test_a_misspelt_field_is_one_problem_and_lists_have_words(data: object, expected: list[str]) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(Part, data)
+    assert [str(problem) for problem in caught.value.problems] == expected
 
 
 def test_problems_come_in_the_order_of_the_fields() -> None:

@@ -130,7 +130,43 @@ def test_a_conflict_is_expected_and_told(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = " ".join(re.findall(r"^    waits: (.*)$", done.stdout, re.M))
     assert re.search(r"claim sharing-07/(long|short):\S+ has asked for (Long|Short)", told)
-    assert "is not offered as MPS replicas" in told
+    assert "it is not offered as MPS replicas" in told
+
+
+WRONG_KIND = """
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: gpu, namespace: default}
+spec:
+  spec:
+    devices:
+      requests: [{name: gpu, REQUEST}]
+      config:
+      - requests: [gpu]
+        opaque:
+          driver: gpu.nvidia.com
+          parameters:
+            apiVersion: resource.nvidia.com/v1beta1
+            kind: MigDeviceConfig
+            sharing: {strategy: MPS}
+"""
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ("exactly: {deviceClassName: gpu.nvidia.com}", "Refused"),
+        ("firstAvailable: [{name: whole, deviceClassName: gpu.nvidia.com}]", "Running"),
+    ],
+)
+def test_a_configuration_of_another_kind_for_the_request(tmp_path: Path, request_: str, expected: str) -> None:
+    manifest = tmp_path / "kind.yaml"
+    manifest.write_text(
+        WRONG_KIND.replace("REQUEST", request_) + pod("a", annotations=f"gpu-dra.dev/expect: {expected}")
+    )
+    done = run(tmp_path, "demo", "--nodes", "1", "--machine", "a30", "-f", str(manifest))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("MigDeviceConfig cannot be applied to device gpu-0 of type gpu" in done.stdout) is (expected == "Refused")
 
 
 def test_own_manifests_that_end_and_one_that_does_not_reach_its_state(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def test_a_group_is_started_listed_and_stopped(path: Path) -> None:
 
 
 def test_no_socket_says_how_to_switch_the_supervisor_on(path: Path) -> None:
-    with pytest.raises(errors.SupervisorUnavailable, match=r"no MPS supervisor.*mpsSupervisor\.enabled") as caught:
+    with pytest.raises(
+        errors.SupervisorUnavailable, match=r"no MPS supervisor.*mpsSupervisor\.enabled.*nodeSelector.*tolerations"
+    ) as caught:
         SupervisorClient(path).start(GROUP)
     assert caught.value.retryable
 
@@ -88,6 +90,7 @@ def test_what_the_supervisor_says_becomes_an_error(
             with pytest.raises(kind, match="because of this") as caught:
                 call()
             assert caught.value.retryable is retryable
+            assert "does not serve" not in str(caught.value)
 
 
 def test_a_watch_tells_each_change_and_comes_back_with_the_supervisor(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from api.claim_config import PERCENTAGES
 from dra_driver.hardware.model import Gpu
 from kubelet_plugin.kinds.mps.member import Member, memory_mib
 from kubelet_plugin.kinds.mps.settings import Settings
@@ -47,9 +48,8 @@ def refused_settings(settings: Settings, devices: Sequence[MpsDevice]) -> Refusa
 
 def _refused(settings: Settings, devices: Sequence[MpsDevice]) -> Iterator[Refusal]:
     if settings.active_thread_percentage == 0:
-        yield Refusal(
-            _PERCENTAGE, "0", "a client needs a part of the multiprocessors: 1 to 100, or leave it out for all"
-        )
+        why = f"must be {PERCENTAGES}, not 0"
+        yield Refusal(_PERCENTAGE, "0", "a client needs a part of the multiprocessors; leave it out for all", why=why)
     if settings.multi_user:
         yield from _refused_multi_user(devices)
     means = _meanings(devices)
@@ -79,7 +79,8 @@ def _refused_keys(
     seen: dict[Member, str] = {}
     for key, limit in settings.limits_mib:
         if key not in means:
-            yield Refusal(f'{_LIMITS}["{key}"]', f"{limit}Mi", _allowed_keys(devices))
+            why = f"the key is neither the index nor the UUID of a device that this is for: there {_are(devices)}"
+            yield Refusal(f'{_LIMITS}["{key}"]', f"{limit}Mi", _allowed_keys(devices), why=why)
             continue
         yield from _above(f'{_LIMITS}["{key}"]', limit, means[key])
         if len(means[key]) == 1:
@@ -111,4 +112,8 @@ def _allowed_keys(devices: Sequence[MpsDevice]) -> str:
     uuids = sorted(device.uuid for device in devices if device.uuid is not None)
     if len(uuids) < len(devices):
         return f"use {indices}: the claim makes its MIG devices, so their UUIDs are not known before"
-    return f"the configuration is about {len(devices)} device(s): use {indices}, or {', '.join(uuids)}"
+    return f"use {indices}, or {', '.join(uuids)}"
+
+
+def _are(devices: Sequence[MpsDevice]) -> str:
+    return "is one" if len(devices) == 1 else f"are {len(devices)}"

@@ -30,17 +30,18 @@ def refused_on_a_share(device: ClaimDevice, replicas: Replicas | None) -> Refusa
     if not device.allocated.is_share or asked is None:
         return None
     if replicas is not None:
-        advice = (
-            f"{device.allocated.device} is offered as {replicas.count} MPS replicas, whose settings are the "
-            "administrator's: remove sharing"
+        why = (
+            f"{asked} cannot be asked for on {device.allocated.device}, which is offered as {replicas.count} MPS "
+            "replicas, whose settings are the administrator's"
         )
-        return Refusal(STRATEGY, asked, advice)
+        return Refusal(STRATEGY, asked, "remove sharing", why=why)
     if asked is SharingStrategy.MPS:
-        advice = (
-            f"claim {device.claim} has a share of {device.allocated.device}, which is not offered as MPS replicas, so "
-            "others may use it without MPS: ask for a whole device, or have the administrator offer MPS replicas"
+        why = (
+            f"MPS cannot be asked for on {device.allocated.device}, of which claim {device.claim} has a share: it is "
+            "not offered as MPS replicas, so others may use it without MPS"
         )
-        return Refusal(STRATEGY, asked, advice)
+        advice = "ask for a whole device, or have the administrator offer MPS replicas"
+        return Refusal(STRATEGY, asked, advice, why=why)
     return None
 
 
@@ -51,13 +52,13 @@ def refused_beside(
     would reach only the one whose mount comes last (the CDI library replaces a mount at the same place)."""
     for other, theirs in beside:
         if group is not None and theirs not in (None, group):
-            advice = (
+            why = (
                 f"claim {device.claim} asks for two MPS groups, for {other.allocated.device} (request "
                 f"{other.allocated.request}) and for {device.allocated.device} (request {device.allocated.request}), "
-                "and a container reaches one: give both the same MPS settings, or ask for them in two claims, each for "
-                "containers of its own"
+                "and a container reaches one"
             )
-            return Refusal(STRATEGY, SharingStrategy.MPS, advice)
+            advice = "give both the same MPS settings, or ask for them in two claims, each for containers of its own"
+            return Refusal(STRATEGY, SharingStrategy.MPS, advice, why=why)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dra_driver.kube.interface import Obj
 from kubelet_plugin.claims.allocated import AllocatedDevice, ConfigSource, check_claim
 from kubelet_plugin.claims.model import ClaimRef
 from tests.kubelet_plugin.prepare.node import DRIVER, NODE, claim, config, opaque, ref, result
@@ -41,3 +42,30 @@ def test_configs_of_this_driver_keep_their_place() -> None:
         (1, ConfigSource.CLASS, ("a",)),
         (2, ConfigSource.CLAIM, ()),
     ]
+
+
+def _as_allocated(asked: list[Obj], written: list[Obj], *requests: str) -> list[tuple[str, ...]]:
+    """The requests of each configuration of a claim: ``asked`` is its spec, ``written`` its allocation."""
+    stored = claim("u1", *(result(f"gpu-{at}", name) for at, name in enumerate(requests)), configs=written)
+    stored["spec"] = {"devices": {"config": [{k: v for k, v in entry.items() if k != "source"} for entry in asked]}}
+    return [entry.requests for entry in check_claim(stored, ref("u1"), DRIVER, NODE).configs]
+
+
+def test_requests_that_the_scheduler_leaves_out_are_those_of_the_spec() -> None:
+    """kube-scheduler 1.37 clears ``requests`` of a configuration that is for every request of the claim."""
+    gpu, mig, of_class = opaque(config()), opaque(config("MigDeviceConfig")), opaque(config(), source="FromClass")
+    assert _as_allocated([opaque(config(), ["gpu"])], [gpu], "gpu") == [("gpu",)]
+    assert _as_allocated([opaque(config(), ["a", "b"]), mig], [of_class, gpu, mig], "a", "b") == [(), ("a", "b"), ()]
+    assert _as_allocated([gpu], [gpu], "gpu") == [()]
+
+
+def test_an_alternative_that_was_not_chosen_lends_its_name_to_nobody() -> None:
+    same = opaque(config())
+    asked = [opaque(config(), ["gpu/slice"]), opaque(config(), ["gpu/whole"]), opaque(config(), ["gpu"])]
+    assert _as_allocated(asked, [same, same], "gpu/whole") == [("gpu/whole",), ("gpu",)]
+
+
+def test_an_allocation_that_is_no_copy_of_the_spec_is_taken_as_it_is() -> None:
+    other = opaque(config("MigDeviceConfig"))
+    assert _as_allocated([opaque(config(), ["gpu"])], [other], "gpu") == [()]
+    assert _as_allocated([opaque(config(), ["gpu"])], [], "gpu") == []

@@ -123,6 +123,26 @@ CASES = [
     Case("MIG device", [opaque(SHORT), opaque(MIG)], "FromClaim config[1]", kind=DeviceKind.MIG),
     Case("default of a MIG device", [opaque(SHORT)], "", kind=DeviceKind.MIG),
     Case("VFIO device", [opaque(VFIO)], "FromClaim config[0]", kind=DeviceKind.VFIO),
+    Case(
+        "a parent's name covers those of its subrequests that it fits",
+        [opaque(SHORT, ["gpu"]), opaque(MIG, ["gpu"])],
+        "FromClaim config[0]",
+        TimeSliceInterval.SHORT,
+        request="gpu/whole",
+    ),
+    Case(
+        "and the other subrequests have theirs",
+        [opaque(SHORT, ["gpu"]), opaque(MIG, ["gpu"])],
+        "FromClaim config[1]",
+        request="gpu/slice",
+        kind=DeviceKind.MIG,
+    ),
+    Case(
+        "a class names no requests: the scheduler does, and of another type it is skipped",
+        [opaque(SHORT, ["gpu"], source="FromClass"), opaque(MIG, ["gpu"], source="FromClass")],
+        "FromClass config[0]",
+        TimeSliceInterval.SHORT,
+    ),
     Case("other drivers' configs", [opaque({"any": 1}, driver="other.example")], ""),
 ]
 KINDS: dict[DeviceKind, type[ClaimConfig]] = {
@@ -155,10 +175,25 @@ def test_each_device_has_its_own() -> None:
     assert [device.origin[:19] for device in found] == ["FromClaim config[0]", "FromClaim config[1]", ""]
 
 
-@pytest.mark.parametrize("kind", [DeviceKind.MIG, DeviceKind.VFIO])
-def test_naming_a_request_of_another_type_is_an_error(kind: DeviceKind) -> None:
-    with pytest.raises(ConfigError, match=rf"GpuConfig cannot be applied to device gpu-0 of type {kind}"):
-        resolve([opaque(SHORT, ["gpu"])], kind=kind)
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [(SHORT, DeviceKind.MIG), (SHORT, DeviceKind.VFIO), (MIG, GPU), (VFIO, GPU), (VFIO, DeviceKind.MIG)],
+)
+@pytest.mark.parametrize("request_name", ["gpu", "gpu/slice"])
+def test_naming_a_request_of_another_type_is_an_error(parameters: Any, kind: DeviceKind, request_name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve([opaque(parameters, [request_name])], request_name, kind)
+    assert (
+        f"config[0].opaque.parameters.kind: {parameters['kind']} cannot be applied to device gpu-0 of type {kind} "
+        f"(request {request_name}) (use kind {KINDS[kind].__name__}, or leave request {request_name} out of its requests; "
+        "correct it in the claim or its template and create the pod again)"
+    ) in str(caught.value)
+
+
+def test_a_claim_that_is_prepared_is_not_refused_any_more() -> None:
+    stored = claim("u1", result("gpu-0"), configs=[opaque(MIG, ["gpu"])])
+    (found,) = resolve_configs(check_claim(stored, ref("u1"), DRIVER, NODE), [TAKEN[GPU]], None)
+    assert found == DeviceConfig(GpuConfig())
 
 
 def test_a_better_config_hides_one_that_does_not_fit() -> None:

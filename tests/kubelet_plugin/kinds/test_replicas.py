@@ -85,8 +85,8 @@ def test_a_request_for_more_than_one_share_is_refused_where_the_configuration_sa
     error = prepared(node, "u1")
     assert isinstance(error, TooManyShares)
     assert (
-        "request gpu of claim default/u1:u1 has 2 shares of nvidia.com/gpu (gpu-0, gpu-1), and one is what a request "
-        "may have: failRequestsGreaterThanOne"
+        "request gpu of claim default/u1:u1 has 2 shares of nvidia.com/gpu (gpu-0, gpu-1), and this node's "
+        "configuration of sharing allows one share to a request (failRequestsGreaterThanOne)"
     ) in str(error)
     assert "ask for one nvidia.com/gpu" in error.hint
     assert not error.retryable

@@ -27,7 +27,7 @@ from dra_driver.kube.interface import Forbidden, Obj, Unavailable
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.claims.model import PreparedDevice
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.kubelet_plugin.prepare.node import BOOT, TestNode, claim, config, opaque, ref, result
+from tests.kubelet_plugin.prepare.node import BOOT, DRIVER, TestNode, claim, config, opaque, ref, result
 
 SHARE = "5afb1ec1-3e70-424e-9ff3-402228e8682e"
 
@@ -136,6 +136,22 @@ def test_a_wrong_config_changes_nothing(
     assert not caught.value.retryable
     assert not engine.entries()
     assert node.left_overs() == []
+
+
+def test_a_config_of_another_kind_is_refused_though_the_scheduler_leaves_its_request_out(
+    node: TestNode, engine: PrepareEngine
+) -> None:
+    mps = config("MigDeviceConfig", sharing={"strategy": "MPS"})
+    stored = claim("u1", result("gpu-1"), configs=[opaque(mps)])
+    asked: Obj = {"opaque": {"driver": DRIVER, "parameters": mps}, "requests": ["gpu"]}
+    node.claims.add({**stored, "spec": {"devices": {"config": [asked]}}})
+    with pytest.raises(ConfigError, match="MigDeviceConfig cannot be applied to device gpu-1 of type gpu") as caught:
+        prepare(engine, "u1")
+    assert not caught.value.retryable
+    assert not engine.entries()
+    assert node.left_overs() == []
+    node.claims.add({**stored, "spec": {"devices": {"config": [{"opaque": asked["opaque"]}]}}})
+    assert [device.device_name for device in prepare(engine, "u1")] == ["gpu-1"]
 
 
 def test_a_strategy_is_refused_only_where_it_applies(node: TestNode, engine: PrepareEngine) -> None:

@@ -31,24 +31,34 @@ def refusal(node: SimulatedNode, engine: PrepareEngine, *devices: str, **setting
 
 
 WRONG: list[tuple[tuple[str, ...], Mapping[str, object], str, str]] = [
-    (("gpu-0",), {"defaultActiveThreadPercentage": 0}, "defaultActiveThreadPercentage: 0 is not", "1 to 100"),
-    (("gpu-0",), {"defaultActiveThreadPercentage": 101}, "defaultActiveThreadPercentage: ", "100"),
+    (
+        ("gpu-0",),
+        {"defaultActiveThreadPercentage": 0},
+        "defaultActiveThreadPercentage: must be 1 to 100, not 0",
+        "leave it out",
+    ),
+    (
+        ("gpu-0",),
+        {"defaultActiveThreadPercentage": 101},
+        "defaultActiveThreadPercentage: must be 1 to 100, not 101",
+        "correct it",
+    ),
     (("gpu-0",), {LIMIT: "1023Ki"}, f"{LIMIT}: must be at least 1Mi", "correct it in the claim"),
     (("gpu-0",), {LIMIT: "100Gi"}, f"{LIMIT}: 102400Mi is not", "has 81559Mi: ask for 1Mi to 81559Mi"),
-    (("gpu-0",), {LIMITS: {"1": "1Gi"}}, f'{LIMITS}["1"]: 1024Mi is not', 'is about 1 device(s): use "0", or GPU-'),
+    (("gpu-0",), {LIMITS: {"1": "1Gi"}}, f'{LIMITS}["1"]: the key is', 'there is one (use "0", or GPU-'),
     (
         ("gpu-0", "gpu-1"),
         {LIMITS: {"2": "1Gi"}},
-        f'{LIMITS}["2"]: 1024Mi is not',
-        '2 device(s): use "0" to "1", or GPU-',
+        f'{LIMITS}["2"]: the key is neither the index nor the UUID of a device',
+        'there are 2 (use "0" to "1", or GPU-',
     ),
-    (("gpu-0",), {LIMITS: {ABSENT: "1Gi"}}, f'{LIMITS}["{ABSENT}"]: 1024Mi is not', 'use "0", or GPU-'),
+    (("gpu-0",), {LIMITS: {ABSENT: "1Gi"}}, f'{LIMITS}["{ABSENT}"]: the key is', 'use "0", or GPU-'),
     (("gpu-0",), {LIMITS: {"0": "80Gi"}}, f'{LIMITS}["0"]: 81920Mi is not', "ask for 1Mi to 81559Mi"),
     (("gpu-0",), {LIMITS: {"0": 5}}, f'{LIMITS}["0"]: must be at least 1Mi', "correct it in the claim"),
     ((MIG,), {LIMIT: "10Gi"}, f"{LIMIT}: 10240Mi is not", f"{MIG} has 9984Mi: ask for 1Mi to 9984Mi"),
     ((MIG,), {LIMITS: {"0": "10Gi"}}, f'{LIMITS}["0"]: 10240Mi is not', "ask for 1Mi to 9984Mi"),
     ((MIG, LARGER_MIG), {LIMITS: {"1": "20Gi"}}, f'{LIMITS}["1"]: 20480Mi is not', f"{MIG} has 9984Mi"),
-    ((MIG,), {LIMITS: {ABSENT: "1Gi"}}, f'{LIMITS}["{ABSENT}"]: 1024Mi is not', "the claim makes its MIG devices"),
+    ((MIG,), {LIMITS: {ABSENT: "1Gi"}}, f'{LIMITS}["{ABSENT}"]: the key is', "the claim makes its MIG devices"),
 ]
 
 

@@ -154,7 +154,7 @@ def test_replica_devices_share_one_group_too(node: SimulatedNode, shared: Shared
     prepare(engine, "u2")
     (group,) = running(node)
     assert group.id == f"replicas-{node.machine.gpus[1].uuid.removeprefix('GPU-')}"
-    assert "whose settings are the administrator's: remove sharing" in refusal(engine, "u3")
+    assert "whose settings are the administrator's (remove sharing" in refusal(engine, "u3")
     unprepare(engine, "u1")
     assert running(node) == [group], "the second is still in it"
     unprepare(engine, "u2")
@@ -234,8 +234,9 @@ def test_mps_for_a_share_that_is_no_mps_replica(node: SimulatedNode, engine: Pre
     node.claims.add(share("u1", ONE, configs=[mps()]))
     said = refusal(engine, "u1")
     assert (
-        "config[0].opaque.parameters.sharing.strategy: MPS is not available on this node (claim default/u1:u1" in said
-    )
+        "config[0].opaque.parameters.sharing.strategy: MPS cannot be asked for on gpu-1, of which claim default/u1:u1 has "
+        "a share: it is not offered as MPS replicas"
+    ) in said
     assert "ask for a whole device, or have the administrator offer MPS replicas" in said
 
 
@@ -245,7 +246,7 @@ def test_settings_for_a_share_of_mps_replicas(
 ) -> None:
     node.claims.add(share("u1", ONE, configs=[asked]))
     said = refusal(engine, "u1")
-    assert f"sharing.strategy: {value} is not available on this node (gpu-1 is offered as 4 MPS replicas" in said
+    assert f"sharing.strategy: {value} cannot be asked for on gpu-1, which is offered as 4 MPS replicas" in said
     assert "remove sharing" in said
 
 
