@@ -181,12 +181,16 @@ def test_a_manifest_that_the_api_refuses(tmp_path: Path) -> None:
     assert not any(is_running(pid) for pid in child_pids(done.stdout))
 
 
-def test_an_object_that_is_there_twice(tmp_path: Path) -> None:
-    manifest = tmp_path / "m.yaml"
-    manifest.write_text(TEMPLATE)
-    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(manifest), "-f", str(manifest))
+def test_two_objects_of_one_name_are_refused_before_anything_is_started(tmp_path: Path) -> None:
+    for name, text in (("a.yaml", TEMPLATE), ("b.yaml", TEMPLATE.replace("name: gpu, e", "name: other, e"))):
+        (tmp_path / name).write_text(text)
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(tmp_path))
     assert done.returncode == 2
-    assert "m.yaml: ResourceClaimTemplate default/gpu is there twice, remove or rename one" in done.stderr
+    assert (
+        "ResourceClaimTemplate default/gpu is there twice with different content, "
+        f"in {tmp_path}/a.yaml, document 1 and in {tmp_path}/b.yaml, document 1; remove or rename one"
+    ) in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_demo_that_is_kept_can_be_asked_and_ends_with_ctrl_c(tmp_path: Path) -> None:
