@@ -123,6 +123,20 @@ def test_shares_come_before_the_pods_that_want_them(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("sharing-06/four-")]
     assert [row[-1] for row in rows] == ["gpu-0"] * 4
+    assert "SharingConfigured is True on each node: nvidia.com/gpu: 4 shares of each of gpu-0" in done.stdout
+
+
+def test_a_config_map_that_does_nothing_is_no_success(tmp_path: Path) -> None:
+    """Though all pods run, each with a whole GPU: that is not what the ConfigMap asks for."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text((SHARING / "06-replicas.yaml").read_text().replace("replicas: 4\n---", "replicas: four\n---"))
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(broken), "--folder", str(tmp_path / "c"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    sentence = "SharingConfigured is False on each node: ConfigMap gpu-operator/time-slicing-config, key any: "
+    because = 'sharing.timeSlicing.resources[0].replicas: must be a whole number, not "four"; nothing is shared by it'
+    assert re.search(rf"^ +\S+ s  {re.escape(sentence + because)}$", done.stdout, re.M)
+    assert re.search(rf"^failed after \S+ s: {re.escape(sentence + because)}$", done.stdout, re.M)
+    assert len(re.findall(r"^sharing-06/four-\d .* Running +Running +ok", done.stdout, re.M)) == 4
 
 
 def test_a_conflict_is_expected_and_told(tmp_path: Path) -> None:
