@@ -1,6 +1,7 @@
 """``gpu-dra demo``: a simulated cluster, real controller and plugins, manifests applied, watched, and taken back.
 
-Exit codes: 0 when every pod reached the state that its manifest expects and nothing was left behind; 1 when not;
+Exit codes: 0 when every pod reached the state that its manifest expects, a ConfigMap about shares did what it asks for
+and nothing was left behind; 1 when not;
 2 when the demo could not be run as asked; 130 after Ctrl-C.
 """
 
@@ -26,7 +27,7 @@ from dra_driver.cli import kept
 from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
-from dra_driver.cli.demo_sharing import asks_for_mps, is_about_shares, wait_for_shares
+from dra_driver.cli.demo_sharing import asks_for_mps, is_about_shares, sharing_conditions, wait_for_shares
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of, failed_prepares
 from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
@@ -109,10 +110,12 @@ class Demo:
         self._created: list[Manifest] = []
         self._expected: dict[tuple[str, str], Expectation] = {}
         self._devices: int | None = None  # how many must be free at the end; None: whatever there is
+        self._not_shared = ""  # what is wrong with the ConfigMap that asks for shares
         self._began = time.monotonic()
 
     def run(self) -> bool:
-        """Start the cluster, apply, follow. True when every pod reached what is expected of it."""
+        """Start the cluster, apply, follow. True when every pod reached what is expected of it, and shares are there if
+        a ConfigMap asks for them."""
         self._began = time.monotonic()
         self._cluster.start()
         self._output.step(f"API at {self._cluster.url}; controller and plugins are processes {_pids(self._cluster)}")
@@ -124,7 +127,7 @@ class Demo:
         self._apply()
         rows = self._follow()
         self._output.result(rows)
-        return all(row.reached for row in rows)
+        return all(row.reached for row in rows) and not self._not_shared
 
     def hand_back(self) -> None:
         """Others had the cluster meanwhile: what they made is taken away too; a GPU that they broke stays broken."""
@@ -149,7 +152,7 @@ class Demo:
         if good:
             counted = f"{pods} pod{'' if pods == 1 else 's'}"
             return f"ok: {counted} reached what the manifests expect, and everything was cleaned up ({seconds:.1f} s)"
-        return f"failed after {seconds:.1f} s; see above"
+        return f"failed after {seconds:.1f} s{f': {self._not_shared}' if self._not_shared else '; see above'}"
 
     def _start_supervisors(self) -> None:
         if contained.is_possible():
@@ -164,9 +167,10 @@ class Demo:
                 key = (manifest.namespace or "default", manifest.name)
                 self._expected[key] = expectation_of(manifest.object, pools)
         for manifest in self._manifests:
+            said_before = sharing_conditions(self._cluster.api) if is_about_shares(manifest) else None
             self._create(manifest)
-            if is_about_shares(manifest):
-                wait_for_shares(self._cluster.api)
+            if said_before is not None:
+                self._not_shared = wait_for_shares(self._cluster.api, said_before, self._output.step)
         sources = len({manifest.source for manifest in self._manifests})
         self._output.step(f"applied {len(self._manifests)} objects from {sources} files")
 

@@ -1,29 +1,34 @@
 """What sharing asks of a demo: an MPS supervisor on each node, and pods that come when GPUs are offered in shares.
 
-A pod that comes before gets a whole GPU, which then stays whole until it has gone; people are slower than that.
+A pod that comes before gets a whole GPU, which then stays whole until it has gone; people are slower than that. What
+becomes of the ConfigMap is in a condition of each NodeInventory, where people look on a real cluster.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from api.claim_config import SharingStrategy
+from api.node_inventory import SHARING_CONFIGURED
 from api.sharing_policy import DevicePluginConfigSettings
 from dra_driver.cli.manifests import Manifest
-from dra_driver.kube.interface import CONFIG_MAPS, RESOURCE_SLICES, KubeApi
+from dra_driver.kube.interface import CONFIG_MAPS, NODE_INVENTORIES, RESOURCE_SLICES, KubeApi
 from dra_driver.kube.lists import list_all
 
 _STRATEGY = json.dumps({"strategy": SharingStrategy.MPS}).strip("{}")
-_SECONDS = 10.0  # a broken configuration changes nothing, and then the pods come all the same
+_READ = DevicePluginConfigSettings()  # what the controller reads unless it is told otherwise
+_CONFIG_MAP = f"{_READ.namespace}/{_READ.name}"
+_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+
+Condition = tuple[str, str] | None  # status and message
 
 
 def is_about_shares(manifest: Manifest) -> bool:
     """Whether it is the ConfigMap that the controller reads unless it is told otherwise."""
-    read = DevicePluginConfigSettings()
-    return manifest.resource == CONFIG_MAPS and (manifest.namespace, manifest.name) == (read.namespace, read.name)
+    return manifest.resource == CONFIG_MAPS and (manifest.namespace, manifest.name) == (_READ.namespace, _READ.name)
 
 
 def asks_for_mps(manifests: Sequence[Manifest]) -> bool:
@@ -36,18 +41,65 @@ def asks_for_mps(manifests: Sequence[Manifest]) -> bool:
     )
 
 
-def wait_for_shares(api: KubeApi) -> None:
-    """Until each pool has a device that is offered in shares, or for a while."""
+def sharing_conditions(api: KubeApi) -> dict[str, Condition]:
+    """What each node's NodeInventory says about sharing, by the node; None where it says nothing."""
+    found: dict[str, Condition] = {}
+    for inventory in list_all(api, NODE_INVENTORIES):
+        conditions = (inventory.get("status") or {}).get("conditions") or ()
+        ours = (each for each in conditions if each["type"] == SHARING_CONFIGURED)
+        said = ((str(each["status"]), " ".join(str(each.get("message") or "").split())) for each in ours)
+        found[inventory["metadata"]["name"]] = next(said, None)
+    return found
+
+
+def wait_for_shares(api: KubeApi, before: Mapping[str, Condition], say: Callable[[str], None]) -> str:
+    """Until each node has said what it makes of the ConfigMap, and offers the shares if it made some, or for a while.
+
+    ``before``: the conditions from before the ConfigMap was applied. What is known is said at once. Returns what is
+    wrong; empty for nothing.
+    """
+    say(f"waiting for what the nodes make of ConfigMap {_CONFIG_MAP} ...")
     deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
+    now = sharing_conditions(api)
+    while time.monotonic() < deadline and any(now[node] in (None, before.get(node)) for node in now):
+        time.sleep(_POLL_SECONDS)
+        now = sharing_conditions(api)
+    wrong = []
+    for condition, nodes in _by_condition(now).items():
+        where = "each node" if len(nodes) == len(now) else ", ".join(nodes)
+        if condition is None:
+            sentence = f"condition {SHARING_CONFIGURED} is not there on {where} after {_SECONDS:.0f} s"
+        else:
+            sentence = f"{SHARING_CONFIGURED} is {condition[0]} on {where}: {condition[1]}"
+        say(sentence)
+        if condition is None or condition[0] != "True":
+            wrong.append(sentence)
+    if not wrong and (without := _without_shares(api)):
+        wrong.append(f"no shares are offered by {', '.join(without)}, {_SECONDS:.0f} s after that was said")
+        say(wrong[0])
+    return "; ".join(wrong)
+
+
+def _by_condition(conditions: Mapping[str, Condition]) -> dict[Condition, list[str]]:
+    """The nodes that say the same."""
+    found: dict[Condition, list[str]] = {}
+    for node, condition in sorted(conditions.items()):
+        found.setdefault(condition, []).append(node)
+    return found
+
+
+def _without_shares(api: KubeApi) -> list[str]:
+    """The pools without a device that is offered in shares, which come shortly after the condition."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
         slices = list_all(api, RESOURCE_SLICES)
-        pools = {each["spec"]["pool"]["name"] for each in slices}
         shared = {
             each["spec"]["pool"]["name"]
             for each in slices
             for device in each["spec"].get("devices") or ()
             if device.get("allowMultipleAllocations")
         }
-        if shared == pools:
-            return
+        without = {each["spec"]["pool"]["name"] for each in slices} - shared
+        if not without or time.monotonic() > deadline:
+            return sorted(without)
         time.sleep(_POLL_SECONDS)

@@ -41,6 +41,7 @@ class Manifest:
     resource: Resource
     object: Obj
     source: str
+    where: str  # the file as it was given, and which document in it
 
     @property
     def name(self) -> str:
@@ -63,8 +64,9 @@ def load(paths: Sequence[Path]) -> list[Manifest]:
     """The objects of files and folders, in file order. Raises :class:`ManifestError`.
 
     Of a folder, as kubectl does: its files that end in ``.json``, ``.yaml`` or ``.yml``, and none of its folders.
+    An object that is there again, word for word, is taken once.
     """
-    manifests = [manifest for path in _files(paths) for manifest in _read(path)]
+    manifests = list(_distinct(manifest for path in _files(paths) for manifest in _read(path)))
     if not manifests:
         raise ManifestError(
             f"no objects in {', '.join(map(str, paths)) or 'no files'}; give a file with Kubernetes objects, "
@@ -76,6 +78,21 @@ def load(paths: Sequence[Path]) -> list[Manifest]:
 def in_order(manifests: Iterable[Manifest]) -> list[Manifest]:
     """What others need first: namespaces, classes, templates, claims, then pods; else as they came."""
     return sorted(manifests, key=lambda manifest: _APPLIED.index(manifest.resource))
+
+
+def _distinct(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
+    first: dict[tuple[Resource, str | None, str], Manifest] = {}
+    for manifest in manifests:
+        found = first.setdefault((manifest.resource, manifest.namespace, manifest.name), manifest)
+        if found is not manifest and found.object == manifest.object:
+            continue
+        if found is not manifest and manifest.resource.namespaced:
+            raise ManifestError(
+                f"{manifest} is there twice with different content, in {found.where} and in {manifest.where}; remove "
+                "or rename one"
+            )
+        # The last of several namespaces or classes of one name is taken, as apply does.
+        yield manifest
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -129,14 +146,14 @@ def _manifests(obj: Obj, source: str, where: str) -> Iterator[Manifest]:
         raise ManifestError(f"{where}: {obj['kind']} {metadata['name']} has no apiVersion, add it")
     if obj["kind"] in _EXPANDED:
         for pod in _pods_of(obj, where):
-            yield Manifest(kube.PODS, pod, source)
+            yield Manifest(kube.PODS, pod, source, where)
         return
     resource = _TYPES.get((api_version, obj["kind"]))
     if resource is None:
         raise ManifestError(f"{where}: {api_version} {obj['kind']} is not simulated, remove it; known are {_KINDS}")
     if resource.namespaced:
         obj = {**obj, "metadata": {"namespace": "default", **metadata}}
-    yield Manifest(resource, obj, source)
+    yield Manifest(resource, obj, source, where)
 
 
 def _pods_of(workload: Obj, where: str) -> Iterator[Obj]:

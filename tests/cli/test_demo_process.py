@@ -123,6 +123,20 @@ def test_shares_come_before_the_pods_that_want_them(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("sharing-06/four-")]
     assert [row[-1] for row in rows] == ["gpu-0"] * 4
+    assert "SharingConfigured is True on each node: nvidia.com/gpu: 4 shares of each of gpu-0" in done.stdout
+
+
+def test_a_config_map_that_does_nothing_is_no_success(tmp_path: Path) -> None:
+    """Though all pods run, each with a whole GPU: that is not what the ConfigMap asks for."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text((SHARING / "06-replicas.yaml").read_text().replace("replicas: 4\n---", "replicas: four\n---"))
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(broken), "--folder", str(tmp_path / "c"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    sentence = "SharingConfigured is False on each node: ConfigMap gpu-operator/time-slicing-config, key any: "
+    because = 'sharing.timeSlicing.resources[0].replicas: must be a whole number, not "four"; nothing is shared by it'
+    assert re.search(rf"^ +\S+ s  {re.escape(sentence + because)}$", done.stdout, re.M)
+    assert re.search(rf"^failed after \S+ s: {re.escape(sentence + because)}$", done.stdout, re.M)
+    assert len(re.findall(r"^sharing-06/four-\d .* Running +Running +ok", done.stdout, re.M)) == 4
 
 
 def test_a_conflict_is_expected_and_told(tmp_path: Path) -> None:
@@ -217,12 +231,16 @@ def test_a_manifest_that_the_api_refuses(tmp_path: Path) -> None:
     assert not any(is_running(pid) for pid in child_pids(done.stdout))
 
 
-def test_an_object_that_is_there_twice(tmp_path: Path) -> None:
-    manifest = tmp_path / "m.yaml"
-    manifest.write_text(TEMPLATE)
-    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(manifest), "-f", str(manifest))
+def test_two_objects_of_one_name_are_refused_before_anything_is_started(tmp_path: Path) -> None:
+    for name, text in (("a.yaml", TEMPLATE), ("b.yaml", TEMPLATE.replace("name: gpu, e", "name: other, e"))):
+        (tmp_path / name).write_text(text)
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(tmp_path))
     assert done.returncode == 2
-    assert "m.yaml: ResourceClaimTemplate default/gpu is there twice, remove or rename one" in done.stderr
+    assert (
+        "ResourceClaimTemplate default/gpu is there twice with different content, "
+        f"in {tmp_path}/a.yaml, document 1 and in {tmp_path}/b.yaml, document 1; remove or rename one"
+    ) in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_demo_that_is_kept_can_be_asked_and_ends_with_ctrl_c(tmp_path: Path) -> None:

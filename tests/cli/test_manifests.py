@@ -48,6 +48,30 @@ def test_lists_are_opened(tmp_path: Path) -> None:
     assert manifest.name == "c"
 
 
+def test_what_is_there_twice_word_for_word_is_taken_once(tmp_path: Path) -> None:
+    """As kubectl apply does with a folder of which each file brings what it needs."""
+    again = POD.replace("metadata: {name: p}", "metadata: {namespace: default, name: p}  # the same")
+    write(tmp_path, POD, "a.yaml")
+    write(tmp_path, again + "---" + POD.replace("name: p", "name: q"), "b.yaml")
+    assert [(each.name, each.source) for each in load([tmp_path])] == [("p", "a.yaml"), ("q", "b.yaml")]
+
+
+def test_of_two_namespaces_of_one_name_both_are_applied(tmp_path: Path) -> None:
+    one, other = (f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: n, labels: {{of: {of}}}}}\n" for of in "ab")
+    manifests = load([write(tmp_path, "---\n".join([one, other, other]))])
+    assert [each.object["metadata"]["labels"]["of"] for each in manifests] == ["a", "b", "b"]
+
+
+def test_two_different_ones_of_one_name(tmp_path: Path) -> None:
+    write(tmp_path, POD, "a.yaml")
+    write(tmp_path, "---" + POD.replace("name: p", "name: q") + "---" + POD.replace("image: x", "image: y"), "b.yaml")
+    expected = (
+        rf"Pod default/p is there twice .* in {tmp_path}/a\.yaml, document 1 and in {tmp_path}/b\.yaml, document 2"
+    )
+    with pytest.raises(ManifestError, match=expected):
+        load([tmp_path])
+
+
 @pytest.mark.parametrize(
     ("kind", "api_version", "spec", "names"),
     [
