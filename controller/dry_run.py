@@ -12,7 +12,7 @@ from controller.plugin_config import ObjectName
 from controller.pool import offer
 from controller.problem import Problem
 from controller.reorder_pace import ReorderPace
-from controller.sharing import decided
+from controller.sharing import decided, stored_sharing
 from controller.sharing_told import sharing_told
 from dra_driver.devices.plugin_sharing import rules_of
 from dra_driver.devices.policy import DevicePolicy
@@ -55,7 +55,7 @@ def _describe(name: str, inputs: Inputs, features: ServerFeatures, driver: str, 
     if node is None or inventory is None or is_of_another_node(inventory, node):
         missing = "Node" if node is None else "NodeInventory"
         return f"# node {name}: no {missing}, its slices are left as they are\n"
-    sharing = decided(inputs.plugin_config(), node, inventory, policy)
+    sharing = decided(inputs.plugin_config(), stored_sharing(inventory), node, inventory, policy)
     offered = offer(inventory, policy.sharing_also(rules_of(sharing.in_force)))
     if offered.device_set is None:
         return f"# node {name}: the inventory says nothing yet, slices are left as they are\n{_notes(offered.problems)}"

@@ -46,12 +46,13 @@ class NodeConfigured:
     known: bool = True
 
 
-def decided(seen: PluginConfigSeen | None, node: Obj, inventory: Obj, policy: DevicePolicy) -> NodeConfigured:
-    """What is in force by ``seen`` on ``node``, whose inventory says what was before. Pure.
+def decided(
+    seen: PluginConfigSeen | None, stored: NodeSharing | None, node: Obj, inventory: Obj, policy: DevicePolicy
+) -> NodeConfigured:
+    """What is in force by ``seen`` on ``node``; ``stored`` is what its ``inventory`` says was before. Pure.
 
     A configuration of which the node's devices can have nothing at all is as one that is broken.
     """
-    stored = stored_sharing(inventory)
     found = configured(seen, sharing_label(node), stored)
     if found.in_force is None or found.in_force == stored:
         return found
@@ -122,7 +123,7 @@ class SharingKeeper:
         """What is in force on the node, and its NodeInventory, in which that is written now. Raises ApiError."""
         newest = state.newest(inventory)
         stored = stored_sharing(newest)
-        found = decided(self._inputs.plugin_config(), node, newest, self._policy)
+        found = decided(self._inputs.plugin_config(), stored, node, newest, self._policy)
         if found.in_force == stored:
             return found, newest
         wire = found.in_force.to_wire() if found.in_force else None

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from dra_driver.cli import kept
 from dra_driver.cli.main import app
 from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, NODE_INVENTORIES, PODS
-from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.controllers.objects import ClaimController
 from dra_driver.simulation.manifests import custom_resource_definitions
 from dra_driver.simulation.scheduler.scheduler import Scheduler
 from tests.allocator.builders import request
+from tests.cli.served import served
 from tests.simulation.cluster.objects import by_template, cluster, pod, template
 
 runner = CliRunner()
@@ -38,14 +38,8 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     for _ in range(2):
         ClaimController(api).run_once()
         Scheduler(api).run_once()
-    server = ApiServer(api)
-    server.start()
-    path = tmp_path / "kubeconfig"
-    server.write_kubeconfig(path)
-    try:
-        yield path
-    finally:
-        server.stop()
+    with served(api, tmp_path) as kubeconfig:
+        yield kubeconfig
 
 
 @pytest.fixture(autouse=True)

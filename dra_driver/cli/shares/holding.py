@@ -144,7 +144,7 @@ class _NoSelectors:
     """A ``SelectorEngine`` for requests that select nothing."""
 
     def compile(self, expression: str) -> Program:
-        raise NotImplementedError(expression)
+        raise NotImplementedError(expression)  # neither the class nor the request has a selector
 
 
 class _Reader:

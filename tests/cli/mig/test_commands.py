@@ -22,10 +22,10 @@ from dra_driver.kube.interface import (
     RESOURCE_SLICES,
     Obj,
 )
-from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.manifests import custom_resource_definitions
 from dra_driver.simulation.store import EmbeddedApi
 from tests.cli.mig.world import claim, gpus, inventory, slices
+from tests.cli.served import served
 
 runner = CliRunner()
 
@@ -43,14 +43,8 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     held = claim("train", "n0", "gpu-0-mig-1g10gb-19-6", pods=["train-0"])
     api.create(RESOURCE_CLAIMS, {key: value for key, value in held.items() if key != "status"})
     api.patch(RESOURCE_CLAIMS, "train", {"status": held["status"]}, namespace="ml", subresource="status")
-    server = ApiServer(api)
-    server.start()
-    path = tmp_path / "kubeconfig"
-    server.write_kubeconfig(path)
-    try:
-        yield path
-    finally:
-        server.stop()
+    with served(api, tmp_path) as kubeconfig:
+        yield kubeconfig
 
 
 def _with_status(api: EmbeddedApi, obj: Obj) -> None:

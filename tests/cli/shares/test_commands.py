@@ -21,9 +21,9 @@ from dra_driver.cli.shares.holding import NodeUse, nodes_of
 from dra_driver.cli.shares.reading import read_cluster
 from dra_driver.cli.shares.watching import Watching
 from dra_driver.kube.interface import NAMESPACES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, Obj
-from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.store import EmbeddedApi
 from tests.cli.mig.world import DRIVER, claim, gpus, slices
+from tests.cli.served import served
 from tests.cli.shares.world import ONE, TIME_SLICING, rule, share, sharing, tainted
 
 runner = CliRunner()
@@ -67,14 +67,8 @@ def api() -> EmbeddedApi:
 
 @pytest.fixture
 def kubeconfig(api: EmbeddedApi, tmp_path: Path) -> Iterator[Path]:
-    server = ApiServer(api)
-    server.start()
-    path = tmp_path / "kubeconfig"
-    server.write_kubeconfig(path)
-    try:
-        yield path
-    finally:
-        server.stop()
+    with served(api, tmp_path) as kubeconfig:
+        yield kubeconfig
 
 
 def shares(kubeconfig: Path, *arguments: str, code: int = 0) -> str:

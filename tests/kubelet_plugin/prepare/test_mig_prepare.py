@@ -5,7 +5,6 @@ The hardware is the strict fake of tests.kubelet_plugin.kinds.mig.fake, on recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,14 +41,6 @@ def there(node: TestNode) -> list[tuple[str, str, int]]:
         for gpu, instances in sorted(node.fake_mig.everything().items())
         for each in instances
     ]
-
-
-@pytest.fixture
-def engines() -> Iterator[list[PrepareEngine]]:
-    started: list[PrepareEngine] = []
-    yield started
-    for engine in started:
-        engine.stop()
 
 
 @pytest.fixture
