@@ -93,7 +93,7 @@ def test_a_gpu_that_another_plugin_works_on_does_not_hold_up_the_start(node: Tes
     node.cdi.remove("u1")
     set_state(node, "u1", state)
     gpu = node.machine.gpus[1].uuid
-    engine = node.engine(start=False, start_seconds=0.1)
+    engine = node.engine(start=False, start_seconds=0.5)
     with old._locks.hold([f"device-{gpu}"]):
         began = time.monotonic()
         assert engine.start() == Recovered(restored=("u2",), postponed=("u1",))
