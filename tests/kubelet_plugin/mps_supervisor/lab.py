@@ -222,7 +222,7 @@ class Lab:
     def left(self) -> list[str]:
         """Everything of groups that is on the node: processes, mounts, folders, compute modes, cgroups."""
         found = [
-            f"process {process.pid}"
+            f"process {process.pid} of {Path(root).name}"
             for process, root in marked_processes().items()
             if Path(root).is_relative_to(self.folder)
         ]
