@@ -40,6 +40,8 @@ class Pods:
         for _ in range(3):
             self._controller.run_once()
             self._scheduler.run_once()
+        # Claims and the ConfigMap come by different watches; what follows needs their order.
+        self._world.wait_for_claims({(result["pool"], result["device"]) for result in self.results()})
 
     def finish(self, *names: str) -> None:
         for name in names:

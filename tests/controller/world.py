@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from controller.app import Controller, ControllerOptions
@@ -136,6 +136,12 @@ class World:
 
     def _wait_for_claim(self, controller: Controller, node: str, device: str) -> None:
         self.wait(lambda: device in controller.inputs.in_use(node), "the claim to be seen")
+
+    def wait_for_claims(self, held: Collection[tuple[str, str]]) -> None:
+        """Until the controllers know that claims hold these devices, by pool and name."""
+        for controller in self._controllers:
+            for pool, device in held:
+                self._wait_for_claim(controller, pool, device)
 
     def deallocate(self, claim: str) -> None:
         obj = self.api.get(RESOURCE_CLAIMS, claim, "default")
