@@ -50,7 +50,7 @@ FEATURE_GATES: Mapping[str, FeatureGate] = _table(
     FeatureGate("NVMLDeviceHealthCheck", _NO, False, "unhealthy GPUs are tainted"),
     FeatureGate("DeviceMetadata", _NO, False, "device metadata for virtual machines"),
     FeatureGate("DRAListTypeAttributes", _NO, False, "attributes with several values"),
-    FeatureGate("ConsumableShares", _NO, False, "shares of one GPU, by capacity"),
+    FeatureGate("ConsumableShares", _ON, False, "consumableShares offers every GPU in shares, without a fence"),
     FeatureGate("FabricManagerPartitioning", _NO, False, "NVLink partitions for passed-through GPUs"),
     FeatureGate("ContextualLogging", _ON, True, "log lines carry their context; always on here"),
     FeatureGate("LoggingAlphaOptions", _ELSE, False, "logging options of Kubernetes' Go programs"),

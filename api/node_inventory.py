@@ -104,6 +104,13 @@ class UnhealthyMpsEntry(LenientModel):
     message: str = Field(max_length=1024)
 
 
+class ReserveEntry(LenientModel):
+    """Memory of a device, by its published name, that no share of it can have; measured while it was idle."""
+
+    device: str
+    bytes: int = Field(ge=0)
+
+
 class GpuEntry(LenientModel):
     """One GPU; ``product`` is an index into ``machine.products``. ``mig`` is None where the product has none."""
 
@@ -118,15 +125,18 @@ class GpuEntry(LenientModel):
     mig_instances: list[MigInstanceEntry] | None = None
     mig_refused: list[RefusedPlacementEntry] | None = None
     mps_unhealthy: list[UnhealthyMpsEntry] | None = None
+    reserves: list[ReserveEntry] | None = None
 
 
 class MachineStatus(LenientModel):
-    """``gpuCount`` is written for people only (printer columns cannot count) and passed over when read."""
+    """``gpuCount`` is written for people only (printer columns cannot count) and passed over when read. ``fences``:
+    what the node can fence fractions with (api.fractions.SharingBackend), strongest first."""
 
     driver_version: str
     cuda_driver_version: int
     products: list[Product] = Field(default_factory=list)
     gpus: list[GpuEntry] = Field(default_factory=list)
+    fences: list[str] | None = None
 
     @computed_field(description="Number of GPUs, for printer columns.")  # type: ignore[prop-decorator]
     @property

@@ -179,6 +179,7 @@ SETTINGS: tuple[Setting, ...] = (
         _C,
     ),
     Setting("spec.sharing.devicePluginConfig.name", "--device-plugin-config-name", "DEVICE_PLUGIN_CONFIG_NAME", _C),
+    Setting("spec.sharing.consumableShares", "--consumable-shares", "CONSUMABLE_SHARES", _B),
     Setting("spec.mps.startTimeout", "--mps-start-timeout", "MPS_START_TIMEOUT", _N),
     Setting("spec.mps.drainTimeout", "--mps-drain-timeout", "MPS_DRAIN_TIMEOUT", _N),
     Setting("spec.mps.canaryInterval", "--mps-canary-interval", "MPS_CANARY_INTERVAL", _S),

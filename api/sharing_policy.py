@@ -1,16 +1,17 @@
-"""The part of DriverConfiguration about sharing: which devices are offered as several shares (replicas), and how."""
+"""The part of DriverConfiguration about sharing: which devices are offered in replicas or in fractions, and how."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.base import ApiModel
 from api.claim_config import SharingStrategy
-from api.device_plugin_config import Replicas
+from api.device_plugin_config import MAX_REPLICAS, Replicas
+from api.fractions import FractionSettings
 from api.mig_layouts import split_profile
 from api.mig_policy import GpuSelectorSettings
 from api.strict import show
@@ -20,7 +21,7 @@ _NAMESPACE = re.compile(_LABEL, re.ASCII)
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 
 
-def _wrong(expected: str, given: str, hint: str = "") -> PydanticCustomError:
+def _wrong(expected: str, given: object, hint: str = "") -> PydanticCustomError:
     return PydanticCustomError(
         "problem", "must be {expected}, not {given}", {"expected": expected, "given": show(given), "hint": hint}
     )
@@ -62,7 +63,7 @@ class DevicePluginConfigSettings(ApiModel):
 
 
 class SharingRuleSettings(ApiModel):
-    """Devices that are offered as several shares."""
+    """Devices that are offered as several shares, or in fractions: ``replicas`` or ``fractions``."""
 
     selector: GpuSelectorSettings = Field(
         default=GpuSelectorSettings(), description="Which GPUs. Without any list: all of them."
@@ -77,9 +78,14 @@ class SharingRuleSettings(ApiModel):
         "Empty: the GPUs as a whole.",
     )
     strategy: SharingStrategy = Field(
-        default=SharingStrategy.TIME_SLICING, description="How the holders of a device's shares share it."
+        default=SharingStrategy.TIME_SLICING, description="How the holders of a device's replicas share it."
     )
-    replicas: Replicas = Field(description="Shares of each device.")
+    replicas: Replicas | None = Field(default=None, description="Shares of each device, all alike.")
+    fractions: FractionSettings | None = Field(
+        default=None,
+        description="Shares of each device as large as claims ask for, in memory and compute, each fenced by the best "
+        "that the node has; {} for the defaults.",
+    )
     rename_by_default: StrictBool = Field(
         default=False,
         description="Offer the shares as nvidia.com/gpu.shared (DeviceClass shared.gpu.nvidia.com) instead.",
@@ -90,11 +96,39 @@ class SharingRuleSettings(ApiModel):
         "than one, else false.",
     )
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.replicas is None) == (self.fractions is None):
+            hint = "such as replicas: 4 or fractions: {}"
+            raise PydanticCustomError(
+                "problem", "{message}", {"message": "must have either replicas or fractions", "hint": hint}
+            )
+        given = self.model_fields_set & {"strategy", "rename_by_default", "fail_requests_greater_than_one"}
+        if self.fractions is not None and given:
+            names = ", ".join(sorted(type(self).model_fields[name].alias or name for name in given))
+            message = f"{names} cannot be set together with fractions"
+            raise PydanticCustomError("problem", "{message}", {"message": message, "hint": "they are about replicas"})
+        return self
+
+
+def _consumable_shares(value: object) -> str:
+    """As NVIDIA's driver takes it, where YAML may have made a number of it."""
+    text = str(value).strip() if isinstance(value, str) or type(value) is int else "?"
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+    if text not in ("", "disabled", "unlimited", "memory") and not 1 <= number <= MAX_REPLICAS:
+        raise _wrong(f"empty, disabled, unlimited, memory, or a number from 1 to {MAX_REPLICAS}", value)
+    return "" if text == "disabled" else text
+
 
 class SharingSettings(ApiModel):
     device_plugin_config: DevicePluginConfigSettings = DevicePluginConfigSettings()
+    consumable_shares: Annotated[str, BeforeValidator(_consumable_shares), WithJsonSchema({"type": "string"})] = Field(
+        default="",
+        description="NVIDIA's switch for all devices that nothing else shares (with feature gate ConsumableShares): "
+        "unlimited, memory, or a number of shares. Only counted, never fenced. Empty or disabled: none.",
+    )
     rules: list[SharingRuleSettings] = Field(
         default_factory=list,
-        description="Which devices are offered as several shares; the first rule that is for a device decides, and "
-        "any before the device plugin's configuration.",
+        description="Which devices are offered as several shares or in fractions; the first rule that is for a device "
+        "decides, and any before the device plugin's configuration.",
     )

@@ -7,15 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from controller.problem import some_of
-from dra_driver.devices.model import DeviceKind, DeviceSet
+from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet
 from dra_driver.devices.naming import gpu_name
 from dra_driver.devices.policy import DevicePolicy
-from dra_driver.devices.shares import SHARES, Refused, sharing_of
+from dra_driver.devices.shares import MEMORY, Refused, sharing_of
+from dra_driver.devices.sharing import Fractions
 from dra_driver.hardware.model import Machine
+from dra_driver.quantity import Quantity
 
 _MADE_BY_CLAIMS = (
     "claims create them, and each takes its own away again. Let an administrator make them (a rule with mode: static "
     "in spec.mig)"
+)
+_NOT_MEASURED = (
+    "what its driver and an MPS server need of its memory was not measured, since it was never seen idle; it is "
+    "offered as a whole until it is"
 )
 
 
@@ -51,5 +57,17 @@ def _found(machine: Machine, offered: DeviceSet, policy: DevicePolicy, node: str
         sharing = sharing_of(policy, node, gpu, profile)
         if isinstance(sharing, Refused):
             yield device.name, _NotShared("", sharing.because)
-        elif sharing is not None and SHARES not in device.capacity:
+        elif sharing is None or sharing == policy.sharing.otherwise or device.allow_multiple_allocations:
+            continue
+        elif device.kind is DeviceKind.MIG and "uuid" not in device.attributes:
             yield gpu_name(gpu.minor), _NotShared(f"MIG devices of {profile} on ", _MADE_BY_CLAIMS)
+        elif isinstance(sharing, Fractions):
+            yield device.name, _NotShared("", _undivided(device, sharing))
+
+
+def _undivided(device: AllocatableDevice, sharing: Fractions) -> str:
+    memory = device.capacity.get(MEMORY)
+    if memory is not None and memory.value.value() >= 2 * sharing.memory_step:
+        return _NOT_MEASURED
+    step = Quantity.binary(sharing.memory_step)
+    return f"its memory is less than one step of {step}: set a smaller fractions.memoryStep"

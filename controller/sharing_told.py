@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from api.fractions import SharingBackend
 from api.node_inventory import SHARING_CONFIGURED, NodeSharing
 from controller.problem import Told, some_of
 from controller.sharing import NodeConfigured
 from dra_driver.devices.model import AllocatableDevice, DeviceKind, DeviceSet
 from dra_driver.devices.naming import device_behind
 from dra_driver.devices.plugin_sharing import WHOLE_GPU, profile_of, resource_name
-from dra_driver.devices.shares import SHARES, STRATEGY, any_shared, form_of, is_renamed
+from dra_driver.devices.shares import BACKEND, MEMORY, SHARES, STRATEGY, any_shared, form_of, is_renamed
 from dra_driver.observability.events import EventKind
 from dra_driver.slices.fallback import reduce_to
 from dra_driver.slices.features import ApiFeatures
@@ -32,8 +33,9 @@ def sharing_told(
     if not found.known:
         return None
     draining = _draining(reduce_to(offered, features).device_set, published)
-    shared = [device for device in offered.devices if SHARES in device.capacity and device.name not in draining]
+    shared = [device for device in offered.devices if device.allow_multiple_allocations and device.name not in draining]
     what = "; ".join(_what_is_shared(shared, features))
+    refused = [*refused, *_withheld(shared, features)]
     stays = [f"{some_of(draining)} {_stays(draining)}"] if draining else []
     source = f"by {found.in_force.source}" if found.in_force else ""
     if found.unused:
@@ -75,14 +77,38 @@ def _told(status: str, reason: str, message: str) -> Told:
 def _what_is_shared(shared: Iterable[AllocatableDevice], features: ApiFeatures) -> Iterator[str]:
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for device in shared:
-        shares = device.capacity[SHARES]
-        one = ", one to a request" if shares.policy and shares.policy.maximum < shares.value else ""
-        count, strategy = shares.value.value(), device.attributes[STRATEGY]
-        groups[f"{_resource(device)}: {count} {_form(device, features)} of each of", f"{strategy}{one}"].append(
-            device.name
-        )
+        if SHARES in device.capacity:
+            groups[_replicas(device, features)].append(device.name)
+        elif features.consumable:
+            groups[_parts(device)].append(device.name)
     for (form, how), names in groups.items():
         yield f"{form} {some_of(names)} ({how})"
+
+
+def _replicas(device: AllocatableDevice, features: ApiFeatures) -> tuple[str, str]:
+    shares = device.capacity[SHARES]
+    one = ", one to a request" if shares.policy and shares.policy.maximum < shares.value else ""
+    count, strategy = shares.value.value(), device.attributes[STRATEGY]
+    return f"{_resource(device)}: {count} {_form(device, features)} of each of", f"{strategy}{one}"
+
+
+def _parts(device: AllocatableDevice) -> tuple[str, str]:
+    """Of a device without replicas."""
+    backend = device.attributes.get(BACKEND)
+    fence = f"fenced by {backend}" if backend not in (None, SharingBackend.NONE.value) else "not fenced"
+    memory = device.capacity.get(MEMORY)
+    if memory is None or memory.policy is None or not memory.policy.default:
+        return f"{_resource(device)}: any number of shares of each of", fence
+    return f"{_resource(device)}: fractions of {memory.value} in steps of {memory.policy.step} of each of", fence
+
+
+def _withheld(shared: Iterable[AllocatableDevice], features: ApiFeatures) -> Iterator[str]:
+    names = [device.name for device in shared if SHARES not in device.capacity]
+    if names and not features.consumable:
+        yield (
+            f"{some_of(names)} cannot be offered in parts: the API server has no consumable capacity (feature gate "
+            "DRAConsumableCapacity), and whoever asked for a part would get all of it"
+        )
 
 
 def _form(device: AllocatableDevice, features: ApiFeatures) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from dra_driver.devices.attributes import gpu_attributes, gpu_capacity
+from dra_driver.devices.fences import fencing_of
 from dra_driver.devices.mig_devices import existing_devices, placement_devices
 from dra_driver.devices.mig_gpu import MigGpu
 from dra_driver.devices.mig_resources import capacities, counter_set, most_of_each
@@ -38,7 +39,7 @@ def _of_gpu(gpu: Gpu, machine: Machine, policy: DevicePolicy, node: str) -> Devi
     mig = policy.mig.for_gpu(node, gpu)
     offered = offered_as(gpu, mig.mode)
     if gpu.mig is None or offered is OfferedAs.WHOLE:
-        return DeviceSet((shared(_whole_gpu(gpu, machine, policy), sharing_of(policy, node, gpu)),))
+        return DeviceSet((_shared(_whole_gpu(gpu, machine, policy), gpu, machine, policy, node),))
     divisible = MigGpu(gpu, gpu.mig, mig, policy, machine, node)
     match offered:
         case OfferedAs.NOTHING:
@@ -85,7 +86,13 @@ def _whole_and_divisible(divisible: MigGpu, counters: CounterSet) -> Allocatable
         consumes=(CounterConsumption(counters.name, counters.counters),),
         taints=whole_gpu_taints(divisible),
     )
-    return shared(device, sharing_of(divisible.policy, divisible.node, divisible.gpu))
+    return _shared(device, divisible.gpu, divisible.machine, divisible.policy, divisible.node)
+
+
+def _shared(
+    device: AllocatableDevice, gpu: Gpu, machine: Machine, policy: DevicePolicy, node: str
+) -> AllocatableDevice:
+    return shared(device, sharing_of(policy, node, gpu), fencing_of(device.name, gpu, machine, policy))
 
 
 def _refuse_shared_minors(machine: Machine) -> None:

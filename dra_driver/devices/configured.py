@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from api.claim_config import SharingStrategy
 from api.driver_spec import DriverSpec
+from api.memory import in_bytes
 from api.mig_policy import GpuSelectorSettings, MigRuleSettings
 from api.sharing_policy import SharingRuleSettings
 from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.devices.selector import GpuSelector
-from dra_driver.devices.sharing import Replicas, SharingPolicy, SharingRule
+from dra_driver.devices.sharing import Counted, Fractions, Replicas, Sharing, SharingPolicy, SharingRule
 
 
 def device_policy(spec: DriverSpec) -> DevicePolicy:
@@ -26,7 +27,7 @@ def device_policy(spec: DriverSpec) -> DevicePolicy:
             dynamic_by_default="DynamicMIG" in gates,
             packing=spec.mig.packing,
         ),
-        sharing=SharingPolicy(tuple(_sharing_rule(rule) for rule in spec.sharing.rules)),
+        sharing=SharingPolicy(tuple(_sharing_rule(rule) for rule in spec.sharing.rules), _otherwise(spec)),
         sharing_by=frozenset(
             strategy for strategy in SharingStrategy if strategy is not SharingStrategy.MPS or "MPSSupport" in gates
         ),
@@ -46,17 +47,29 @@ def _rule(rule: MigRuleSettings) -> MigRule:
 
 
 def _sharing_rule(rule: SharingRuleSettings) -> SharingRule:
+    return SharingRule(_sharing(rule), selector=_selector(rule.selector), mig_profile=rule.mig_profile)
+
+
+def _sharing(rule: SharingRuleSettings) -> Sharing:
+    if rule.fractions is not None:
+        return Fractions(in_bytes(rule.fractions.memory_step), rule.fractions.compute_step)
     one_per_request = rule.fail_requests_greater_than_one
-    return SharingRule(
-        Replicas(
-            rule.strategy,
-            rule.replicas,
-            renamed=rule.rename_by_default,
-            one_per_request=rule.strategy is SharingStrategy.MPS if one_per_request is None else one_per_request,
-        ),
-        selector=_selector(rule.selector),
-        mig_profile=rule.mig_profile,
+    return Replicas(
+        rule.strategy,
+        rule.replicas or 1,  # the model lets none be missing here
+        renamed=rule.rename_by_default,
+        one_per_request=rule.strategy is SharingStrategy.MPS if one_per_request is None else one_per_request,
     )
+
+
+def _otherwise(spec: DriverSpec) -> Sharing | None:
+    """NVIDIA's switch; without its feature gate it does nothing there either."""
+    option = spec.sharing.consumable_shares
+    if not option or "ConsumableShares" not in spec.enabled_gates():
+        return None
+    if option in ("unlimited", "memory"):
+        return Counted(memory=option == "memory")
+    return Replicas(SharingStrategy.TIME_SLICING, int(option))
 
 
 def _selector(selector: GpuSelectorSettings) -> GpuSelector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dra_driver.devices.attributes import mig_attributes
+from dra_driver.devices.fences import fencing_of
 from dra_driver.devices.mig_gpu import MigGpu
 from dra_driver.devices.mig_resources import (
     capacities,
@@ -115,4 +116,5 @@ def _existing(of: MigGpu, profile: MigProfile, instance: GpuInstance, compute: C
         attributes=attributes,
         capacity=with_slices if fits else capacity,
     )
-    return shared(device, sharing_of(of.policy, of.node, of.gpu, name))
+    fencing = fencing_of(device.name, of.gpu, of.machine, of.policy, mig=True)
+    return shared(device, sharing_of(of.policy, of.node, of.gpu, name), fencing)

@@ -85,7 +85,7 @@ class DevicePolicy:
 
     def sharing_also(self, rules: Sequence[SharingRule]) -> Self:
         """With ``rules`` of one node after those that are there."""
-        return replace(self, sharing=SharingPolicy((*self.sharing.rules, *rules)))
+        return replace(self, sharing=replace(self.sharing, rules=(*self.sharing.rules, *rules)))
 
     def taint_key(self, name: str) -> str:
         return taint_key(self.driver, name)

@@ -1,21 +1,27 @@
 """Devices that are offered as several shares: which, and what is published of them. Pure.
 
-A share is a part of the capacity ``shares``, one unless the request says otherwise, so ``nvidia.com/gpu: 1`` gets one.
-Every other capacity of the device has a request policy too, with default 0: without one the first share would consume
-all of it (KEP-5075). Names and policies are those of NVIDIA's driver with ConsumableShares=<N> (dra-driver-nvidia-gpu,
-cmd/gpu-kubelet-plugin, shares).
+Replicas are parts of the capacity ``shares``, one unless the request says otherwise, so ``nvidia.com/gpu: 1`` gets one.
+A fraction is a part of ``memory`` and of ``compute`` (percent): whoever asks for nothing gets all of the memory, and so
+the whole device, and no ceiling of compute. Every other capacity of a shareable device has a request policy too, with
+default 0: without one the first share would consume all of it (KEP-5075). Names and policies of ``shares`` and
+``memory`` are those of NVIDIA's driver with ConsumableShares (dra-driver-nvidia-gpu, cmd/gpu-kubelet-plugin,
+consumable_shares.go).
 
-Two attributes are ours. ``sharingStrategy`` makes a change of the strategy a change of the device, so that its holders
-finish as they began. And of renamed devices ``type`` is ``gpu.shared`` or ``mig.shared``: classes that select
-``gpu`` or ``mig``, also people's own, do not get them.
+Attributes are ours. ``sharingStrategy`` makes a change of the strategy a change of the device, so that its holders
+finish as they began. ``sharingBackend`` and ``sharingEnforcement`` tell what fences fractions (``api.fractions``).
+And of renamed devices ``type`` is ``gpu.shared`` or ``mig.shared``: classes that select ``gpu`` or ``mig``, also
+people's own, do not get them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from api.claim_config import SharingStrategy
+from api.fractions import ENFORCEMENT
+from dra_driver.devices.fences import Fencing
 from dra_driver.devices.mig_resources import is_memory_slice_capacity
 from dra_driver.devices.model import (
     MOST_ENTRIES,
@@ -28,12 +34,16 @@ from dra_driver.devices.model import (
 )
 from dra_driver.devices.naming import replica_name
 from dra_driver.devices.policy import DevicePolicy
-from dra_driver.devices.sharing import Replicas
+from dra_driver.devices.sharing import Counted, Fractions, Replicas, Sharing
 from dra_driver.hardware.model import Gpu
 from dra_driver.mps.limits import client_limit
 from dra_driver.quantity import Quantity
 
 SHARES: Final = "shares"
+MEMORY: Final = "memory"
+COMPUTE: Final = "compute"
+BACKEND: Final = "sharingBackend"
+ENFORCED_BY: Final = "sharingEnforcement"
 STRATEGY: Final = "sharingStrategy"
 REPLICAS: Final = "replicas"
 
@@ -51,33 +61,65 @@ class Refused:
 SharingForm = tuple[AttributeValue | None, ...]
 
 
-def sharing_of(policy: DevicePolicy, node: str, gpu: Gpu, profile: str | None = None) -> Replicas | Refused | None:
+def sharing_of(policy: DevicePolicy, node: str, gpu: Gpu, profile: str | None = None) -> Sharing | Refused | None:
     """How ``gpu``, or its MIG devices of ``profile``, are shared; None where no rule says so."""
-    sharing = policy.sharing
-    replicas = sharing.for_gpu(node, gpu) if profile is None else sharing.for_mig(node, gpu, profile)
-    if replicas is None or replicas.strategy is not SharingStrategy.MPS:
-        return replicas
-    if replicas.strategy not in policy.sharing_by:
+    sharing = policy.sharing.for_gpu(node, gpu) if profile is None else policy.sharing.for_mig(node, gpu, profile)
+    if isinstance(sharing, Fractions) and profile is None and gpu.memory_bytes is None:
+        return Refused("it has no memory of its own to divide, since it shares the host's: offer replicas of it")
+    if not isinstance(sharing, Replicas) or sharing.strategy is not SharingStrategy.MPS:
+        return sharing
+    if sharing.strategy not in policy.sharing_by:
         return Refused("MPS is switched off: set feature gate MPSSupport, or share by time-slicing")
     limit = client_limit(gpu)
-    if replicas.count > limit:
+    if sharing.count > limit:
         return Refused(
-            f"an MPS server on {gpu.architecture} takes {limit} clients, not {replicas.count}: "
+            f"an MPS server on {gpu.architecture} takes {limit} clients, not {sharing.count}: "
             f"set replicas to {limit} at most, or share by time-slicing"
         )
-    return replicas
+    return sharing
 
 
-def shared(device: AllocatableDevice, sharing: Replicas | Refused | None) -> AllocatableDevice:
-    """``device`` as ``sharing`` has it offered; as it is where it is not shared."""
-    if sharing is None or isinstance(sharing, Refused):
-        return device
+def shared(
+    device: AllocatableDevice, sharing: Sharing | Refused | None, fencing: Fencing | None = None
+) -> AllocatableDevice:
+    """``device`` as ``sharing`` has it offered; as it is where it is not shared. ``fencing``: of its fractions."""
+    match sharing:
+        case Replicas():
+            return _in_replicas(device, sharing)
+        case Fractions():
+            return _in_fractions(device, sharing, fencing or Fencing())
+        case Counted():
+            memory = _divided(device.capacity.get(MEMORY), _MIB.value()) if sharing.memory else None
+            return _shareable(device, {}, {} if memory is None else {MEMORY: memory})
+        case Refused() | None:
+            return device
+
+
+def _in_replicas(device: AllocatableDevice, sharing: Replicas) -> AllocatableDevice:
     most = 1 if sharing.one_per_request else sharing.count
-    capacity = {name: _optional(name, held) for name, held in device.capacity.items()}
-    capacity[SHARES] = Capacity(Quantity.of(sharing.count), RequestPolicy(_ONE, _ONE, Quantity.of(most), _ONE))
-    attributes = {**device.attributes, STRATEGY: sharing.strategy.value}
+    shares = Capacity(Quantity.of(sharing.count), RequestPolicy(_ONE, _ONE, Quantity.of(most), _ONE))
+    attributes: dict[str, AttributeValue] = {STRATEGY: sharing.strategy.value}
     if sharing.renamed:
         attributes["type"] = f"{device.kind}{_SHARED_TYPE}"
+    return _shareable(device, attributes, {SHARES: shares})
+
+
+def _in_fractions(device: AllocatableDevice, sharing: Fractions, fencing: Fencing) -> AllocatableDevice:
+    """Whole, as long as nobody knows what of its memory there is to have, or where that is less than a step."""
+    if fencing.reserve is None:
+        return device
+    memory = _divided(device.capacity.get(MEMORY), sharing.memory_step, fencing.reserve)
+    if memory is None:
+        return device
+    attributes = {BACKEND: fencing.backend.value, ENFORCED_BY: ENFORCEMENT[fencing.backend].value}
+    return _shareable(device, attributes, {MEMORY: memory, COMPUTE: _compute(sharing.compute_step)})
+
+
+def _shareable(
+    device: AllocatableDevice, attributes: Mapping[str, AttributeValue], capacity: Mapping[str, Capacity]
+) -> AllocatableDevice:
+    attributes = {**device.attributes, **attributes}
+    capacity = {**{name: _optional(name, held) for name, held in device.capacity.items()}, **capacity}
     if len(attributes) + len(capacity) > MOST_ENTRIES:
         capacity = {name: held for name, held in capacity.items() if not is_memory_slice_capacity(name)}
     return replace(device, attributes=attributes, capacity=capacity, allow_multiple_allocations=True)
@@ -89,7 +131,7 @@ def kind_of(device_type: object) -> DeviceKind:
 
 
 def any_shared(device_set: DeviceSet) -> bool:
-    return any(SHARES in device.capacity for device in device_set.devices)
+    return any(device.allow_multiple_allocations for device in device_set.devices)
 
 
 def is_renamed(device: AllocatableDevice) -> bool:
@@ -127,6 +169,7 @@ def form_of(device: AllocatableDevice) -> SharingForm:
         device.attributes.get(STRATEGY),
         device.attributes.get(REPLICAS),
         is_renamed(device),
+        BACKEND in device.attributes,
     )
 
 
@@ -137,6 +180,18 @@ def _optional(name: str, held: Capacity) -> Capacity:
     if not value:
         return held  # nothing to share out, and a step must not be larger than the capacity
     return Capacity(value, RequestPolicy(_NONE, _NONE, value, step))
+
+
+def _divided(held: Capacity | None, step: int, reserve: int = 0) -> Capacity | None:
+    """A capacity in bytes of which a share gets what it asks for and, unasked, all; None where not a step is left."""
+    usable = 0 if held is None else held.value.value() - reserve
+    value, one = Quantity.binary(usable - usable % step), Quantity.binary(step)
+    return Capacity(value, RequestPolicy(value, one, value, one)) if value >= one else None
+
+
+def _compute(step: int) -> Capacity:
+    most = Quantity.of(100 - 100 % step)
+    return Capacity(most, RequestPolicy(_NONE, _NONE, most, Quantity.of(step)))
 
 
 def _part(quantity: Quantity, count: int) -> Quantity:

@@ -6,6 +6,7 @@ node stays below 10 KB of JSON. Pure.
 
 from __future__ import annotations
 
+from api.fractions import SharingBackend
 from api.node_inventory import (
     ComputeInstanceEntry,
     GpuEntry,
@@ -16,6 +17,7 @@ from api.node_inventory import (
     PlacementRange,
     Product,
     RefusedPlacementEntry,
+    ReserveEntry,
     UnhealthyMpsEntry,
 )
 from dra_driver.hardware.model import (
@@ -27,6 +29,7 @@ from dra_driver.hardware.model import (
     MigProfile,
     MigState,
     RefusedPlacement,
+    Reserve,
     UnhealthyMps,
 )
 
@@ -53,6 +56,7 @@ def machine_to_status(machine: Machine) -> MachineStatus:
         cuda_driver_version=machine.cuda_driver_version,
         products=products,
         gpus=entries,
+        fences=[each.value for each in machine.fences] or None,
     )
 
 
@@ -62,6 +66,8 @@ def machine_from_status(status: MachineStatus) -> Machine:
         driver_version=status.driver_version,
         cuda_driver_version=status.cuda_driver_version,
         gpus=tuple(_gpu(entry, status) for entry in status.gpus),
+        # Of another version, which knows more of them, those that we know too.
+        fences=tuple(each for each in SharingBackend if each.value in (status.fences or ())),
     )
 
 
@@ -122,6 +128,7 @@ def _gpu_entry(gpu: Gpu, product: int) -> GpuEntry:
         mig_refused=[_refused_entry(each) for each in gpu.mig.refused] or None if gpu.mig else None,
         mps_unhealthy=[UnhealthyMpsEntry(device=each.device, message=each.message) for each in gpu.mps_unhealthy]
         or None,
+        reserves=[ReserveEntry(device=each.device, bytes=each.bytes) for each in gpu.reserves] or None,
     )
 
 
@@ -169,6 +176,7 @@ def _gpu(entry: GpuEntry, status: MachineStatus) -> Gpu:
         pci_device_id=None if product.pci_device_id is None else int(product.pci_device_id, 16),
         mig=_mig(entry, product),
         mps_unhealthy=tuple(UnhealthyMps(each.device, each.message) for each in entry.mps_unhealthy or ()),
+        reserves=tuple(Reserve(each.device, each.bytes) for each in entry.reserves or ()),
     )
 
 

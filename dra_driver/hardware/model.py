@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from api.fractions import SharingBackend
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class MigPlacement:
@@ -106,6 +108,15 @@ class UnhealthyMps:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """Memory of a device that no share of it can have: what the driver keeps, and an MPS server. ``device``: its
+    published name. The plugin's word: it has measured that on the idle device."""
+
+    device: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """One physical GPU. ``minor`` names it (``/dev/nvidia<minor>``, device ``gpu-<minor>``).
 
@@ -127,6 +138,7 @@ class Gpu:
     pci_device_id: int | None = None  # (device << 16) | vendor, as nvmlPciInfo_t has it: 0x233010de
     mig: MigState | None = None
     mps_unhealthy: tuple[UnhealthyMps, ...] = ()
+    reserves: tuple[Reserve, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +148,7 @@ class Machine:
     driver_version: str  # as NVML says it: "580.105.08"
     cuda_driver_version: int  # as NVML says it: 13000
     gpus: tuple[Gpu, ...] = field(default=())
+    fences: tuple[SharingBackend, ...] = ()  # what can fence fractions on this node; the plugin's word
 
     def with_minor(self, minor: int | None) -> Gpu | None:
         """The GPU of that minor number; none has None."""

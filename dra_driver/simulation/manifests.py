@@ -1,7 +1,8 @@
 """What an administrator applies before any workload: CustomResourceDefinitions and DeviceClasses, as raw objects.
 
 They are here as code because a wheel carries no deploy folder; a test holds them equal to deploy/deviceclasses.yaml and
-deploy/crds. DeviceClasses are NVIDIA's, name by name and expression by expression, and two for renamed shares.
+deploy/crds. DeviceClasses are NVIDIA's, name by name and expression by expression, two for renamed shares
+and one for fractions.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ def device_classes(driver: str = DEFAULT_DRIVER) -> tuple[Obj, ...]:
         _device_class("shared.gpu.nvidia.com", driver, "gpu.shared", extendedResourceName=_RENAMED),
         _device_class("shared.mig.nvidia.com", driver, "mig.shared"),
         _device_class("vfio.gpu.nvidia.com", driver, "vfio"),
+        _fractions("fraction.gpu.nvidia.com", driver),
     )
+
+
+def _fractions(name: str, driver: str) -> Obj:
+    of_gpus = _device_class(name, driver, "gpu")
+    (selector,) = of_gpus["spec"]["selectors"]
+    selector["cel"]["expression"] += f" && 'sharingBackend' in device.attributes['{driver}']"
+    return of_gpus
 
 
 def _device_class(name: str, driver: str, kind: str, **spec: str) -> Obj:

@@ -28,13 +28,16 @@ def reduce_to(device_set: DeviceSet, features: ApiFeatures) -> Reduction:
 
     Without taints: no device that a NoSchedule or NoExecute taint guards. Without counters: of each GPU the whole,
     where it is offered, else the first of its partitions, in published order, that can exist together. Without
-    consumable capacity: a device with shares becomes as many exclusive ones, any other shareable device one.
+    consumable capacity: a device with replicas becomes as many exclusive ones; any other shareable device is withheld,
+    since whoever asks for a part of it would get it whole.
     """
     devices: Iterable[AllocatableDevice] = device_set.devices
     if not features.taints:
         devices = _unguarded(devices)
     if not features.partitionable:
         devices = _apart(tuple(devices), device_set.counter_sets)
+    if not features.consumable:
+        devices = (device for device in devices if SHARES in device.capacity or not device.allow_multiple_allocations)
     kept = tuple(devices)
     names = {device.name for device in kept}
     if not features.consumable:
@@ -93,6 +96,4 @@ def _take(device: AllocatableDevice, left: Mapping[str, dict[str, Quantity]]) ->
 
 
 def _without_shares(device: AllocatableDevice) -> tuple[AllocatableDevice, ...]:
-    if device.allow_multiple_allocations and SHARES in device.capacity:
-        return replicas_of(device)
-    return (exclusive(device),)
+    return replicas_of(device) if device.allow_multiple_allocations else (device,)

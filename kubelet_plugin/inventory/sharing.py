@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from api.node_inventory import NodeInventorySpec, NodeSharing
 from dra_driver.devices.plugin_sharing import rules_of
-from dra_driver.devices.sharing import Replicas, SharingPolicy
+from dra_driver.devices.sharing import Sharing, SharingPolicy
 from dra_driver.errors import DriverError
 from dra_driver.hardware.model import Gpu
 
@@ -33,7 +34,7 @@ class UnknownSharing(SharingPolicy):
 
     __slots__ = ()
 
-    def _first(self, node: str, gpu: Gpu, profile: str | None) -> Replicas | None:
+    def _first(self, node: str, gpu: Gpu, profile: str | None) -> Sharing | None:
         found = super()._first(node, gpu, profile)
         if found is None:
             raise SharingUnknown(
@@ -69,5 +70,5 @@ class NodeSharingInForce:
             if known and sharing == self._seen:
                 return
             self._seen = sharing
-            self._current = SharingPolicy((*self._rules.rules, *rules_of(sharing)))
+            self._current = replace(self._rules, rules=(*self._rules.rules, *rules_of(sharing)))
         logger.info("sharing by %s", sharing.source if sharing else "the driver's configuration alone")

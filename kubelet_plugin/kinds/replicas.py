@@ -16,7 +16,7 @@ from dra_driver.devices.sharing import Replicas
 from dra_driver.errors import ClaimError
 from dra_driver.hardware.model import Machine
 from kubelet_plugin.claims.node_policy import NodePolicy
-from kubelet_plugin.kinds.sharing import SharingInForce
+from kubelet_plugin.kinds.sharing import SharingInForce, sharing_of_name
 from kubelet_plugin.prepare.kind import ClaimDevice, Others, Refusal, Wrapper
 
 
@@ -73,10 +73,9 @@ class OneShareToARequest(Wrapper):
         if gpu is None:
             return "", None
         policy = self._sharing.current()
-        if not isinstance(name, MigName):
-            return resource_name(None), policy.for_gpu(self._policy.node, gpu)
-        profile = profile_on(gpu, name)
-        return resource_name(profile), policy.for_mig(self._policy.node, gpu, profile) if profile else None
+        profile = profile_on(gpu, name) if isinstance(name, MigName) else None
+        sharing = sharing_of_name(name, gpu, policy, self._policy.node)
+        return resource_name(profile), sharing if isinstance(sharing, Replicas) else None
 
 
 def _same_request(device: ClaimDevice, other: ClaimDevice) -> bool:

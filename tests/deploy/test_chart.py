@@ -328,6 +328,15 @@ def test_rules_about_sharing_reach_both_processes(needs_helm: None) -> None:
         assert env_of(container(rendered, component))["CONFIG_FILE"] == "/etc/gpu-dra/driver.yaml"
 
 
+@pytest.mark.parametrize(("given", "taken"), [("4", "4"), ("memory", "memory"), ("", None)])
+def test_nvidias_switch_for_shares_reaches_both_processes(needs_helm: None, given: str, taken: str | None) -> None:
+    rendered = helm.render("--set", f"consumableShares={given}", "--set", "sharing.rules[0].replicas=2")
+    (text,) = rendered.one("ConfigMap")["data"].values()
+    spec = decode(yaml.safe_load(text)).spec
+    assert (spec.sharing.consumable_shares or None) == taken
+    assert [rule.replicas for rule in spec.sharing.rules] == [2]
+
+
 def test_gates_and_verbosity_of_nvidias_chart_are_understood(needs_helm: None) -> None:
     gates = "featureGates.ContextualLogging=true,featureGates.ComputeDomainCliques=false"
     rendered = helm.render("--set", gates, "--set", "logVerbosity=6")

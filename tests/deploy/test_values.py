@@ -46,11 +46,6 @@ def test_the_schema_names_what_it_does_not_know(needs_helm: None, setting: str, 
         ("resources.computeDomains.enabled=true", "this driver has no compute domains"),
         ("resources.gpus.enabled=false", "leaves nothing to install"),
         ("webhook.enabled=true", "there is no admission webhook"),
-        ("consumableShares=4", "Leave it empty, and offer GPUs in shares by sharing.rules"),
-        (
-            "featureGates.ConsumableShares=true",
-            "featureGates.ConsumableShares=true: this version does not have it (shares of one GPU",
-        ),
         (
             "config.featureGates.DeviceMetadata=true",
             "config.featureGates.DeviceMetadata=true: this version does not have",

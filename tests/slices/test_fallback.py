@@ -86,10 +86,11 @@ def test_without_taints_guarded_devices_are_withheld() -> None:
     assert reduction.withheld == ("gpu-2", "gpu-3")
 
 
-def test_without_consumable_capacity_devices_become_exclusive() -> None:
-    reduction = reduce_to(DeviceSet((shareable(0),)), ApiFeatures(consumable=False))
-    assert reduction.device_set.devices == (whole(0),)
-    assert reduction.withheld == ()
+def test_without_consumable_capacity_what_is_offered_in_parts_is_withheld() -> None:
+    """Whoever asks for a part would get all of it: the server drops what he asks for, too."""
+    reduction = reduce_to(DeviceSet((shareable(0), whole(1))), ApiFeatures(consumable=False))
+    assert reduction.device_set.devices == (whole(1),)
+    assert reduction.withheld == ("gpu-0",)
 
 
 def test_dropped_fields_switch_features_off() -> None:

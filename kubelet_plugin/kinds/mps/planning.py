@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from api.claim_config import SharingStrategy
-from dra_driver.devices.mig_devices import profile_on
-from dra_driver.devices.naming import MigName, read_name
+from dra_driver.devices.naming import read_name
 from dra_driver.devices.sharing import Replicas, SharingPolicy
-from dra_driver.hardware.model import Gpu
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.kinds.gpus import gpu_behind
 from kubelet_plugin.kinds.mps.member import member_of, memory_mib
 from kubelet_plugin.kinds.mps.settings import Settings, asked_mps
 from kubelet_plugin.kinds.mps.step import GroupUp, claim_group, groups_in, replicas_group
+from kubelet_plugin.kinds.sharing import sharing_of_name
 from kubelet_plugin.prepare.kind import ClaimDevice
 
 
@@ -22,16 +21,8 @@ def mps_replicas(device: ClaimDevice, policy: SharingPolicy, node: str) -> Repli
     gpu = gpu_behind(device.place)
     if not device.allocated.is_share or gpu is None:
         return None
-    replicas = _replicas(device.allocated.device, gpu, policy, node)
-    return replicas if replicas is not None and replicas.strategy is SharingStrategy.MPS else None
-
-
-def _replicas(device_name: str, gpu: Gpu, policy: SharingPolicy, node: str) -> Replicas | None:
-    name = read_name(device_name)
-    if not isinstance(name, MigName):
-        return policy.for_gpu(node, gpu)
-    profile = profile_on(gpu, name)
-    return None if profile is None else policy.for_mig(node, gpu, profile)
+    sharing = sharing_of_name(read_name(device.allocated.device), gpu, policy, node)
+    return sharing if isinstance(sharing, Replicas) and sharing.strategy is SharingStrategy.MPS else None
 
 
 def group_step(device: ClaimDevice, claim: Sequence[ClaimDevice], replicas: Replicas | None) -> GroupUp | None:

@@ -30,5 +30,6 @@ def test_another_driver_keeps_the_class_names() -> None:
         "shared.gpu.nvidia.com",
         "shared.mig.nvidia.com",
         "vfio.gpu.nvidia.com",
+        "fraction.gpu.nvidia.com",
     ]
     assert "device.attributes['gpu.example.com']" in classes[0]["spec"]["selectors"][0]["cel"]["expression"]

@@ -65,6 +65,9 @@ app.kubernetes.io/component: {{ . }}
 {{- $_ := set $spec $name . }}
 {{- end }}
 {{- end }}
+{{- with .Values.consumableShares }}
+{{- $_ := set $spec "sharing" (mergeOverwrite (dict "consumableShares" (toString .)) (default (dict) (get $spec "sharing"))) }}
+{{- end }}
 {{- if $spec }}
 {{- toYaml $spec }}
 {{- end }}
