@@ -1,7 +1,9 @@
-"""Opaque configuration of a claim or DeviceClass: the kinds of ``resource.nvidia.com/v1beta1`` for this driver.
+"""Opaque configuration of a claim or DeviceClass: the kinds of ``resource.nvidia.com/v1beta1`` for this driver, and one
+of our own, FractionConfig of ``gpu-dra.dev/v1alpha1``.
 
-Fields, names and defaults are those of NVIDIA's driver (its api/nvidia.com/resource/v1beta1), so that its manifests run
-unchanged; what it finds only when a daemon starts is found here when the configuration is decoded. The life of one::
+Of NVIDIA's kinds, fields, names and defaults are those of its driver (api/nvidia.com/resource/v1beta1), so that its
+manifests run unchanged; what it finds only when a daemon starts is found here when the configuration is decoded. The
+life of one::
 
     config = decode(parameters, path="spec.devices.config[0].opaque.parameters")  # shape, values, contradictions
     config = config.normalize()                                                   # every default filled in
@@ -22,8 +24,9 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from api import feature_gates, strict
+from api import feature_gates, fractions, strict
 from api.base import ApiModel
+from api.fractions import Enforcement
 from api.memory import MemoryLimit
 from api.strict import DecodeError, Problem, show
 
@@ -241,10 +244,51 @@ class VfioDeviceConfig(_Gated):
         return {"kind": "PassthroughSupport"}
 
 
-ClaimConfig = GpuConfig | MigDeviceConfig | VfioDeviceConfig
+class ClientPriority(StrEnum):
+    """Whose kernels go first on a GPU that several processes use through MPS."""
+
+    NORMAL = "Normal"
+    LOW = "Low"
+
+
+class FractionConfig(_Gated):
+    """Configuration of fractions of a GPU or MIG device; on a device that is the claim's alone it changes nothing."""
+
+    api_version: Literal["gpu-dra.dev/v1alpha1"] = fractions.API_VERSION
+    kind: Literal["FractionConfig"] = "FractionConfig"
+    minimum_enforcement: Enforcement | None = Field(
+        default=None,
+        description="The weakest fence that will do: Enforced, Cooperative (the default), or None for none at all. A "
+        "node with less refuses the claim.",
+    )
+    memory_limit: MemoryLimit | None = Field(
+        default=None,
+        description="Memory that a container may take while others leave it, above what was counted for the claim, "
+        "which it is guaranteed; needs a device whose sharingBackend is Cgroup.",
+    )
+    priority: ClientPriority | None = Field(
+        default=None, description="Normal (the default), or Low: others' kernels go first. Needs a fence by MPS."
+    )
+
+    def normalize(self) -> Self:
+        """The same configuration with every default filled in."""
+        return self.model_copy(
+            update={
+                "minimum_enforcement": self.minimum_enforcement or Enforcement.COOPERATIVE,
+                "priority": self.priority or ClientPriority.NORMAL,
+            }
+        )
+
+
+ClaimConfig = GpuConfig | MigDeviceConfig | VfioDeviceConfig | FractionConfig
 
 KINDS: Mapping[str, type[ClaimConfig]] = MappingProxyType(
-    {"GpuConfig": GpuConfig, "MigDeviceConfig": MigDeviceConfig, "VfioDeviceConfig": VfioDeviceConfig}
+    {
+        "GpuConfig": GpuConfig,
+        "MigDeviceConfig": MigDeviceConfig,
+        "VfioDeviceConfig": VfioDeviceConfig,
+        "FractionConfig": FractionConfig,
+    }
 )
 
 # A strategy's own block.
@@ -267,10 +311,11 @@ def decode(parameters: object, *, path: str = "") -> ClaimConfig:
     model = KINDS.get(data["kind"]) if isinstance(data.get("kind"), str) else None
     if model is None:
         raise DecodeError([*_version_problems(data, path), _kind_problem(data, path)])
-    problems = [*_version_problems(data, path), *_misplaced_blocks(data, path)]
+    version = version_of(model)
+    problems = [*_version_problems(data, path, version), *_misplaced_blocks(data, path)]
     try:
         # The version was judged above, in words of its own.
-        config = strict.decode(model, {**data, "apiVersion": API_VERSION}, path=path)
+        config = strict.decode(model, {**data, "apiVersion": version}, path=path)
     except DecodeError as error:
         covered = {problem.path for problem in problems}
         raise DecodeError([*problems, *(p for p in error.problems if p.path not in covered)]) from None
@@ -279,12 +324,19 @@ def decode(parameters: object, *, path: str = "") -> ClaimConfig:
     return config
 
 
-def _version_problems(data: Mapping[str, Any], path: str) -> list[Problem]:
+def version_of(model: type[ClaimConfig]) -> str:
+    """The apiVersion of a kind."""
+    return str(model.model_fields["api_version"].default)
+
+
+def _version_problems(data: Mapping[str, Any], path: str, wanted: str = "") -> list[Problem]:
+    """``wanted``: that of its kind; empty where the kind is not known."""
     where, version = strict.join(path, "apiVersion"), data.get("apiVersion")
+    known = [wanted] if wanted else [API_VERSION, fractions.API_VERSION]
     if "apiVersion" not in data:
-        return [Problem(where, None, "required", f"set it to {API_VERSION}")]
-    if version != API_VERSION:
-        return [Problem(where, version, f"must be {API_VERSION}, not {show(version)}")]
+        return [Problem(where, None, "required", f"set it to {' or '.join(known)}")]
+    if version not in known:
+        return [Problem(where, version, f"must be {' or '.join(known)}, not {show(version)}")]
     return []
 
 

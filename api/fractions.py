@@ -40,6 +40,9 @@ ENFORCEMENT: Final = MappingProxyType(
     }
 )
 
+API_VERSION: Final = "gpu-dra.dev/v1alpha1"
+"""Of our own kind of claim configuration, beside NVIDIA's."""
+
 _ORDER: Final = (Enforcement.NONE, Enforcement.COOPERATIVE, Enforcement.ENFORCED)
 
 

@@ -26,10 +26,11 @@ from prometheus_client import CollectorRegistry
 
 from api.driver_config import DriverConfiguration, Identity
 from api.driver_spec import ObservabilitySettings
+from api.fractions import SharingBackend
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.configured import device_policy
 from dra_driver.errors import StateError
-from dra_driver.hardware.nvml import GpuEvents
+from dra_driver.hardware.nvml import DeviceMemory, GpuEvents
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import KubeApi
 from dra_driver.observability.endpoint import HttpEndpoint
@@ -58,6 +59,8 @@ from kubelet_plugin.inventory.sharing import NodeSharingInForce
 from kubelet_plugin.inventory.status import PluginInstance
 from kubelet_plugin.inventory.writer import InventoryWriter
 from kubelet_plugin.kinds import build_kinds, tools_of
+from kubelet_plugin.kinds.fence.facts import FoundFences
+from kubelet_plugin.kinds.fence.measuring import FencedHardware
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
@@ -118,7 +121,10 @@ class PluginApp:
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
         sharing = NodeSharingInForce(policy.devices.sharing)
-        tools = tools_of(spec, policy, edits, sharing, SmiMetrics(registry))
+        found = FoundFences(spec.kubelet.plugins_directory / driver)
+        tools = tools_of(spec, policy, edits, sharing, found, SmiMetrics(registry))
+        if "MPSSupport" in policy.gates:
+            found.check(SharingBackend.MPS, lambda: not tools.supervisor.absence)
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
@@ -152,11 +158,19 @@ class PluginApp:
         self._layouts = LayoutApplier(
             spec.mig, policy, self._hardware, tools.mig, self._engine, LayoutEvents(self._events, node_ref)
         )
+        self._fenced = FencedHardware(
+            ToldHardware(judged, self._hardware, tools.mps_states),
+            self._hardware,
+            found,
+            policy,
+            self._engine,
+            DeviceMemory(),
+        )
         self._inventory = InventoryWriter(
             api,
             node,
             PluginInstance(who.pod_uid or secrets.token_hex(8), __version__),
-            ToldHardware(judged, self._hardware, tools.mps_states),
+            self._fenced,
             self._connection,
             registry=str(spec.kubelet.registrar_directory),
             layouts=self._layouts,
@@ -197,6 +211,7 @@ class PluginApp:
             self._inventory.loop,
             self._inventory.reflector.loop,
             self._layouts.loop,
+            self._fenced.loop,
             self._mps_watch.loop,
             self._driver_change.loop,
             self._stuck.loop,
@@ -206,7 +221,7 @@ class PluginApp:
 
     def start(self) -> None:
         """1. Events. 2. Hardware. 3. Inventory. 4. Taking over. 5. Prepare engine, driver changes. 6. MIG layouts.
-        7. Watch of MPS groups. 8. Sockets. 9. HTTP.
+        7. What fractions need. 8. Watch of MPS groups. 9. Sockets. 10. HTTP.
 
         Raises ``DriverError`` or OSError when a part cannot start; what was started is stopped then. Hardware that does
         not answer is no reason: the node's pods must be unprepared all the same.
@@ -235,6 +250,8 @@ class PluginApp:
             logger.info("state of earlier processes", extra={"recovered": recovered, "taken_over": taken})
             self._layouts.start()
             stack.callback(self._layouts.stop)
+            self._fenced.start()
+            stack.callback(self._fenced.stop)
             self._mps_watch.start()
             stack.callback(self._mps_watch.stop)
             self._servers.start()
@@ -245,7 +262,7 @@ class PluginApp:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. Watch of MPS groups. 4. MIG layouts.
+        """1. HTTP. 2. Sockets: registration, then calls in flight. 3. Watch of MPS groups. 4. Fractions, MIG layouts.
         5. Driver changes, engine. 6. Handing over. 7. Inventory. 8. Hardware. 9. Events.
         """
         self._stack.close()

@@ -73,11 +73,16 @@ def profile_on(gpu: Gpu, name: MigName) -> str | None:
     return profile.name if slices is None else partial_profile(profile.name, len(slices))
 
 
+def existing_profile(profile: MigProfile, compute: ComputeInstance) -> str:
+    """The profile of the device that ``compute`` is, in a GPU instance of ``profile``."""
+    whole = compute.slices == profile.slice_count
+    return profile.name if whole else partial_profile(profile.name, compute.slices)
+
+
 def existing_name(gpu: Gpu, profile: MigProfile, instance: GpuInstance, compute: ComputeInstance) -> str:
     """The name of the device that ``compute`` is."""
-    whole = compute.slices == profile.slice_count
-    name = profile.name if whole else partial_profile(profile.name, compute.slices)
-    return mig_name(gpu.minor, name, profile.id, instance.placement.start, None if whole else compute.start)
+    start = None if compute.slices == profile.slice_count else compute.start
+    return mig_name(gpu.minor, existing_profile(profile, compute), profile.id, instance.placement.start, start)
 
 
 def _least_first(found: tuple[MigProfile, GpuInstance, ComputeInstance]) -> tuple[int, ...]:
@@ -102,8 +107,7 @@ def _creatable(of: MigGpu, profile: MigProfile, placement: MigPlacement, slices:
 
 
 def _existing(of: MigGpu, profile: MigProfile, instance: GpuInstance, compute: ComputeInstance) -> AllocatableDevice:
-    whole = compute.slices == profile.slice_count
-    name = profile.name if whole else partial_profile(profile.name, compute.slices)
+    whole, name = compute.slices == profile.slice_count, existing_profile(profile, compute)
     attributes = mig_attributes(of.gpu, of.machine, of.policy, name, compute.uuid)
     capacity = capacities(profile_resources(profile) if whole else partial_resources(of.state, profile, compute.slices))
     with_slices = {**capacity, **memory_slice_capacities(instance.placement)}

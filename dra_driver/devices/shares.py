@@ -182,10 +182,16 @@ def _optional(name: str, held: Capacity) -> Capacity:
     return Capacity(value, RequestPolicy(_NONE, _NONE, value, step))
 
 
+def usable_memory(memory: int, step: int, reserve: int) -> int:
+    """What of a device's ``memory`` is offered in fractions; all in bytes."""
+    usable = max(0, memory - reserve)
+    return usable - usable % step
+
+
 def _divided(held: Capacity | None, step: int, reserve: int = 0) -> Capacity | None:
     """A capacity in bytes of which a share gets what it asks for and, unasked, all; None where not a step is left."""
-    usable = 0 if held is None else held.value.value() - reserve
-    value, one = Quantity.binary(usable - usable % step), Quantity.binary(step)
+    memory = 0 if held is None else held.value.value()
+    value, one = Quantity.binary(usable_memory(memory, step, reserve)), Quantity.binary(step)
     return Capacity(value, RequestPolicy(value, one, value, one)) if value >= one else None
 
 

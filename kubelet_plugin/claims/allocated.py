@@ -15,6 +15,7 @@ from typing import Protocol
 from dra_driver.devices.naming import is_replica
 from dra_driver.errors import ClaimError, ClaimNotAllocated, ClaimNotFound, ClaimReplaced, NoDevicesForDriver
 from dra_driver.kube.interface import RESOURCE_CLAIMS, ApiError, Forbidden, NotFound, Obj, Resource
+from dra_driver.quantity import Quantity
 from kubelet_plugin.claims.model import ClaimRef, DeviceKey
 
 
@@ -46,6 +47,7 @@ class AllocatedDevice:
     device: str
     share_id: str | None = None  # set when the device is shared by capacity
     admin_access: bool = False
+    consumed: Mapping[str, Quantity] = field(default_factory=dict, hash=False)  # of a share, by capacity
 
     @property
     def is_share(self) -> bool:
@@ -144,7 +146,13 @@ def _device(result: Mapping[str, object]) -> AllocatedDevice:
         device=str(result.get("device", "")),
         share_id=str(share_id) if share_id else None,
         admin_access=result.get("adminAccess") is True,
+        consumed=_quantities(result.get("consumedCapacity")) if share_id else {},
     )
+
+
+def _quantities(consumed: object) -> Mapping[str, Quantity]:
+    """As the API server has stored them."""
+    return {str(name): Quantity.parse(value) for name, value in consumed.items()} if isinstance(consumed, dict) else {}
 
 
 def _with_their_requests(entries: Sequence[Obj], claim: Obj, chosen: Collection[str]) -> list[Obj]:

@@ -34,6 +34,14 @@ class TakenConfig:
 
     device_type: str
     default: ClaimConfig  # normalised; what applies without any, and by its class what fits
+    also: tuple[type[ClaimConfig], ...] = ()  # what else fits
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (self.default.kind, *(str(each.model_fields["kind"].default) for each in self.also))
+
+    def fits(self, config: ClaimConfig) -> bool:
+        return isinstance(config, (type(self.default), *self.also))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +108,13 @@ def _pick(
     gates: Collection[str] | None,
 ) -> DeviceConfig:
     for config, entry in reversed(decoded):
-        fits = type(config) is type(takes.default)
+        fits = takes.fits(config)
         exactly = device.request in entry.requests
         if exactly and not fits and entry.source is ConfigSource.CLAIM and gates is not None:
             raise ConfigError(
                 f"{_origin(claim, entry)}: {_path(entry)}.kind: {config.kind} cannot be applied to device "
                 f"{device.device} of type {takes.device_type} (request {device.request})",
-                hint=f"use kind {takes.default.kind}, or leave request {device.request} out of its requests; "
+                hint=f"use kind {' or '.join(takes.kinds)}, or leave request {device.request} out of its requests; "
                 f"{_REMEDY[entry.source]}",
             )
         if fits and (exactly or device.parent_request in entry.requests or not entry.requests):

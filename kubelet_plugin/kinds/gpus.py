@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from dra_driver.hardware.model import Gpu, Machine
+from dra_driver.devices.naming import MigName, read_name
+from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, Machine
 from kubelet_plugin.claims.absent import absent_device
 from kubelet_plugin.claims.lock_names import admin_lock, gpu_lock
 from kubelet_plugin.prepare.kind import Place
+
+_MIB = 1024**2
 
 
 @runtime_checkable
@@ -39,3 +43,32 @@ def gpu_locks(gpu_uuid: str) -> tuple[str, ...]:
 def looking_locks(gpu: Gpu) -> tuple[str, ...]:
     """Only the state of MIG is asked of the hardware, so a GPU without it can be seen without a lock."""
     return (admin_lock(gpu.uuid),) if gpu.mig is not None else ()
+
+
+def device_uuid(name: str, gpu: Gpu) -> str | None:
+    """Of the device of that published name, as CUDA and NVML have it; None for a MIG device that is not there."""
+    found = read_name(name)
+    return mig_uuid(found, gpu.mig.instances if gpu.mig else ()) if isinstance(found, MigName) else gpu.uuid
+
+
+def memory_of(name: str, gpu: Gpu) -> int | None:
+    """Bytes of the device of that name on ``gpu``; None where NVML gives no total, or has no such profile."""
+    found = read_name(name)
+    if not isinstance(found, MigName):
+        return gpu.memory_bytes
+    profile = gpu.mig.profile(found.profile_id) if gpu.mig else None
+    return None if profile is None else profile.memory_mib * _MIB
+
+
+def mig_uuid(name: MigName, instances: Iterable[GpuInstance]) -> str | None:
+    """``instances`` of its GPU."""
+    return next((found.uuid for found in _compute_instances(name, instances)), None)
+
+
+def _compute_instances(name: MigName, instances: Iterable[GpuInstance]) -> Iterable[ComputeInstance]:
+    part = name.compute_slices()
+    for instance in instances:
+        if (instance.profile_id, instance.placement.start) == (name.profile_id, name.start):
+            for compute in instance.compute_instances:
+                if part is None or (compute.start, compute.slices) == (part.start, len(part)):
+                    yield compute

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from api.driver_spec import DriverSpec
+from api.fractions import SharingBackend
 from dra_driver.hardware.nvidia_smi import SmiObserver
 from dra_driver.hardware.nvml import MigControl
 from dra_driver.mps.client import SupervisorClient
@@ -16,6 +17,9 @@ from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.hardware.setup import build_capabilities, build_compute_policy
 from kubelet_plugin.hardware.time_slices import TimeSliceHardware
+from kubelet_plugin.kinds.fence.kind import Fences
+from kubelet_plugin.kinds.fence.tools import ClientVariables, FenceTools, NoFence
+from kubelet_plugin.kinds.fractions import FractionFences, NodeFences
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.kind import MigDevices, MigEdits
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
@@ -48,11 +52,17 @@ class NodeTools:
     supervisor: Supervisor
     mps_states: GroupStates
     sharing: SharingInForce
+    fences: NodeFences
     plugin_folder: Path
 
 
 def tools_of(
-    spec: DriverSpec, policy: NodePolicy, edits: Edits, sharing: SharingInForce, smi_calls: SmiObserver
+    spec: DriverSpec,
+    policy: NodePolicy,
+    edits: Edits,
+    sharing: SharingInForce,
+    fences: NodeFences,
+    smi_calls: SmiObserver,
 ) -> NodeTools:
     """Those of a real node, or of a simulated one. What needs NVML works once the hardware is started."""
     plugin_folder = spec.kubelet.plugins_directory / spec.driver_name
@@ -71,6 +81,7 @@ def tools_of(
         ),
         mps_states=GroupStates(),
         sharing=sharing,
+        fences=fences,
         plugin_folder=plugin_folder,
     )
 
@@ -84,8 +95,25 @@ KINDS: Final[tuple[Callable[[NodeTools], Kind], ...]] = (
 WRAPPERS: Final[tuple[Callable[[NodeTools], Wrapper], ...]] = (
     lambda tools: OneShareToARequest(tools.sharing, tools.policy),
     lambda tools: TimeSlices(tools.time_slices),
-    lambda tools: Mps(tools.supervisor, tools.mps_states, tools.sharing, tools.mig, tools.policy, tools.plugin_folder),
+    lambda tools: Mps(
+        tools.supervisor,
+        tools.mps_states,
+        tools.sharing,
+        tools.mig,
+        tools.policy,
+        tools.plugin_folder,
+        _fraction_fences(tools),
+    ),
+    lambda tools: Fences(_fraction_fences(tools), _fence_tools(tools)),
 )
+
+
+def _fraction_fences(tools: NodeTools) -> FractionFences:
+    return FractionFences(tools.sharing, tools.fences, tools.policy)
+
+
+def _fence_tools(tools: NodeTools) -> FenceTools:
+    return {SharingBackend.MPS: ClientVariables(), SharingBackend.NONE: NoFence()}
 
 
 def build_kinds(tools: NodeTools) -> Kinds:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from api.claim_config import ClaimConfig, GpuConfig
+from api.claim_config import ClaimConfig, FractionConfig, GpuConfig
 from api.mig_policy import MigMode
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.model import DeviceKind
@@ -63,7 +63,7 @@ class WholeGpus(Kind):
     """``hardware``: of MIG, which has to be off."""
 
     name = "gpu"
-    takes = TakenConfig(DeviceKind.GPU, GpuConfig().normalize())
+    takes = TakenConfig(DeviceKind.GPU, GpuConfig().normalize(), also=(FractionConfig,))
 
     def __init__(self, hardware: MigHardware, edits: GpuEdits, policy: NodePolicy) -> None:
         self._hardware = hardware

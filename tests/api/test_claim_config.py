@@ -246,20 +246,20 @@ REFUSED: list[tuple[object, list[str]]] = [
     (
         {},
         [
-            f"spec.apiVersion: required, set it to {API_VERSION}",
-            "spec.kind: required, one of GpuConfig, MigDeviceConfig, VfioDeviceConfig",
+            f"spec.apiVersion: required, set it to {API_VERSION} or gpu-dra.dev/v1alpha1",
+            "spec.kind: required, one of GpuConfig, MigDeviceConfig, VfioDeviceConfig, FractionConfig",
         ],
     ),
     (
         config("GPUConfig"),
         [
-            ("spec.kind: must be one of GpuConfig, MigDeviceConfig, VfioDeviceConfig, "
+            ("spec.kind: must be one of GpuConfig, MigDeviceConfig, VfioDeviceConfig, FractionConfig, "
             'not "GPUConfig", did you mean GpuConfig?')
         ],
     ),
     (
         {"apiVersion": API_VERSION, "kind": ["GpuConfig"]},
-        ["spec.kind: must be one of GpuConfig, MigDeviceConfig, VfioDeviceConfig, not a list"],
+        ["spec.kind: must be one of GpuConfig, MigDeviceConfig, VfioDeviceConfig, FractionConfig, not a list"],
     ),
     (
         {"apiVersion": "gpu.nvidia.com/v1alpha1", "kind": "GpuConfig", "strategy": "MPS"},
@@ -276,10 +276,10 @@ REFUSED: list[tuple[object, list[str]]] = [
         ],
     ),
     # not an object at all
-    (None, ["spec: must be an object, not null, of kind GpuConfig or MigDeviceConfig or VfioDeviceConfig"]),
+    (None, ["spec: must be an object, not null, of kind GpuConfig or MigDeviceConfig or VfioDeviceConfig or FractionConfig"]),
     (
         "{}",
-        ['spec: must be an object, not "{}", of kind GpuConfig or MigDeviceConfig or VfioDeviceConfig'],
+        ['spec: must be an object, not "{}", of kind GpuConfig or MigDeviceConfig or VfioDeviceConfig or FractionConfig'],
     ),
     (b"{}", ["spec: must be a JSON value, not a Python bytes"]),
     (config(sharing={1: "MPS"}), ["spec.sharing: keys must be text, not 1, put it in quotes"]),

@@ -2,11 +2,12 @@
 
 ``binding`` is the one module of the project that imports pynvml; ``library`` finds the driver's library under a driver
 root, ``gpu`` and ``mig`` read one GPU, ``reader`` puts it together and owns NVML's life; ``mig_control`` changes MIG,
-``events`` waits for what GPUs report,
+``device_memory`` asks what is free, ``events`` waits for what GPUs report,
 ``replaced`` tells when the driver is another than the one that was loaded.
 """
 
 from dra_driver.hardware.nvml.board import Board
+from dra_driver.hardware.nvml.device_memory import DeviceMemory
 from dra_driver.hardware.nvml.errors import (
     DriverReplaced,
     GpuBusy,
@@ -24,6 +25,7 @@ from dra_driver.hardware.nvml.reader import GpuProblem, NvmlHardware, Reading
 
 __all__ = [
     "Board",
+    "DeviceMemory",
     "DriverReplaced",
     "GpuBusy",
     "GpuEvent",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from api.claim_config import ClaimConfig, MigDeviceConfig, SharingStrategy
+from api.claim_config import ClaimConfig, FractionConfig, MigDeviceConfig, SharingStrategy
 from dra_driver.cdi.spec import ContainerEdits
 from dra_driver.devices.model import DeviceKind
 from dra_driver.devices.naming import MigName, read_name
@@ -45,7 +45,7 @@ class MigDevices(Kind):
     """``refused``: where placements are remembered that NVML does not give."""
 
     name = "mig"
-    takes = TakenConfig(DeviceKind.MIG, MigDeviceConfig().normalize())
+    takes = TakenConfig(DeviceKind.MIG, MigDeviceConfig().normalize(), also=(FractionConfig,))
 
     def __init__(
         self,

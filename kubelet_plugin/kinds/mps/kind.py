@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from api.claim_config import ClaimConfig
+from api.fractions import SharingBackend
 from api.mig_policy import MigMode
 from dra_driver.cdi.spec import ContainerEdits, Mount
 from dra_driver.devices.sharing import Replicas
@@ -15,6 +16,7 @@ from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
+from kubelet_plugin.kinds.fractions import FractionFences
 from kubelet_plugin.kinds.gpus import gpu_behind
 from kubelet_plugin.kinds.mps.limits import MpsDevice, refused_settings
 from kubelet_plugin.kinds.mps.member import Member, member_held, member_of
@@ -26,6 +28,7 @@ from kubelet_plugin.kinds.mps.states import GroupStates
 from kubelet_plugin.kinds.mps.step import (
     MPS_GROUP,
     GroupUp,
+    fractions_group,
     group_in,
     group_with,
     lost_group,
@@ -56,18 +59,20 @@ class Mps(Wrapper):
         hardware: MigHardware,
         policy: NodePolicy,
         plugin_folder: Path,
+        fences: FractionFences,
     ) -> None:
         self._supervisor = supervisor
         self._states = states
         self._sharing = sharing
         self._policy = policy
         self._plugin_folder = plugin_folder
+        self._fences = fences
         self._runner = GroupRunner(supervisor, hardware, plugin_folder)
 
     # -- what is wanted, and refused ----------------------------------------------------------------------------------
 
     def wraps(self, device: ClaimDevice) -> bool:
-        return self.honours(device.config) or self._replicas(device) is not None
+        return self.honours(device.config) or self._replicas(device) is not None or self._is_fraction(device)
 
     def honours(self, config: ClaimConfig) -> bool:
         return asked_mps(config) is not None
@@ -77,9 +82,16 @@ class Mps(Wrapper):
         groups = [(each, self._group(each, claim)) for each in claim]
         step = groups[0][1]
         group = None if step is None else step.group
+        fraction = self._is_fraction(device)
+        # Two fractions in one claim are the matter of their fences.
+        theirs = [
+            (each, step.group if step else None)
+            for each, step in groups[1:]
+            if not (fraction and self._is_fraction(each))
+        ]
         return (
-            refused_on_a_share(device, self._replicas(device))
-            or refused_beside(device, group, [(each, theirs.group if theirs else None) for each, theirs in groups[1:]])
+            (None if fraction else refused_on_a_share(device, self._replicas(device)))
+            or refused_beside(device, group, theirs)
             or (None if step is None else self._refused_settings(step, claim, others.machine))
             or refused_beside_others(device, group, others.entries)
         )
@@ -98,8 +110,11 @@ class Mps(Wrapper):
     def _replicas(self, device: ClaimDevice) -> Replicas | None:
         return mps_replicas(device, self._sharing.current(), self._policy.node)
 
+    def _is_fraction(self, device: ClaimDevice) -> bool:
+        return self._fences.fence(device) is SharingBackend.MPS
+
     def _group(self, device: ClaimDevice, claim: Sequence[ClaimDevice]) -> GroupUp | None:
-        return group_step(device, claim, self._replicas(device))
+        return group_step(device, claim, self._replicas(device), fraction=self._is_fraction(device))
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -154,5 +169,6 @@ class Mps(Wrapper):
     def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
         """Whether it had a group is not known any more. Stopping one that is not there is nothing."""
         shares = {member_held(held) for held in devices if held.is_share and held.gpu_uuid and not held.admin_access}
-        steps = (lost_group(), *(lost_group(replicas_group(member)) for member in sorted(shares)))
+        groups = (group(member) for member in sorted(shares) for group in (replicas_group, fractions_group))
+        steps = (lost_group(), *map(lost_group, groups))
         return Mended(tuple(devices), tuple(step.record() for step in steps))

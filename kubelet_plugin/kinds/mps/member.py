@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from dra_driver.devices.naming import MigName, device_behind, read_name
-from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance
+from dra_driver.hardware.model import Gpu, GpuInstance
 from kubelet_plugin.claims.entry import HeldDevice
+from kubelet_plugin.kinds.gpus import memory_of, mig_uuid
 from kubelet_plugin.prepare.kind import ClaimDevice
 
 _MIB = 1024**2
@@ -50,7 +51,7 @@ class Member:
         name = self.mig
         if name is None:
             return self.gpu_uuid
-        return next((found.uuid for found in _compute_instances(name, instances)), None)
+        return mig_uuid(name, instances)
 
 
 def member_of(device: ClaimDevice) -> Member:
@@ -63,17 +64,5 @@ def member_held(held: HeldDevice) -> Member:
 
 def memory_mib(member: Member, gpu: Gpu) -> int | None:
     """What the device has; None where NVML gives no total, as on GPUs that share the host's memory."""
-    name = member.mig
-    if name is None:
-        return None if gpu.memory_bytes is None else gpu.memory_bytes // _MIB
-    profile = gpu.mig.profile(name.profile_id) if gpu.mig else None
-    return None if profile is None else profile.memory_mib
-
-
-def _compute_instances(name: MigName, instances: Iterable[GpuInstance]) -> Iterable[ComputeInstance]:
-    part = name.compute_slices()
-    for instance in instances:
-        if (instance.profile_id, instance.placement.start) == (name.profile_id, name.start):
-            for compute in instance.compute_instances:
-                if part is None or (compute.start, compute.slices) == (part.start, len(part)):
-                    yield compute
+    memory = memory_of(member.device, gpu)
+    return None if memory is None else memory // _MIB

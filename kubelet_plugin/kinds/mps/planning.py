@@ -11,7 +11,7 @@ from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.kinds.gpus import gpu_behind
 from kubelet_plugin.kinds.mps.member import member_of, memory_mib
 from kubelet_plugin.kinds.mps.settings import Settings, asked_mps
-from kubelet_plugin.kinds.mps.step import GroupUp, claim_group, groups_in, replicas_group
+from kubelet_plugin.kinds.mps.step import GroupUp, claim_group, fractions_group, groups_in, replicas_group
 from kubelet_plugin.kinds.sharing import sharing_of_name
 from kubelet_plugin.prepare.kind import ClaimDevice
 
@@ -25,9 +25,16 @@ def mps_replicas(device: ClaimDevice, policy: SharingPolicy, node: str) -> Repli
     return sharing if isinstance(sharing, Replicas) and sharing.strategy is SharingStrategy.MPS else None
 
 
-def group_step(device: ClaimDevice, claim: Sequence[ClaimDevice], replicas: Replicas | None) -> GroupUp | None:
-    """The group of ``device``, with all devices of it among those of the ``claim``; None for one without MPS."""
+def group_step(
+    device: ClaimDevice, claim: Sequence[ClaimDevice], replicas: Replicas | None, *, fraction: bool = False
+) -> GroupUp | None:
+    """The group of ``device``, with all devices of it among those of the ``claim``; None for one without MPS.
+
+    ``fraction``: it is a share whose limits are its clients' own, so the group has none.
+    """
     member, gpu = member_of(device), gpu_behind(device.place)
+    if fraction:
+        return GroupUp(fractions_group(member), (member,), Settings())
     if replicas is not None and gpu is not None:
         settings = Settings.of_replicas(replicas.count, memory_mib(member, gpu))
         return GroupUp(replicas_group(member), (member,), settings)

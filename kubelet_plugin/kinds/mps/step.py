@@ -16,6 +16,7 @@ MPS_GROUP: Final = "MpsGroup"
 
 _GROUP, _DEVICES = "group", "devices"
 _REPLICAS: Final = "replicas-"
+_FRACTIONS: Final = "fractions-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,21 @@ def groups_of_claim(claim_uid: str) -> str:
 
 
 def replicas_group(member: Member) -> str:
-    """The group of all shares of a device."""
+    """The group of all replicas of a device."""
+    return f"{_REPLICAS}{_place(member)}"
+
+
+def fractions_group(member: Member) -> str:
+    """The group of all fractions of a device that their clients' variables fence."""
+    return f"{_FRACTIONS}{_place(member)}"
+
+
+def _place(member: Member) -> str:
     gpu, name = member.gpu_uuid.removeprefix("GPU-"), member.mig
     if name is None:
-        return f"{_REPLICAS}{gpu}"
+        return gpu
     part = "" if name.compute_start is None else f"-c{name.compute_start}"
-    return f"{_REPLICAS}{gpu}-{name.profile_id}-{name.start}{part}"
+    return f"{gpu}-{name.profile_id}-{name.start}{part}"
 
 
 def lost_group(group: str = "") -> GroupUp:

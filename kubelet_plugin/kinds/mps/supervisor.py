@@ -34,6 +34,11 @@ class Supervisor(Protocol):
 
     def groups(self) -> tuple[GroupStatus, ...]: ...
 
+    @property
+    def absence(self) -> str:
+        """That the node has none, for people; empty where one serves, or served."""
+        ...
+
     def watch(self, listener: Told, /) -> Watch:
         """``listener`` is told the complete list whenever there is a new one, once the watch is started."""
         ...

@@ -22,6 +22,7 @@ from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.hardware.time_slices import TimeSliceHardware
 from kubelet_plugin.kinds import NodeTools, build_kinds
+from kubelet_plugin.kinds.fractions import NodeFences, NothingFenced
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.kinds.mps.states import GroupStates
@@ -160,6 +161,7 @@ class TestNode:
         self.supervisor = FakeSupervisor(self.plugin_folder)
         self.mps_states = GroupStates()
         self.sharing: SharingInForce = NothingShared()
+        self.fences: NodeFences = NothingFenced()
         self.gates: frozenset[str] = frozenset()
         self.claims = Claims()
         self.cdi = CdiStore(folder / "cdi")
@@ -210,6 +212,7 @@ class TestNode:
                 supervisor=self.supervisor,
                 mps_states=self.mps_states,
                 sharing=self.sharing,
+                fences=self.fences,
                 plugin_folder=self.plugin_folder,
             )
         )

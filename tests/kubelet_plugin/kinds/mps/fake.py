@@ -66,6 +66,10 @@ class FakeSupervisor:
         self._call("groups")
         return self.now()
 
+    @property
+    def absence(self) -> str:
+        return "nobody serves" if self.away else ""
+
     def watch(self, listener: Told, /) -> FakeWatch:
         self._listeners.append(listener)
         return FakeWatch(self.tell)

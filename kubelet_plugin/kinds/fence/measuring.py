@@ -1,0 +1,161 @@
+"""Measures what of a device's memory no fraction can have, before the first one is offered.
+
+That is all but what is free while nobody uses the device; where MPS fences, a server of it runs meanwhile, so that its
+memory counts too. A device that is in use is measured when it is not any more; until then it is offered as a whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Protocol
+
+from dra_driver.devices.sharing import Fractions, SharingPolicy
+from dra_driver.errors import DriverError
+from dra_driver.hardware.model import Machine
+from dra_driver.observability.listeners import Listeners
+from dra_driver.observability.loops import Loop
+from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.hardware.watch import HardwareState
+from kubelet_plugin.kinds.fence.facts import Divisible, FoundFences, divisible, with_fences
+
+logger = logging.getLogger(__name__)
+
+_LIMIT_SECONDS = 120.0  # a start of MPS on a GPU that hangs
+_AGAIN_SECONDS = 5.0  # while a device is in use
+
+
+class Readings(Protocol):
+    """What is needed of the hardware watch (``kubelet_plugin.hardware.watch.HardwareWatch``)."""
+
+    @property
+    def state(self) -> HardwareState: ...
+    def on_reading(self, listener: Callable[[], None]) -> None: ...
+
+
+class HardwareSource(Protocol):
+    @property
+    def state(self) -> HardwareState: ...
+    def on_change(self, listener: Callable[[], None]) -> None: ...
+
+
+class Memory(Protocol):
+    """``dra_driver.hardware.nvml.DeviceMemory``. Methods raise ``HardwareError``."""
+
+    def free(self, uuid: str) -> int: ...
+    def is_idle(self, uuid: str) -> bool: ...
+
+
+class Claims(Protocol):
+    """``kubelet_plugin.prepare.engine.PrepareEngine``. Both raise ``StateError``."""
+
+    def try_gpu(self, gpu_uuid: str) -> AbstractContextManager[bool]: ...
+    def entries(self) -> Mapping[str, ClaimEntry]: ...
+
+
+class Serving(Protocol):
+    """An MPS server on the device meanwhile, where the node has MPS."""
+
+    def __call__(self, device: Divisible, /) -> AbstractContextManager[None]: ...
+
+
+@contextmanager
+def nothing_serves(_device: Divisible) -> Iterator[None]:
+    """A ``Serving`` where nothing but the driver needs memory."""
+    yield
+
+
+class FencedHardware:
+    """Thread ``fractions`` between start and stop, and an ``inventory.writer.HardwareSource``: ``hardware`` with what
+    was found. Both do nothing while no rule asks for fractions."""
+
+    def __init__(
+        self,
+        hardware: HardwareSource,
+        readings: Readings,
+        found: FoundFences,
+        policy: NodePolicy,
+        claims: Claims,
+        memory: Memory,
+        serving: Serving = nothing_serves,
+    ) -> None:
+        self._hardware = hardware
+        self._readings = readings
+        self._found = found
+        self._policy = policy
+        self._claims = claims
+        self._memory = memory
+        self._serving = serving
+        self.loop = Loop(
+            "fractions", self._round, limit=_LIMIT_SECONDS, doing="measuring of memory", expected=(DriverError, OSError)
+        )
+        self._changed: Listeners[[]] = Listeners("what is found for fractions changed", self.loop.count_error)
+        hardware.on_change(self._changed.tell)
+        readings.on_reading(self._was_read)
+
+    @property
+    def state(self) -> HardwareState:
+        state = self._hardware.state
+        if state.machine is None:
+            return state
+        return replace(state, machine=with_fences(state.machine, self._found, self._wanted(state.machine)))
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self._changed.add(listener)
+
+    def start(self) -> None:
+        self._found.load()
+        self.loop.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        if not self.loop.stop(timeout):
+            logger.warning("memory is still being measured %.0f s after stop", timeout)
+
+    def _wanted(self, machine: Machine) -> tuple[Divisible, ...]:
+        policy, node = self._policy.devices.sharing, self._policy.node
+        return tuple(each for each in divisible(machine) if isinstance(_offered(policy, node, each), Fractions))
+
+    def _was_read(self) -> None:
+        machine = self._readings.state.machine
+        if machine is not None:
+            self._found.see(machine)
+            self.loop.wake()
+
+    def _round(self) -> float | None:
+        machine = self._readings.state.machine
+        if machine is None:
+            return None
+        self._found.see(machine)
+        unmeasured = {each.uuid for each in self._found.unmeasured(machine)}
+        open_ones = [each for each in self._wanted(machine) if each.uuid in unmeasured and each.is_there]
+        measured = [each for each in open_ones if self._measure(machine, each)]
+        self._changed.tell()  # also where the backends are others now; the inventory's writer compares
+        return None if len(measured) == len(open_ones) else _AGAIN_SECONDS
+
+    def _measure(self, machine: Machine, device: Divisible) -> bool:
+        """Whether it could be. Raises DriverError, OSError."""
+        self.loop.beat()
+        with self._claims.try_gpu(device.gpu.uuid) as held:
+            if not held or self._is_held(device) or not self._memory.is_idle(device.uuid):
+                return False
+            with self._serving(device):
+                reserve = max(0, device.memory - self._memory.free(device.uuid))
+        self._found.measured(machine, device, reserve)
+        logger.info("%s: driver and MPS keep %d MiB of %s", device.name, reserve >> 20, device.uuid)
+        return True
+
+    def _is_held(self, device: Divisible) -> bool:
+        return any(
+            held.gpu_uuid == device.gpu.uuid and not held.admin_access
+            for entry in self._claims.entries().values()
+            for held in entry.devices
+        )
+
+
+def _offered(policy: SharingPolicy, node: str, device: Divisible) -> object:
+    if device.profile is None:
+        return policy.for_gpu(node, device.gpu)
+    return policy.for_mig(node, device.gpu, device.profile)

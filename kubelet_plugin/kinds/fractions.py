@@ -1,0 +1,83 @@
+"""What several wrappers ask about fractions: what was counted for a share, and what fences it on this node. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from api.fractions import SharingBackend
+from dra_driver.devices.fences import strongest
+from dra_driver.devices.naming import MigName, read_name
+from dra_driver.devices.shares import COMPUTE, MEMORY, usable_memory
+from dra_driver.devices.sharing import Fractions
+from dra_driver.hardware.model import Gpu
+from kubelet_plugin.claims.allocated import AllocatedDevice
+from kubelet_plugin.claims.node_policy import NodePolicy
+from kubelet_plugin.kinds.gpus import gpu_behind, memory_of
+from kubelet_plugin.kinds.sharing import SharingInForce, sharing_of_name
+from kubelet_plugin.prepare.kind import ClaimDevice
+
+
+@dataclass(frozen=True, slots=True)
+class Fraction:
+    """What the scheduler has counted for a share: ``memory`` in bytes, ``compute`` in percent, 0 for no ceiling."""
+
+    memory: int
+    compute: int
+
+
+class NodeFences(Protocol):
+    """What was found on the node. Thread-safe; asked while claims are prepared, so it never waits."""
+
+    def backends(self) -> tuple[SharingBackend, ...]: ...
+
+    def reserve(self, device: str) -> int | None:
+        """Bytes that no share of it can have, by its published name; None where it was not measured."""
+        ...
+
+
+class NothingFenced:
+    """A ``NodeFences`` of a node that has none."""
+
+    def backends(self) -> tuple[SharingBackend, ...]:
+        return ()
+
+    def reserve(self, device: str) -> int | None:
+        return None
+
+
+def fraction_of(device: AllocatedDevice) -> Fraction | None:
+    """None for what is no share, or one of which not both were counted: replicas, and NVIDIA's ConsumableShares."""
+    memory, compute = device.consumed.get(MEMORY), device.consumed.get(COMPUTE)
+    if device.share_id is None or device.admin_access or memory is None or compute is None:
+        return None
+    return Fraction(memory.value(), compute.value())
+
+
+class FractionFences:
+    """Which fence each share gets."""
+
+    def __init__(self, sharing: SharingInForce, fences: NodeFences, policy: NodePolicy) -> None:
+        self._sharing = sharing
+        self._fences = fences
+        self._policy = policy
+
+    def fence(self, device: ClaimDevice) -> SharingBackend | None:
+        """None for a device that needs none: it is no fraction, or all of the device, which nobody else can have."""
+        fraction = fraction_of(device.allocated)
+        if fraction is None or self._is_all(fraction, device):
+            return None
+        mig = isinstance(read_name(device.allocated.device), MigName)
+        return strongest(self._fences.backends(), self._policy.devices, mig=mig)
+
+    def _is_all(self, fraction: Fraction, device: ClaimDevice) -> bool:
+        gpu, name = gpu_behind(device.place), device.allocated.device
+        sharing = None if gpu is None else self._offered(name, gpu)
+        memory = None if gpu is None else memory_of(name, gpu)
+        if memory is None or not isinstance(sharing, Fractions):
+            return False
+        usable = usable_memory(memory, sharing.memory_step, self._fences.reserve(name) or 0)
+        return fraction.memory >= usable
+
+    def _offered(self, name: str, gpu: Gpu) -> object:
+        return sharing_of_name(read_name(name), gpu, self._sharing.current(), self._policy.node)

@@ -1,0 +1,1 @@
+"""Fractions at prepare."""
