@@ -103,9 +103,11 @@ class SharingRuleSettings(ApiModel):
             raise PydanticCustomError(
                 "problem", "{message}", {"message": "must have either replicas or fractions", "hint": hint}
             )
-        given = self.model_fields_set & {"strategy", "rename_by_default", "fail_requests_greater_than_one"}
+        # By value: a configuration that was read and merged has every field.
+        fields = ("strategy", "rename_by_default", "fail_requests_greater_than_one")
+        given = [name for name in fields if getattr(self, name) != type(self).model_fields[name].default]
         if self.fractions is not None and given:
-            names = ", ".join(sorted(type(self).model_fields[name].alias or name for name in given))
+            names = ", ".join(type(self).model_fields[name].alias or name for name in given)
             message = f"{names} cannot be set together with fractions"
             raise PydanticCustomError("problem", "{message}", {"message": message, "hint": "they are about replicas"})
         return self

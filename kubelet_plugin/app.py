@@ -38,6 +38,7 @@ from dra_driver.observability.events import EventKind, EventRecorder, ObjectRef
 from dra_driver.observability.loops import standing_still
 from dra_driver.observability.metrics import LoopCollector, ReflectorCollector, new_registry
 from dra_driver.version import __version__
+from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.endpoint import dra_service
 from kubelet_plugin.endpoint.calls_under_way import CallsUnderWay
@@ -61,6 +62,7 @@ from kubelet_plugin.inventory.writer import InventoryWriter
 from kubelet_plugin.kinds import build_kinds, tools_of
 from kubelet_plugin.kinds.fence.facts import FoundFences
 from kubelet_plugin.kinds.fence.measuring import FencedHardware
+from kubelet_plugin.kinds.fence.telling import FenceStatuses
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
 from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
@@ -176,13 +178,17 @@ class PluginApp:
             layouts=self._layouts,
             reader=sharing,
         )
+        self._fence_statuses = FenceStatuses(
+            api, driver, boot_id, self._engine.entries, self._trouble, self._failure_events
+        )
+        tools.mps_states.on_change(lambda _before, _now: self._fence_statuses.look_again())
         tools.mps_states.on_change(DaemonEvents(self._failure_events, self._engine.entries).changed)
         tools.mps_states.on_change(lambda _before, _now: self._hardware.request_scan())
+        tools.mps_states.on_told(self._fenced.loop.wake)  # that there is a supervisor
         self._mps_watch = tools.supervisor.watch(tools.mps_states.told)
         calls = CallsUnderWay()
-        service = DraService(
-            self._engine, (CallMetrics(registry, driver), self._failure_events, self._layouts), calls=calls
-        )
+        observers = (CallMetrics(registry, driver), self._failure_events, self._layouts, self._fence_statuses)
+        service = DraService(self._engine, observers, calls=calls)
         health = HealthService(
             node, self._hardware, self._held_devices, mig=policy.devices.mig, troubles=lambda: troubled.devices
         )
@@ -212,6 +218,7 @@ class PluginApp:
             self._inventory.reflector.loop,
             self._layouts.loop,
             self._fenced.loop,
+            self._fence_statuses.loop,
             self._mps_watch.loop,
             self._driver_change.loop,
             self._stuck.loop,
@@ -252,6 +259,8 @@ class PluginApp:
             stack.callback(self._layouts.stop)
             self._fenced.start()
             stack.callback(self._fenced.stop)
+            self._fence_statuses.start()
+            stack.callback(self._fence_statuses.stop)
             self._mps_watch.start()
             stack.callback(self._mps_watch.stop)
             self._servers.start()
@@ -295,6 +304,10 @@ class PluginApp:
     def _driver_replaced(self, reason: str) -> None:
         self._events.event(self._node_ref, EventKind.NORMAL, "DriverReplaced", reason)
         self._give_up(reason)
+
+    def _trouble(self, device: HeldDevice, entry: ClaimEntry) -> str:
+        machine = self._hardware.state.machine
+        return "" if machine is None else self._kinds.trouble(device, entry, machine)
 
     def _prepared_devices(self) -> Mapping[str, int]:
         try:

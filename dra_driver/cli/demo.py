@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,9 +27,16 @@ from dra_driver.cli import kept
 from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
 from dra_driver.cli.demo_output import Output, make_output
 from dra_driver.cli.demo_rows import PodRow, lost_row, pod_row
-from dra_driver.cli.demo_sharing import asks_for_mps, is_about_shares, sharing_conditions, wait_for_shares
+from dra_driver.cli.demo_sharing import (
+    asks_for_mps,
+    is_about_shares,
+    shares_by_rule,
+    sharing_conditions,
+    wait_for_rules,
+    wait_for_shares,
+)
 from dra_driver.cli.expectations import Expectation, ExpectationError, expectation_of, failed_prepares
-from dra_driver.cli.manifests import Manifest, ManifestError, in_order, load
+from dra_driver.cli.manifests import Loaded, Manifest, ManifestError, in_order, load_all
 from dra_driver.cli.quickstart import ExamplesNotFoundError, quickstart_files
 from dra_driver.errors import DriverError
 from dra_driver.kube.interface import EVENTS, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, AlreadyExists, ApiError, Obj
@@ -60,7 +67,7 @@ class DemoOptions:
 def run(options: DemoOptions) -> int:
     """Call from the main thread; returns the exit code."""
     try:
-        manifests = in_order(load(options.files or quickstart_files()))
+        loaded = load_all(options.files or quickstart_files())
         description = load_machine(options.machine)
         workplace = Workplace.make(options.folder)
     except (ManifestError, ExamplesNotFoundError, DriverError, OSError) as error:
@@ -71,8 +78,8 @@ def run(options: DemoOptions) -> int:
     with workplace.logging(verbose=options.verbose), _terminated_as_interrupted():
         output.start()
         output.step(f"starting {nodes} nodes of {description.name} ({description.title})")
-        cluster = EmbeddedCluster(options.machine, nodes, workplace.folder)
-        code = _run(Demo(cluster, manifests, output, options.timeout), cluster, output, keep=options.keep)
+        cluster = EmbeddedCluster(options.machine, nodes, workplace.folder, configuration=loaded.configuration)
+        code = _run(Demo(cluster, loaded, output, options.timeout), cluster, output, keep=options.keep)
     workplace.leave(wanted=code == 1 or options.folder is not None)
     return code
 
@@ -102,9 +109,10 @@ def _run(demo: Demo, cluster: EmbeddedCluster, output: Output, *, keep: bool) ->
 class Demo:
     """Applies manifests to a cluster and follows their pods."""
 
-    def __init__(self, cluster: EmbeddedCluster, manifests: Sequence[Manifest], output: Output, timeout: float) -> None:
+    def __init__(self, cluster: EmbeddedCluster, loaded: Loaded, output: Output, timeout: float) -> None:
         self._cluster = cluster
-        self._manifests = manifests
+        self._manifests = in_order(loaded.manifests)
+        self._configuration = loaded.configuration
         self._output = output
         self._timeout = timeout
         self._created: list[Manifest] = []
@@ -119,9 +127,10 @@ class Demo:
         self._began = time.monotonic()
         self._cluster.start()
         self._output.step(f"API at {self._cluster.url}; controller and plugins are processes {_pids(self._cluster)}")
-        if asks_for_mps(self._manifests):
-            self._start_supervisors()
+        supervised = asks_for_mps(self._manifests, self._configuration) and self._start_supervisors()
         self._cluster.wait_until_ready(self._timeout)
+        if shares_by_rule(self._configuration):
+            self._not_shared = wait_for_rules(self._cluster.api, self._output.step, fenced=supervised)
         self._devices = count_published(self._cluster.api)
         self._output.step(f"{self._devices} devices published for {len(self._cluster.nodes)} nodes")
         self._apply()
@@ -154,11 +163,12 @@ class Demo:
             return f"ok: {counted} reached what the manifests expect, and everything was cleaned up ({seconds:.1f} s)"
         return f"failed after {seconds:.1f} s{f': {self._not_shared}' if self._not_shared else '; see above'}"
 
-    def _start_supervisors(self) -> None:
+    def _start_supervisors(self) -> bool:
         if contained.is_possible():
             self._cluster.start_supervisors()
-        else:
-            self._output.step("MPS is not to be had here: this machine lets nobody but root have mounts of their own")
+            return True
+        self._output.step("MPS is not to be had here: this machine lets nobody but root have mounts of their own")
+        return False
 
     def _apply(self) -> None:
         pools = Snapshot.from_objects(list_all(self._cluster.api, RESOURCE_SLICES), (), ()).pools

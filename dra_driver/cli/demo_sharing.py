@@ -1,7 +1,8 @@
 """What sharing asks of a demo: an MPS supervisor on each node, and pods that come when GPUs are offered in shares.
 
 A pod that comes before gets a whole GPU, which then stays whole until it has gone; people are slower than that. What
-becomes of the ConfigMap is in a condition of each NodeInventory, where people look on a real cluster.
+becomes of the ConfigMap, and of rules in a DriverConfiguration, is in a condition of each NodeInventory, where people
+look on a real cluster.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from api.claim_config import SharingStrategy
+from api.driver_config import decode
+from api.fractions import SharingBackend
 from api.node_inventory import SHARING_CONFIGURED
 from api.sharing_policy import DevicePluginConfigSettings
 from dra_driver.cli.manifests import Manifest
-from dra_driver.kube.interface import CONFIG_MAPS, NODE_INVENTORIES, RESOURCE_SLICES, KubeApi
+from dra_driver.devices.shares import BACKEND
+from dra_driver.kube.interface import CONFIG_MAPS, NODE_INVENTORIES, RESOURCE_SLICES, KubeApi, Obj
 from dra_driver.kube.lists import list_all
 
 _STRATEGY = json.dumps({"strategy": SharingStrategy.MPS}).strip("{}")
@@ -31,14 +35,22 @@ def is_about_shares(manifest: Manifest) -> bool:
     return manifest.resource == CONFIG_MAPS and (manifest.namespace, manifest.name) == (_READ.namespace, _READ.name)
 
 
-def asks_for_mps(manifests: Sequence[Manifest]) -> bool:
-    """Whether a node needs an MPS supervisor, as far as one can see."""
+def asks_for_mps(manifests: Sequence[Manifest], configuration: Obj | None) -> bool:
+    """Whether a node needs an MPS supervisor, as far as one can see: fractions are fenced by MPS."""
+    rules = decode(configuration or {}).spec.sharing.rules
+    if any(rule.fractions is not None or rule.strategy is SharingStrategy.MPS for rule in rules):
+        return True
     return any(_STRATEGY in json.dumps(manifest.object) for manifest in manifests) or any(
         "mps:" in str(text)
         for manifest in manifests
         if is_about_shares(manifest)
         for text in (manifest.object.get("data") or {}).values()
     )
+
+
+def shares_by_rule(configuration: Obj | None) -> bool:
+    sharing = decode(configuration or {}).spec.sharing
+    return bool(sharing.rules or sharing.consumable_shares)
 
 
 def sharing_conditions(api: KubeApi) -> dict[str, Condition]:
@@ -59,9 +71,24 @@ def wait_for_shares(api: KubeApi, before: Mapping[str, Condition], say: Callable
     wrong; empty for nothing.
     """
     say(f"waiting for what the nodes make of ConfigMap {_CONFIG_MAP} ...")
+    return _wait(api, say, lambda now: all(now[node] not in (None, before.get(node)) for node in now))
+
+
+def wait_for_rules(api: KubeApi, say: Callable[[str], None], *, fenced: bool) -> str:
+    """The same for the rules of a DriverConfiguration. ``fenced``: nodes have MPS, which they find when it serves."""
+    say("waiting for what the nodes make of the rules about sharing ...")
+
+    def is_made(now: Mapping[str, Condition]) -> bool:
+        said = [condition for condition in now.values() if condition is not None and condition[0] == "True"]
+        return len(said) == len(now) and not (fenced and _without_fence(api))
+
+    return _wait(api, say, is_made)
+
+
+def _wait(api: KubeApi, say: Callable[[str], None], is_made: Callable[[Mapping[str, Condition]], bool]) -> str:
     deadline = time.monotonic() + _SECONDS
     now = sharing_conditions(api)
-    while time.monotonic() < deadline and any(now[node] in (None, before.get(node)) for node in now):
+    while time.monotonic() < deadline and not is_made(now):
         time.sleep(_POLL_SECONDS)
         now = sharing_conditions(api)
     wrong = []
@@ -86,6 +113,15 @@ def _by_condition(conditions: Mapping[str, Condition]) -> dict[Condition, list[s
     for node, condition in sorted(conditions.items()):
         found.setdefault(condition, []).append(node)
     return found
+
+
+def _without_fence(api: KubeApi) -> bool:
+    """Whether a device is offered in fractions that nothing fences."""
+    return any(
+        (device.get("attributes") or {}).get(BACKEND, {}).get("string") == SharingBackend.NONE
+        for each in list_all(api, RESOURCE_SLICES)
+        for device in each["spec"].get("devices") or ()
+    )
 
 
 def _without_shares(api: KubeApi) -> list[str]:

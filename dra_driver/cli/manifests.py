@@ -1,6 +1,7 @@
 """Manifests for the demo: reads YAML, turns Deployments and Jobs into pods, puts objects in the order of applying.
 
-Only what the embedded cluster can run is accepted. Errors name file, document and remedy.
+A DriverConfiguration among them is no object of the cluster: the demo's programs start with it. Only what the embedded
+cluster can run is accepted. Errors name file, document and remedy.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 
 import yaml
 
+from api.driver_config import KIND as CONFIGURATION
+from api.driver_config import decode
+from api.strict import DecodeError
 from dra_driver.kube import interface as kube
 from dra_driver.kube.interface import Obj, Resource
 
@@ -32,6 +36,15 @@ _TYPES = {(resource.api_version, resource.kind): resource for resource in _APPLI
 
 class ManifestError(Exception):
     """A manifest cannot be used here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A document that has a kind, and where it stands."""
+
+    object: Obj
+    source: str
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +73,48 @@ class Manifest:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """``configuration``: the DriverConfiguration, where there is one."""
+
+    manifests: tuple[Manifest, ...]
+    configuration: Obj | None = None
+
+
 def load(paths: Sequence[Path]) -> list[Manifest]:
+    """The objects of files and folders, in file order, without a DriverConfiguration. Raises :class:`ManifestError`."""
+    return list(load_all(paths).manifests)
+
+
+def load_all(paths: Sequence[Path]) -> Loaded:
     """The objects of files and folders, in file order. Raises :class:`ManifestError`.
 
     Of a folder, as kubectl does: its files that end in ``.json``, ``.yaml`` or ``.yml``, and none of its folders.
     An object that is there again, word for word, is taken once.
     """
-    manifests = list(_distinct(manifest for path in _files(paths) for manifest in _read(path)))
+    entries = [entry for path in _files(paths) for entry in _read(path)]
+    configurations = [entry for entry in entries if entry.object["kind"] == CONFIGURATION]
+    others = (entry for entry in entries if entry.object["kind"] != CONFIGURATION)
+    manifests = tuple(_distinct(manifest for entry in others for manifest in _manifests(entry)))
     if not manifests:
         raise ManifestError(
             f"no objects in {', '.join(map(str, paths)) or 'no files'}; give a file with Kubernetes objects, "
             f"or a folder with files that end in {_ENDINGS}"
         )
-    return manifests
+    return Loaded(manifests, _configuration(configurations))
+
+
+def _configuration(found: Sequence[_Entry]) -> Obj | None:
+    for entry in found:
+        try:
+            decode(entry.object)
+        except DecodeError as error:
+            raise ManifestError(f"{entry.where}: {CONFIGURATION}: {error}") from error
+        if entry.object != found[0].object:
+            raise ManifestError(
+                f"{entry.where}: a second {CONFIGURATION}, the other one is in {found[0].where}; keep one of them"
+            )
+    return found[0].object if found else None
 
 
 def in_order(manifests: Iterable[Manifest]) -> list[Manifest]:
@@ -103,7 +145,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def _read(path: Path) -> Iterator[Manifest]:
+def _read(path: Path) -> Iterator[_Entry]:
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -114,7 +156,7 @@ def _read(path: Path) -> Iterator[Manifest]:
         raise ManifestError(f"{path} is not YAML: {_yaml_problem(error)}; correct it there") from error
     for number, document in enumerate(documents, start=1):
         for entry in _flatten(document, f"{path}, document {number}"):
-            yield from _manifests(entry, path.name, f"{path}, document {number}")
+            yield _Entry(entry, path.name, f"{path}, document {number}")
 
 
 def _yaml_problem(error: Exception) -> str:
@@ -137,7 +179,8 @@ def _flatten(document: Any, where: str) -> Iterator[Obj]:
     yield document
 
 
-def _manifests(obj: Obj, source: str, where: str) -> Iterator[Manifest]:
+def _manifests(entry: _Entry) -> Iterator[Manifest]:
+    obj, source, where = entry.object, entry.source, entry.where
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise ManifestError(f"{where}: {obj['kind']} has no metadata.name, add it")

@@ -4,7 +4,7 @@ In this process: the API and its server, the fake kubelets, scheduler and claim 
 their own: ``controller.main``, ``kubelet_plugin.main`` and, where they are asked for, MPS supervisors, which know
 nothing of being simulated but the flag that names their node's hardware state. Everything lies in one folder:
 
-    kubeconfig                       logs/<process>.log
+    kubeconfig, driver.json          logs/<process>.log
     <node>/gpus.json                 the simulated hardware's state
     <node>/host/                     the node's file tree: /dev, /sys, driver libraries
     <node>/kubelet/, <node>/cdi/     sockets, checkpoint, CDI files
@@ -12,6 +12,7 @@ nothing of being simulated but the flag that names their node's hardware state. 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import tempfile
@@ -25,7 +26,7 @@ from dra_driver.allocator.allocate import Snapshot
 from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.selectors import SelectorError, SelectorErrorKind
-from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, DEVICE_CLASSES, RESOURCE_SLICES
+from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, DEVICE_CLASSES, RESOURCE_SLICES, Obj
 from dra_driver.kube.lists import list_all
 from dra_driver.simulation import contained
 from dra_driver.simulation.apiserver.server import ApiServer
@@ -76,6 +77,7 @@ class EmbeddedCluster:
     """``machine`` is a recorded machine's name or a machine file; ``folder`` is empty or does not exist.
 
     ``leader_election``: as in production; otherwise the one controller, which has nobody to elect, leads at once.
+    ``configuration``: the DriverConfiguration that its programs start with.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class EmbeddedCluster:
         driver: str = DEFAULT_DRIVER,
         log_level: str = "info",
         leader_election: bool = False,
+        configuration: Obj | None = None,
     ) -> None:
         self.folder = folder
         self.driver = driver
@@ -97,6 +100,7 @@ class EmbeddedCluster:
         self._machine = machine
         self._log_level = log_level
         self._leader_election = leader_election
+        self._configuration = configuration
         engine = CelEngine()
         self.api = EmbeddedApi(check_expression=_expression_check(engine))
         self._server = ApiServer(self.api)
@@ -115,6 +119,8 @@ class EmbeddedCluster:
         self.logs.mkdir(parents=True, exist_ok=True)
         if self._alias != self.folder:
             self._alias.symlink_to(self.folder, target_is_directory=True)
+        if self._configuration is not None:
+            self._config_file.write_text(json.dumps(self._configuration), encoding="utf-8")
         self._server.start()
         self._server.write_kubeconfig(self.kubeconfig)
         for definition in custom_resource_definitions():
@@ -131,7 +137,7 @@ class EmbeddedCluster:
         """An MPS supervisor for each node, where the machine lets it do its work (:func:`contained.is_possible`)."""
         for node in self.nodes:
             arguments = ["kubelet_plugin.mps_supervisor.main", *self._hardware_arguments(node)]
-            arguments += [f"--driver-name={self.driver}", f"--log-level={self._log_level}"]
+            arguments += [*self._config_arguments(), f"--driver-name={self.driver}", f"--log-level={self._log_level}"]
             self._start_process(f"mps-{node.name}", contained.__name__, arguments)
 
     def stop(self) -> None:
@@ -200,8 +206,20 @@ class EmbeddedCluster:
         self._processes.append(process)
         process.start()
 
+    @property
+    def _config_file(self) -> Path:
+        return self.folder / "driver.json"
+
+    def _config_arguments(self) -> list[str]:
+        return [] if self._configuration is None else [f"--config={self._config_file}"]
+
     def _common_arguments(self) -> list[str]:
-        return [f"--kubeconfig={self.kubeconfig}", f"--driver-name={self.driver}", f"--log-level={self._log_level}"]
+        return [
+            *self._config_arguments(),
+            f"--kubeconfig={self.kubeconfig}",
+            f"--driver-name={self.driver}",
+            f"--log-level={self._log_level}",
+        ]
 
     def _controller_arguments(self) -> list[str]:
         election = f"--leader-elect={str(self._leader_election).lower()}"

@@ -91,7 +91,7 @@ spec:
         ),
         (
             {"rules": [{"fractions": {}, "strategy": "MPS", "renameByDefault": True}]},
-            "spec.sharing.rules[0]: renameByDefault, strategy cannot be set together with fractions",
+            "spec.sharing.rules[0]: strategy, renameByDefault cannot be set together with fractions",
         ),
         ({"rules": [{"fractions": {"memoryStep": "1500k"}}]}, 'fractions.memoryStep: must be whole Mi, not "1500k"'),
         ({"rules": [{"fractions": {"memoryStep": "1Ki"}}]}, "fractions.memoryStep: must be at least 1Mi"),

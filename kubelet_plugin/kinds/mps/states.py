@@ -30,6 +30,7 @@ class GroupStates:
     def __init__(self) -> None:
         self._unhealthy: Unhealthy = {}
         self._changed: Listeners[[Unhealthy, Unhealthy]] = Listeners("the health of MPS groups changed")
+        self._told: Listeners[[]] = Listeners("the supervisor told of its groups")
 
     @property
     def unhealthy(self) -> Unhealthy:
@@ -41,6 +42,11 @@ class GroupStates:
         self._unhealthy = {each.group.id: each for each in groups if each.state in _UNHEALTHY}
         if _states(before) != _states(self._unhealthy):
             self._changed.tell(before, self._unhealthy)
+        self._told.tell()
+
+    def on_told(self, listener: Callable[[], None]) -> None:
+        """``listener`` is called on the watch's thread after each list, the first one included, and must not block."""
+        self._told.add(listener)
 
     def on_change(self, listener: Callable[[Unhealthy, Unhealthy], None]) -> None:
         """``listener`` is given what was and what is, on the watch's thread, and must not block."""
