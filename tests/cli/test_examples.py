@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from api.claim_config import decode
+from api.claim_config import FractionConfig, decode
 from dra_driver.allocator.cel_engine import CelEngine
 from dra_driver.allocator.parse import parse_claim
 from dra_driver.cli.manifests import in_order, load
@@ -17,7 +18,7 @@ from dra_driver.simulation.store import EmbeddedApi
 
 FILES = quickstart_files()
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
-ALL = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "values")
+ALL = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "values" and path.name != "driver.yaml")
 # The namespace of the device plugin's ConfigMap, which has the place and name that NVIDIA's documents give it.
 OPERATOR = "gpu-operator"
 ENGINE = CelEngine()
@@ -62,7 +63,7 @@ def test_its_configurations_are_ones_that_the_driver_takes(path: Path) -> None:
         spec = manifest.object.get("spec") or {}
         for entry in (spec.get("spec") or spec).get("devices", {}).get("config") or ():
             config = decode(entry["opaque"]["parameters"])
-            assert config.normalize().required_gates()
+            assert config.normalize().required_gates() or isinstance(config, FractionConfig)
             assert entry["requests"], "an example says which request it means"
 
 
@@ -73,3 +74,8 @@ def test_the_allocator_can_read_its_claims(path: Path) -> None:
             parse_claim(manifest.object)
         if manifest.resource == RESOURCE_CLAIM_TEMPLATES:
             parse_claim({**manifest.object, "spec": manifest.object["spec"]["spec"]})
+
+
+def test_the_configuration_of_the_demo_is_what_the_chart_makes_of_the_values() -> None:
+    spec = yaml.safe_load((EXAMPLES / "fractions" / "driver.yaml").read_text())["spec"]
+    assert spec == yaml.safe_load((EXAMPLES / "values" / "fractions.yaml").read_text())

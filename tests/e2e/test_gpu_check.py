@@ -228,7 +228,7 @@ def test_one_check_that_breaks_and_one_that_hangs_stop_no_other(make_node: NodeM
         (Outcome.BROKEN, "no answer within 2 s"),
         (Outcome.NOT_HERE, "there is none of it"),
         (Outcome.BROKEN, "against this machine: the file is gone (look for it)"),
-        (Outcome.OK, f"{4 * 15 + 3} the same"),
+        (Outcome.OK, f"{4 * 16 + 4} the same"),
     ]
     printed = report.render(Machine("580.105.08", 13000), found)
     assert "3 broken" in printed.partition("breaks, broken:")[0]

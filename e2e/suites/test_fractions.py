@@ -1,0 +1,126 @@
+"""Fractions of GPUs on a real cluster: the scheduler counts, the driver fences, the container's own view proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dra_driver.cli.manifests import in_order, load
+from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
+from e2e.kit.features import SHARES
+from e2e.kit.fractions import VALUES, fraction, offering_fractions, usable, wait_told
+from e2e.kit.manifests import features_used, try_manifests
+from e2e.kit.mps_clients import Counting, client_pod, try_allocating
+from e2e.kit.pools import gpus
+from e2e.kit.space import Space, names
+from e2e.kit.stage import SETTINGS, Stage
+from e2e.kit.waiting import NotYet, eventually
+from e2e.kit.workloads import Use, claim_spec, exactly, only_uuid, pod
+
+EXAMPLES = sorted(each for each in (VALUES.parents[1] / "fractions").glob("0*.yaml"))
+GIB = 2**30
+
+pytestmark = [pytest.mark.own_install, pytest.mark.needs(SHARES), pytest.mark.simulated, pytest.mark.last(34)]
+
+
+@pytest.fixture(scope="module")
+def offering(session_stage: Stage) -> Iterator[None]:
+    if not session_stage.features.has(SHARES):
+        pytest.skip("the server has no consumable capacity")
+    with offering_fractions(session_stage, SETTINGS):
+        yield
+
+
+@pytest.fixture(scope="module")
+def leaving(session_stage: Stage, offering: None) -> Iterator[list[Space]]:
+    spaces: list[Space] = []
+    yield spaces
+    for space in spaces:
+        space.close()
+    session_stage.wait_clean()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
+    manifests = in_order(load([path]))
+    for feature in features_used(manifests):
+        if not stage.features.has(feature):
+            pytest.skip(f"no {feature}: {stage.features.missing[feature]}")
+    try_manifests(stage, manifests, leaving)
+
+
+def test_a_container_is_held_to_its_fraction(stage: Stage, offering: None, space: Space) -> None:
+    """Two on one GPU: each counts on, may allocate what it has, and is refused what it has not."""
+    node = stage.nodes[0]
+    uuid = gpus(stage.api, node)[0].uuid
+    for name, memory, compute in (("small", "4Gi", "25"), ("large", "8Gi", "50")):
+        space.claim(name, fraction(memory, compute, selectors=[only_uuid(uuid)]))
+        space.pod(client_pod(name, Use(claim=name), node=node))
+    counting = [Counting.begin(space, name) for name in ("small", "large")]
+    assert try_allocating(space, "small", "3G") == ""
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in try_allocating(space, "small", "5G")
+    assert try_allocating(space, "large", "5G") == ""
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in try_allocating(space, "large", "9G")
+    for each in counting:
+        each.check_goes_on()
+    told = wait_told(space, "small")
+    assert told["data"]["memoryBytes"] == 4 * GIB
+    assert told["data"]["computePercent"] == 25
+    assert told["data"]["enforcement"] in ("Enforced", "Cooperative")
+    assert told["shareID"] != wait_told(space, "large")["shareID"]
+
+
+def test_who_asks_for_nothing_has_the_gpu_alone(stage: Stage, offering: None, space: Space) -> None:
+    node = stage.nodes[0]
+    uuid = gpus(stage.api, node)[0].uuid
+    space.claim("whole", claim_spec(exactly(selectors=[only_uuid(uuid)])))
+    space.pod(pod("whole", Use(claim="whole"), node=node))
+    space.wait_ready("whole")
+    assert "CUDA_MPS" not in " ".join(space.look("whole").environment)
+    space.claim("part", fraction("256Mi", selectors=[only_uuid(uuid)]))
+    space.pod(pod("part", Use(claim="part"), node=node))
+    space.stays_pending("part")
+    space.delete_pods("whole")
+    space.delete_claim("whole")
+    space.wait_ready("part")
+
+
+def test_a_gpu_is_filled_to_its_last_step_and_no_further(stage: Stage, offering: None, space: Space) -> None:
+    node = stage.nodes[0]
+    first = gpus(stage.api, node)[0]
+    size = 9 * GIB + GIB // 2
+    fits = usable(stage)[first.name] // size
+    space.template("part", fraction("9.5Gi", selectors=[only_uuid(first.uuid)]))
+    wanted = names("part", fits + 1)
+    for name in wanted:
+        space.pod(pod(name, Use(template="part"), node=node))
+
+    def look() -> list[str]:
+        ready = [name for name, found in space.pods().items() if found["status"].get("phase") == "Running"]
+        if len(ready) < fits:
+            raise NotYet(f"{len(ready)} of {fits} run")
+        return ready
+
+    running = eventually(look, 90)
+    assert len(running) == fits
+    (waits,) = set(wanted) - set(running)
+    space.stays_pending(waits)
+    space.delete_pods(running[0])
+    space.wait_ready(waits)
+
+
+def test_what_the_node_cannot_enforce_is_refused_with_a_sentence(stage: Stage, offering: None, space: Space) -> None:
+    space.claim("elastic", fraction("2Gi", config={"memoryLimit": "1Gi"}))
+    space.pod(pod("elastic", Use(claim="elastic"), node=stage.nodes[0]))
+
+    def look() -> None:
+        said = " ".join(space.failed_prepares())
+        if "opaque.parameters.memoryLimit: " not in said:
+            raise NotYet(f"the pod's Events say {said or 'nothing'}")
+
+    eventually(look, 60)
+    found = space.api.get(PODS, "elastic", space.namespace)
+    assert found["status"]["phase"] == "Pending"
+    assert "devices" not in (space.api.get(RESOURCE_CLAIMS, "elastic", space.namespace)["status"])
