@@ -38,8 +38,8 @@ _SCHEDULER_SAYS = "cannot allocate all claims"
 
 
 def example_files() -> list[Path]:
-    """All manifests; what is in ``values`` is for Helm, and has tests of its own."""
-    return sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "values")
+    """All manifests; what is in ``values`` is for Helm and has tests of its own, what is in ``from`` is for others."""
+    return sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name not in ("values", "from"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

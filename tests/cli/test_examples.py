@@ -17,7 +17,8 @@ from dra_driver.simulation.store import EmbeddedApi
 
 FILES = quickstart_files()
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
-ALL = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "values")
+# Not for this driver as they are: values for Helm, and manifests for others that examples were converted from.
+ALL = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name not in ("values", "from"))
 # The namespace of the device plugin's ConfigMap, which has the place and name that NVIDIA's documents give it.
 OPERATOR = "gpu-operator"
 ENGINE = CelEngine()
