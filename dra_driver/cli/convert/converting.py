@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dra_driver.cli.convert import claims, device_plugin, documents, kai, plugin_config, vgpu, yaml_text
+from dra_driver.cli.convert import claims, device_plugin, documents, kai, plugin_config, quotas, vgpu, yaml_text
 from dra_driver.cli.convert.documents import Document, Source
 from dra_driver.cli.convert.model import Ask, CannotConvertError, Note, Path, Pod, Problem
 from dra_driver.cli.convert.placement import Placement, read_placement
@@ -90,7 +90,10 @@ class _Converter:
             return document.text
         configs = plugin_config.configs_in(data)
         if configs:
-            return _with_comment(document, plugin_config.comment_for(data, configs))
+            return document.commented(plugin_config.comment_for(data, configs))
+        quota = quotas.comment_for(data)
+        if quota:
+            return document.commented(quota)
         if is_list(data):
             return self._list(document, data)
         result = self._object(data)
@@ -211,7 +214,7 @@ class _Converter:
 
     def _left(self, document: Document, told: list[str]) -> str:
         lines = [line for each in told for line in yaml_text.comment(f"Not converted: {each.partition(': ')[2]}")]
-        return _with_comment(document, "".join(f"{line}\n" for line in lines))
+        return document.commented("".join(f"{line}\n" for line in lines))
 
 
 def _told(error: yaml.YAMLError, first: int) -> str:
@@ -220,16 +223,6 @@ def _told(error: yaml.YAMLError, first: int) -> str:
         mark = error.problem_mark
         return f"line {first + mark.line}, column {mark.column + 1}: {error.problem}"
     return " ".join(str(error).split())
-
-
-def _with_comment(document: Document, comment: str) -> str:
-    """The document as it was, below a comment, unless that is there already."""
-    if comment in document.text:
-        return document.text
-    head = document.head
-    if not head and document.text.startswith("---"):  # the content begins on the separator's line
-        return f"---\n{comment}{document.text[3:].lstrip(' ')}"
-    return head + comment + document.text[len(head) :]
 
 
 def _inside(obj: Any, path: Path) -> dict[str, Any]:

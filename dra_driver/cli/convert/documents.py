@@ -45,6 +45,15 @@ class Document:
             lines.append(line)
         return "".join(lines)
 
+    def commented(self, comment: str) -> str:
+        """The text below lines of a comment, unless they are there already."""
+        if comment in self.text:
+            return self.text
+        head = self.head
+        if not head and _SEPARATOR.match(self.text):  # the content begins on the separator's line
+            return f"---\n{comment}{self.text[3:].lstrip(' ')}"
+        return head + comment + self.text[len(head) :]
+
     def _body(self) -> Iterator[str]:
         for at, line in enumerate(_LINE.findall(self.text)):
             yield (line.removeprefix("---") if at == 0 and _SEPARATOR.match(line) else line).rstrip("\r\n")

@@ -26,6 +26,7 @@ from dra_driver.cli.convert.model import (
     Reading,
     Remark,
 )
+from dra_driver.cli.convert.reading import GPU
 from dra_driver.quantity import Quantity
 
 PORTION: Final = "gpu-fraction"
@@ -120,7 +121,7 @@ class _Reader:
             )
         for container in self._pod.containers:
             for resource, amount in container.amounts.items():
-                if amount:
+                if amount or resource != GPU:
                     message = f"the pod asks for a fraction by {show(found[0].name)} and for GPUs by their number"
                     raise CannotConvertError(
                         [Problem(container.at(resource), message, "remove one of the two, as KAI")]

@@ -65,7 +65,7 @@ def rewrite(
             name = name_of(name, "gpu")
         taken.append(name)
         claims.append({"name": name, "resourceClaimTemplateName": templates[container.path]})
-        if "initContainers" in container.path:
+        if "initContainers" in container.path and at(obj, container.path).get("restartPolicy") != "Always":
             notes.append(Note(container.path, _HELD))
         resources = at(obj, container.path)["resources"] = at(obj, container.path).get("resources") or {}
         resources["claims"] = [*(resources.get("claims") or []), {"name": name}]

@@ -22,6 +22,7 @@ CASES = {
     "device-plugin": Options(),
     "device-plugin-config": Options(),
     "list": Options(),
+    "quota": Options(),
 }
 
 

@@ -89,6 +89,11 @@ def test_a_plain_card_is_a_whole_one() -> None:
     assert names(allocated(text, [shareable(0), shareable(1)], copies=2)) == ["gpu-0", "gpu-1"]
 
 
+@pytest.mark.parametrize("amounts", ["nvidia.com/gpumem: 0", "nvidia.com/gpumem-percentage: 100"])
+def test_without_a_number_it_is_one_card(amounts: str) -> None:
+    assert allocated(pod(amounts), [shareable(0)]) == [("gpu-0", {"memory": "40Gi", "compute": "0"})]
+
+
 def test_compute_alone_takes_all_the_memory() -> None:
     text = pod("nvidia.com/gpu: 1, nvidia.com/gpucores: 50")
     assert allocated(text, [shareable(0)]) == [("gpu-0", {"memory": "40Gi", "compute": "50"})]

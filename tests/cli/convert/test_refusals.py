@@ -103,6 +103,7 @@ WRONG = [
         'asks twice, by "gpu-fraction" and "gpu-memory"; keep one',
     ),
     (pod(annotations='gpu-memory: "2000", gpu-fraction-container-name: nobody'), 'has no container "nobody"; correct'),
+    (pod("nvidia.com/gpumem: 0", annotations='gpu-memory: "2000"'), 'by "gpu-memory" and for GPUs by their number'),
     (pod(GPU, annotations='gpu-memory: "2000"'), 'asks for a fraction by "gpu-memory" and for GPUs by their number'),
     (
         pod(
