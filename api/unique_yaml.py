@@ -23,10 +23,12 @@ def told(error: yaml.YAMLError) -> str:
 
 def load(text: str) -> Any:
     """The data of one document. Raises :data:`Error`, and ValueError or RecursionError where PyYAML does."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
+    return yaml.load(text, Loader=Loader)  # noqa: S506  a SafeLoader
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key which is given twice."""
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:

@@ -133,6 +133,16 @@ def shares(context: typer.Context) -> None:
     shares_app(args=context.args, prog_name="gpu-dra shares")
 
 
+@app.command(
+    context_settings=_PASS_ON,
+    help="Turn manifests for the device plugin, HAMi, Volcano or KAI into manifests with ResourceClaims.",
+)
+def convert(context: typer.Context) -> None:
+    from dra_driver.cli.convert.commands import app as convert_app
+
+    convert_app(args=context.args, prog_name="gpu-dra convert")
+
+
 @app.command(context_settings=_PASS_ON, help="Write this node's hardware down as a machine file.")
 def capture(context: typer.Context) -> None:
     from dra_driver.cli.capture import app as capture_app

@@ -18,7 +18,12 @@ from dra_driver.simulation.store import EmbeddedApi
 
 FILES = quickstart_files()
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
-ALL = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "values" and path.name != "driver.yaml")
+# Not manifests of this driver: values for Helm, the configuration of a demo, and what examples were converted from.
+ALL = sorted(
+    path
+    for path in EXAMPLES.rglob("*.yaml")
+    if path.parent.name not in ("values", "from") and path.name != "driver.yaml"
+)
 # The namespace of the device plugin's ConfigMap, which has the place and name that NVIDIA's documents give it.
 OPERATOR = "gpu-operator"
 ENGINE = CelEngine()

@@ -15,6 +15,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from dra_driver.cli import capture, machine, main
+from dra_driver.cli.convert import commands as convert
 from dra_driver.cli.mig import commands
 from dra_driver.cli.shares import commands as shares
 from dra_driver.version import __version__
@@ -22,7 +23,13 @@ from dra_driver.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("api", "controller", "dra_driver", "e2e", "kubelet_plugin", "tests")
 # The programs that main hands its arguments on to.
-BELOW = {"machine": machine.app, "mig": commands.app, "shares": shares.app, "capture": capture.app}
+BELOW = {
+    "machine": machine.app,
+    "mig": commands.app,
+    "shares": shares.app,
+    "convert": convert.app,
+    "capture": capture.app,
+}
 
 
 def commands_of(app: typer.Typer) -> Iterator[list[str]]:
@@ -56,6 +63,7 @@ def test_every_command_is_looked_at() -> None:
         ["machine"],
         ["mig"],
         ["shares"],
+        ["convert"],
         ["capture"],
     ]
 

@@ -18,7 +18,7 @@ runner = CliRunner()
 def test_help_names_every_command() -> None:
     result = runner.invoke(app, ["--help"])
     assert result.exit_code == 0
-    for command in ("demo", "get", "machine", "capture"):
+    for command in ("demo", "get", "machine", "convert", "capture"):
         assert command in result.stdout
 
 
