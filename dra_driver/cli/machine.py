@@ -92,12 +92,15 @@ def create_machine(
     ],
     seed: Annotated[str, typer.Option(help="Makes UUIDs differ between nodes: the node's name.", show_default=False)],
     folder: Annotated[Path, typer.Option(help="Gets gpus.json and the tree host/.", show_default=False)],
+    driver: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="The driver's, in the place of the machine's.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another machine that is there.")] = False,
 ) -> None:
     try:
-        made = make_node(folder, load_machine(machine), seed, replace=replace)
-    except (DriverError, OSError) as error:
-        typer.echo(f"gpu-dra machine create: {error}", err=True)
+        made = make_node(folder, load_machine(machine), seed, driver=driver, replace=replace)
+    except (DriverError, OSError, ValidationError) as error:
+        typer.echo(f"gpu-dra machine create: {_said(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(made.sentence())
 
@@ -120,10 +123,13 @@ def replace_machine_driver(
     try:
         done = replace_driver(folder / STATE_FILE, libraries=versions[0], module=versions[1])
     except (DriverError, OSError, ValidationError) as error:
-        said = "a driver version looks like 580.105.08" if isinstance(error, ValidationError) else str(error)
-        typer.echo(f"gpu-dra machine driver: {said}", err=True)
+        typer.echo(f"gpu-dra machine driver: {_said(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(done.sentence())
+
+
+def _said(error: DriverError | OSError | ValidationError) -> str:
+    return "a driver version looks like 580.105.08" if isinstance(error, ValidationError) else str(error)
 
 
 def _summary(description: MachineDescription) -> Row:

@@ -117,6 +117,17 @@ def test_it_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_machine_may_run_another_driver_from_the_start(tmp_path: Path) -> None:
+    assert create(tmp_path, "h200", "node-1", "--driver", "615.71.09").exit_code == 0
+    smi = subprocess.run([tmp_path / "host/usr/bin/nvidia-smi"], capture_output=True, text=True, check=True)
+    assert "615.71.09" in smi.stdout
+    assert "CUDA Version: 13.4" in smi.stdout
+    assert "kept as it was, 0 files" in create(tmp_path, "h200", "node-1", "--driver", "615.71.09").output
+    refused = create(tmp_path / "other", "h200", "node-1", "--driver", "newest")
+    assert refused.exit_code == 1
+    assert "gpu-dra machine create: a driver version looks like 580.105.08" in refused.output
+
+
 # -- driver -----------------------------------------------------------------------------------------------------------
 
 

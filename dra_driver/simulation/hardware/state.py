@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pydantic import ConfigDict, Field
 
 from api.base import ApiModel
+from dra_driver.simulation.hardware import driver_branches
 from dra_driver.simulation.hardware.description import (
     DRIVER_VERSION,
     GpuDescription,
@@ -220,6 +221,14 @@ class SimulatedState(_State):
         """Of the loaded kernel module; None while none is loaded."""
         return self.driver.module if self.driver else self.machine.hardware.driver_version
 
+    @property
+    def cuda_driver_version(self) -> int:
+        """What the loaded driver serves, as NVML says it."""
+        own = self.machine.hardware.cuda_driver_version
+        if self.driver is None or self.driver.module is None:
+            return own
+        return driver_branches.cuda_driver_version(self.driver.module, own)
+
     def description(self, index: int) -> GpuDescription:
         return self.machine.hardware.gpus[index]
 
@@ -233,14 +242,18 @@ class SimulatedState(_State):
         return self.model_copy(update={"gpus": (*self.gpus[:index], gpu, *self.gpus[index + 1 :])})
 
 
-def initial_state(description: MachineDescription, seed: str) -> SimulatedState:
-    """The state of ``description`` before anything happened. Pure."""
+def initial_state(description: MachineDescription, seed: str, *, driver: str | None = None) -> SimulatedState:
+    """The state of ``description`` before anything happened, with ``driver`` in the place of its version. Pure.
+
+    ValueError (pydantic's) for what is no version.
+    """
     name = f"{description.name}/{seed}"
     hardware = description.hardware
     return SimulatedState(
         machine=description,
         seed=seed,
         boot_id=str(uuid.uuid5(_NAMESPACE, f"{name}/boot")),
+        driver=None if driver is None else DriverState(library=driver, module=driver),
         gpus=tuple(
             _initial_gpu(name, index, gpu, hardware.product_of(index)) for index, gpu in enumerate(hardware.gpus)
         ),
