@@ -120,13 +120,21 @@ def test_nothing_speaks_against_it(limited: Limited) -> None:
     assert limited.limits.why_not(limited.gpu) is None
 
 
-def test_an_older_driver_says_so_and_has_nothing_to_clear(make_node: NodeMaker, tmp_path: Path) -> None:
+def test_an_older_driver_says_so_and_may_have_none(make_node: NodeMaker, tmp_path: Path) -> None:
     limited = Limited(make_node("h100-sxm5-80gb"), plain_tree(tmp_path / "cgroup"))
     cgroup = made(limited.hierarchy, "one")
     assert "update the NVIDIA driver to 615" in (limited.limits.why_not(limited.gpu) or "")
     with pytest.raises(HardwareError, match="NVML_ERROR_FUNCTION_NOT_FOUND: this driver cannot limit memory"):
         limited.limits.set(limited.gpu, cgroup, 0, GIB)
-    limited.limits.clear(limited.gpu, cgroup)
+    assert not limited.limits.may_have_any(limited.gpu)
+
+
+def test_a_gpu_that_is_gone_may_have_none(limited: Limited) -> None:
+    assert limited.limits.may_have_any(limited.gpu)
+    faults.lose_gpu(limited.node.state_file, 0)
+    assert not limited.limits.may_have_any(limited.gpu)
+    assert not limited.limits.may_have_any("GPU-00000000-0000-0000-0000-000000000000")
+    assert limited.limits.may_have_any(limited.other)
 
 
 def test_cgroup_v1_says_so(limited: Limited, tmp_path: Path) -> None:

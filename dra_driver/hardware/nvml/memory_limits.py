@@ -126,12 +126,17 @@ class GpuMemoryLimits:
             raise LimitsRefused(error, gpu_uuid, cgroup) from error
 
     def clear(self, gpu_uuid: str, cgroup: Path) -> None:
-        """No limit, and nothing reserved above. Nothing to do for a driver that knows no limits."""
+        """No limit, and nothing reserved above for it."""
+        self.set(gpu_uuid, cgroup, 0, UNLIMITED)
+
+    def may_have_any(self, gpu_uuid: str) -> bool:
+        """False when there can be no limit on the GPU: it is gone, or the driver, an older one now, knows none."""
         try:
-            self.set(gpu_uuid, cgroup, 0, UNLIMITED)
+            _read(_handle(gpu_uuid), gpu_uuid, self._hierarchy.root)
         except NvmlCallError as error:
-            if error.code != Return.FUNCTION_NOT_FOUND:
-                raise
+            missing = error.function != _GET and error.code == Return.NOT_FOUND
+            return not (missing or error.gpu_is_gone or error.code == Return.FUNCTION_NOT_FOUND)
+        return True
 
 
 def _read(handle: Any, gpu_uuid: str, cgroup: Path) -> MemoryLimits:
