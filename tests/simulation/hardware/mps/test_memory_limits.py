@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from dra_driver.simulation.hardware import create_state, host_root, install, uni
 from dra_driver.simulation.hardware.memory_limits import use_hierarchy
 from dra_driver.simulation.hardware.mps import scripts
 from tests.cgroup_tree import DRIVER, GIB, RealCgroups, needs_v2, real_cgroups
-from tests.simulation.hardware.mps.conftest import MpsNode, facts, wait_until
+from tests.simulation.hardware.mps.conftest import MpsNode, facts, shells, wait_until
 
 __all__ = ["real_cgroups"]
 pytestmark = [pytest.mark.process, pytest.mark.root, needs_v2]
@@ -93,5 +94,15 @@ def test_nvidia_smi_within_the_cgroup_shows_the_limit(node: FencedNode, real_cgr
     mine = real_cgroups.make("mine")
     node.fence(mine, hard=10 * GIB)
     query = ["--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    smi = real_cgroups.start(mine, [str(node.root / "usr/bin/nvidia-smi"), *query])
-    assert ended(smi)[1].split()[:2] == ["10240", "81559"]
+    smi = node.root / "usr/bin/nvidia-smi"
+    assert ended(real_cgroups.start(mine, [str(smi), *query]))[1].split()[:2] == ["10240", "81559"]
+    # In a container it finds no Python.
+    alone = node.folder / "nvidia-smi"
+    text = re.sub("^python=.*", "python=/none/python3", smi.read_text(), flags=re.M)
+    alone.write_text(re.sub("^dev=.*", f"dev={node.root / 'dev'}", text, flags=re.M))
+    for shell in shells():
+        for cgroup, seen in ((mine, "10240"), (real_cgroups.make(f"other-{Path(shell[0]).name}"), "81559")):
+            code, out, err = ended(real_cgroups.start(cgroup, [*shell, str(alone), *query]))
+            assert (code, err, out.split()[:2]) == (0, "", [seen, "81559"])
+    node.limits.clear(node.uuids[0], mine)
+    assert "limit" not in re.findall(r"^  (\w+) \d", smi.read_text(), flags=re.M)
