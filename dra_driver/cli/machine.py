@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from dra_driver.errors import DriverError
+from dra_driver.hardware.cgroups import CgroupHierarchy
 from dra_driver.simulation.hardware.description import (
     MachineDescription,
     MachineFileError,
@@ -24,6 +25,7 @@ from dra_driver.simulation.hardware.description import (
     recorded_machines,
 )
 from dra_driver.simulation.hardware.driver import replace_driver
+from dra_driver.simulation.hardware.memory_limits import use_hierarchy
 from dra_driver.simulation.hardware.node_folder import STATE_FILE, make_node
 
 app = typer.Typer(help="Machines that can be simulated.", no_args_is_help=True)
@@ -126,6 +128,27 @@ def replace_machine_driver(
         typer.echo(f"gpu-dra machine driver: {_said(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(done.sentence())
+
+
+@app.command(
+    "cgroups",
+    help="Say in which cgroups a simulated node limits GPU memory, where /sys/fs/cgroup is not cgroup v2.",
+)
+def use_cgroups(
+    folder: Annotated[Path, typer.Option(help="The node's folder, made by create.", show_default=False)],
+    root: Annotated[Path, typer.Option(help="The mount to take, as the plugin sees it.", show_default=False)],
+    stands_in: Annotated[
+        str, typer.Option(metavar="CONTROLLER", help="For a hierarchy of cgroup v1: its name in /proc/PID/cgroup.")
+    ] = "",
+) -> None:
+    hierarchy = CgroupHierarchy(root, stands_in)
+    try:
+        use_hierarchy(folder / STATE_FILE, hierarchy)
+    except (DriverError, OSError) as error:
+        typer.echo(f"gpu-dra machine cgroups: {error}", err=True)
+        raise typer.Exit(1) from error
+    problem = hierarchy.problem()
+    typer.echo(f"memory is limited in the cgroups of {root}" + (f"; seen from here, {problem}" if problem else ""))
 
 
 def _said(error: DriverError | OSError | ValidationError) -> str:

@@ -28,7 +28,7 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-s
 export PATH
 umask 077
 fail() {
-  echo "gpu-dra: GPU memory of share ${2-?} of claim ${1-?} cannot be limited: $3" >&2
+  printf '%s\\n' "gpu-dra: GPU memory of share ${2:-?} of claim ${1:-?} cannot be limited: $3" >&2
   exit 1
 }
 [ "$#" -eq 2 ] || fail '' '' 'the hook takes a claim and a share'
@@ -47,7 +47,7 @@ pause=0.05 tries=$((@SECONDS@ * 20))
 while :; do
   if [ -f "$request/@ANSWER@" ]; then
     { read -r word && read -r text; } <"$request/@ANSWER@"
-    mv "$request/@ANSWER@" "$request/@SEEN@"
+    mv "$request/@ANSWER@" "$request/@SEEN@" 2>/dev/null
     [ "$word" = ok ] && exit 0
     fail "$1" "$2" "$text"
   fi

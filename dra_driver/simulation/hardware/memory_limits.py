@@ -25,9 +25,14 @@ SINCE = 615
 
 
 def use_hierarchy(state_file: Path, hierarchy: CgroupHierarchy) -> None:
-    """From now on these are the node's cgroups: for a machine whose kernel has no cgroup v2, or a test's own tree."""
+    """From now on these are the node's cgroups: for a machine whose kernel has no cgroup v2, or a test's own tree.
+
+    HardwareUnavailable when the state cannot be read, OSError when it cannot be written.
+    """
     cgroups = CgroupsState(root=str(hierarchy.root), stands_in=hierarchy.stands_in)
-    StateFile(state_file).update(lambda state: state.model_copy(update={"cgroups": cgroups}))
+    file = StateFile(state_file)
+    file.read()  # says that there is no node here, where an update would leave a lock
+    file.update(lambda state: state.model_copy(update={"cgroups": cgroups}))
 
 
 def cgroup_of(state: SimulatedState, pid: int) -> str | None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dra_driver.hardware.cgroups import CgroupHierarchy
+from dra_driver.hardware.cgroups import CgroupHierarchy, inode
 from dra_driver.hardware.nvml.memory_limits import GpuMemoryLimits
 from dra_driver.simulation.hardware import StateFile
 from dra_driver.simulation.hardware.memory_limits import use_hierarchy
@@ -140,9 +140,14 @@ class Lab:
         return found.soft // GIB if found else 0
 
     def left(self) -> list[str]:
-        """What there is of limits and of records."""
+        """What there is of limits, on cgroups that are there, and of records."""
         state = StateFile(self.state_file).read()
-        limits = [f"{each.cgroup} {each.soft} {each.hard}" for gpu in state.gpus for each in gpu.memory_limits]
+        limits = [
+            f"{each.cgroup} {each.soft} {each.hard}"
+            for gpu in state.gpus
+            for each in gpu.memory_limits
+            if inode(Path(each.cgroup)) == each.inode
+        ]
         return limits + sorted(each.name for each in self.records.iterdir())
 
     def close(self) -> None:
