@@ -8,6 +8,9 @@ the container's first process runs: no answer, no container.
 
 Who owns what: ``hook`` the script and where it lies, ``requests`` how it hands over, ``server`` the threads that
 answer, ``container`` which cgroup a request is about, ``keeper`` the shares and their locks, ``applied`` one cgroup on
-one GPU, ``records`` what is remembered of that, ``edits`` what CDI says. The kind that asks for fences is elsewhere;
-here is the seam it meets: :class:`~kubelet_plugin.memory_fence.keeper.Fences`.
+one GPU, ``records`` what is remembered of that, ``edits`` what CDI says, ``room`` all of them put together. The kind
+that asks for fences is elsewhere; here is the seam it meets: :class:`~kubelet_plugin.memory_fence.keeper.Fences`.
+
+Each container of a share may have all of it: where several containers use one claim, it is each that is fenced, and not
+all together.
 """

@@ -59,7 +59,8 @@ def find(container: Container, hierarchy: CgroupHierarchy, proc: Path) -> Place:
     """
     folder = proc / str(container.pid)
     try:
-        stat, text = (folder / "stat").read_text(), (folder / "cgroup").read_text()
+        # A program may have any bytes as its name.
+        stat, text = (folder / "stat").read_text(errors="replace"), (folder / "cgroup").read_text()
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ContainerGone(
             f"process {container.pid} of container {container.id} is not there",

@@ -148,16 +148,11 @@ class Keeper:
 
     def _clear(self, share: ShareName, until: float) -> None:
         record = self._record_of(share)
-        for each in record.fenced:
-            record = self._without(record, each, until)
-        self._records.put(record)
+        self._records.put(self._without(record, record.fenced, until))
 
     def _settled(self, record: Record, until: float) -> Record:
         """Without the cgroups that are gone, and what is still reserved for them."""
-        for each in record.fenced:
-            if inode(each.cgroup) != each.inode:
-                record = self._without(record, each, until)
-        return record
+        return self._without(record, [each for each in record.fenced if inode(each.cgroup) != each.inode], until)
 
     def _settled_if_possible(self, share: ShareName, until: float) -> Record:
         """What ended containers have left is no reason to let none begin."""
@@ -167,18 +162,25 @@ class Keeper:
             logger.warning("what ended containers of %s have left is cleared later: %s", share, error)
             return self._record_of(share)
 
-    def _without(self, record: Record, gone: Fenced, until: float) -> Record:
-        with self._locks.hold([_gpu_lock(gone.gpu_uuid)], until=until):
-            self._applied.end(gone)
-            record = record.without(gone)
-            self._records.put(record)
+    def _without(self, record: Record, ending: Iterable[Fenced], until: float) -> Record:
+        """With the limits of ``ending`` taken away. Each is tried; then the first error is raised."""
+        errors: list[DriverError | OSError] = []
+        for each in ending:
+            try:
+                with self._locks.hold([_gpu_lock(each.gpu_uuid)], until=until):
+                    self._applied.end(each)
+                    record = record.without(each)
+                    self._records.put(record)
+            except (DriverError, OSError) as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return record
 
     def _take_back(self, record: Record, wanted: Iterable[Fenced], until: float) -> None:
         """The container will not run; what cannot be taken back now stays in the record."""
         try:
-            for each in wanted:
-                record = self._without(record, each, until)
+            self._without(record, wanted, until)
         except (DriverError, OSError) as error:
             logger.warning("limits that %s was refused with are cleared later: %s", record.share, error)
 

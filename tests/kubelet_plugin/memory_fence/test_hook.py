@@ -18,6 +18,7 @@ from dra_driver.simulation.hardware.mps import scripts
 from kubelet_plugin.memory_fence import hook, requests
 from kubelet_plugin.memory_fence.container import Container
 from kubelet_plugin.memory_fence.requests import Requests
+from kubelet_plugin.memory_fence.room import FOLDER, build
 from kubelet_plugin.memory_fence.share import ShareName
 from tests.cgroup_tree import DRIVER, RealCgroups, needs_v2, real_cgroups
 from tests.kubelet_plugin.memory_fence.lab import CLAIM, SHARE, Lab
@@ -225,6 +226,22 @@ def test_the_start_clears_what_is_no_longer_prepared(lab: Lab) -> None:
     del lab.shares.limits[CLAIM, SHARE]
     lab.serve()
     wait_until(lambda: lab.left() == [], "all is cleared")
+
+
+def test_all_of_the_room_put_together(lab: Lab) -> None:
+    room = build(lab.plugin, lab.shares, hierarchy=lab.hierarchy, boot_id=lambda: lab.boot, proc=lab.proc)
+    assert room.limits.why_not(lab.gpus[0]) is None
+    room.server.start()
+    lab.plugin /= FOLDER
+    share, container = lab.prepare(gpu0=(0, 10)), lab.container()
+    assert room.hook.script == lab.plugin / hook.FILE
+    assert lab.run_hook(share, container) == (0, "")
+    assert [each.standing_still() for each in room.server.loops] == [None, None]
+    room.keeper.clear(CLAIM, SHARE)
+    assert lab.fence_of(container) == (0, None)
+    room.stop()
+    room.stop()
+    assert not any(each.overdue() for each in room.server.loops)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------

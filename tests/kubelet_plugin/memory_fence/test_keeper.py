@@ -197,6 +197,17 @@ def test_what_cannot_be_cleared_stays_on_record_and_is_said(lab: Lab) -> None:
     assert lab.left() == []
 
 
+def test_one_gpu_that_fails_does_not_keep_the_limits_of_others(lab: Lab) -> None:
+    share, keeper, container = lab.prepare(gpu0=(5, 10), gpu1=(5, 10)), lab.keeper(), lab.container()
+    keeper.fence(share, container)
+    faults.inject_error(lab.state_file, "nvmlDeviceSetMemoryLimits_v1", 999, gpu=0, times=1)
+    with pytest.raises(HardwareError, match=f"{lab.gpus[0]} and .* failed: NVML_ERROR_UNKNOWN"):
+        keeper.clear(CLAIM, SHARE)
+    assert [lab.fence_of(container, gpu) for gpu in (0, 1)] == [(5, 10), (0, None)]
+    keeper.clear(CLAIM, SHARE)
+    assert lab.left() == []
+
+
 def test_a_damaged_record_is_set_aside_and_another_versions_left_alone(lab: Lab) -> None:
     share, keeper = lab.prepare(gpu0=(5, 10)), lab.keeper()
     (lab.records / f"{CLAIM}_{SHARE}.json").write_text("{")
