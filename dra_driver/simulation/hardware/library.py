@@ -86,8 +86,11 @@ class SimulatedLibrary:
         # Python asks here only for what is not a real attribute; pynvml caches what it gets.
         if name in self._lifecycle:
             return CFunction(self._lifecycle[name])
-        function, state = FUNCTIONS.get(name), self._file.read()
-        if function is None or name in state.faults.missing_functions or self._branch(state) < function.since:
+        function = FUNCTIONS.get(name)
+        if function is None:
+            raise AttributeError(name)
+        state = self._file.read()
+        if name in state.faults.missing_functions or self._branch(state) < function.since:
             raise AttributeError(name)
         return CFunction(lambda *arguments: self._guarded(name, function, arguments))
 
