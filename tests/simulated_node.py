@@ -15,10 +15,10 @@ from dra_driver.simulation.hardware import MachineDescription, StateFile, create
 class Node:
     """A simulated node: its state file, its file tree, and started hardware."""
 
-    def __init__(self, folder: Path, machine: str | MachineDescription, seed: str) -> None:
+    def __init__(self, folder: Path, machine: str | MachineDescription, seed: str, driver: str | None = None) -> None:
         self.state_file = folder / "state.json"
         self.root = folder / "root"
-        create_state(machine, self.state_file, seed=seed)
+        create_state(machine, self.state_file, seed=seed, driver=driver)
         host_root.build(self.root, self.state_file)
         install(self.state_file)
         self.hardware = NvmlHardware(driver_root=self.root, topology=Sysfs(self.root))
@@ -33,13 +33,15 @@ NodeMaker = Callable[..., Node]
 
 @pytest.fixture
 def make_node(tmp_path: Path) -> Iterator[NodeMaker]:
-    """``make_node(machine, seed="...", start=True)``; the library is taken away again afterwards."""
+    """``make_node(machine, seed="...", driver="...", start=True)``; the library is taken away again afterwards."""
     nodes: list[Node] = []
 
-    def make(machine: str | MachineDescription, *, seed: str = "node-0", start: bool = True) -> Node:
+    def make(
+        machine: str | MachineDescription, *, seed: str = "node-0", driver: str | None = None, start: bool = True
+    ) -> Node:
         folder = tmp_path / f"node-{len(nodes)}"
         folder.mkdir()
-        node = Node(folder, machine, seed)
+        node = Node(folder, machine, seed, driver)
         nodes.append(node)
         if start:
             node.hardware.start()

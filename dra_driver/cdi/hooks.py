@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 HOOK_NAME = "nvidia-cdi-hook"
 APPLICATION_PROFILE = "update-application-profile"
+MEMORY_LIMITS = "apply-cuda-memory-limits"
 
 _TOOLKIT_NAME = "nvidia-ctk"  # has the hooks below a subcommand of its own
 _CHUNK = 1 << 20
@@ -46,12 +47,14 @@ class HookPlace:
 class HookProgram:
     """A program that a runtime can run. ``path`` is the host's, ``arguments`` come before a hook's own.
 
-    ``application_profile``: it has the hook of toolkit 1.20 that keeps EGL and Vulkan to the container's GPUs.
+    ``application_profile``: it has the hook of toolkit 1.20 that keeps EGL and Vulkan to the container's GPUs;
+    ``memory_limits``: it has the one of 1.20.1 that limits a GPU's memory for the container's cgroup.
     """
 
     path: str
     arguments: tuple[str, ...] = (HOOK_NAME,)
     application_profile: bool = False
+    memory_limits: bool = False
 
 
 class HookFinder:
@@ -122,7 +125,13 @@ def _look(place: HookPlace, architecture: str) -> HookProgram | None:
     try:
         problem = _problem(visible, architecture)
         if problem is None:
-            return HookProgram(_host_path(root, path, found), _arguments(path), _has_application_profile(visible))
+            has = _hooks_in(visible, (APPLICATION_PROFILE, MEMORY_LIMITS))
+            return HookProgram(
+                _host_path(root, path, found),
+                _arguments(path),
+                application_profile=APPLICATION_PROFILE in has,
+                memory_limits=MEMORY_LIMITS in has,
+            )
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
     raise _unusable(place, problem)
@@ -175,15 +184,18 @@ def _arguments(path: str) -> tuple[str, ...]:
     return (_TOOLKIT_NAME, "hook") if PurePosixPath(path).name == _TOOLKIT_NAME else (HOOK_NAME,)
 
 
-def _has_application_profile(program: Path) -> bool:
-    wanted = APPLICATION_PROFILE.encode()
+def _hooks_in(program: Path, names: Sequence[str]) -> frozenset[str]:
+    """Those of ``names`` that the program has."""
+    missing, longest = set(names), max(map(len, names))
     with _opened(program) as file:
         before = b""
         for chunk in _chunks(file):
-            if wanted in before + chunk:
-                return True
-            before = chunk[-len(wanted) :]
-    return False
+            text = before + chunk
+            missing -= {name for name in missing if name.encode() in text}
+            if not missing:
+                break
+            before = text[-longest:]
+    return frozenset(names) - missing
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

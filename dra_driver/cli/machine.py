@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from dra_driver.errors import DriverError
+from dra_driver.hardware.cgroups import CgroupHierarchy
 from dra_driver.simulation.hardware.description import (
     MachineDescription,
     MachineFileError,
@@ -24,6 +25,7 @@ from dra_driver.simulation.hardware.description import (
     recorded_machines,
 )
 from dra_driver.simulation.hardware.driver import replace_driver
+from dra_driver.simulation.hardware.memory_limits import use_hierarchy
 from dra_driver.simulation.hardware.node_folder import STATE_FILE, make_node
 
 app = typer.Typer(help="Machines that can be simulated.", no_args_is_help=True)
@@ -92,12 +94,15 @@ def create_machine(
     ],
     seed: Annotated[str, typer.Option(help="Makes UUIDs differ between nodes: the node's name.", show_default=False)],
     folder: Annotated[Path, typer.Option(help="Gets gpus.json and the tree host/.", show_default=False)],
+    driver: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="The driver's, in the place of the machine's.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another machine that is there.")] = False,
 ) -> None:
     try:
-        made = make_node(folder, load_machine(machine), seed, replace=replace)
-    except (DriverError, OSError) as error:
-        typer.echo(f"gpu-dra machine create: {error}", err=True)
+        made = make_node(folder, load_machine(machine), seed, driver=driver, replace=replace)
+    except (DriverError, OSError, ValidationError) as error:
+        typer.echo(f"gpu-dra machine create: {_said(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(made.sentence())
 
@@ -120,10 +125,34 @@ def replace_machine_driver(
     try:
         done = replace_driver(folder / STATE_FILE, libraries=versions[0], module=versions[1])
     except (DriverError, OSError, ValidationError) as error:
-        said = "a driver version looks like 580.105.08" if isinstance(error, ValidationError) else str(error)
-        typer.echo(f"gpu-dra machine driver: {said}", err=True)
+        typer.echo(f"gpu-dra machine driver: {_said(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(done.sentence())
+
+
+@app.command(
+    "cgroups",
+    help="Say in which cgroups a simulated node limits GPU memory, where /sys/fs/cgroup is not cgroup v2.",
+)
+def use_cgroups(
+    folder: Annotated[Path, typer.Option(help="The node's folder, made by create.", show_default=False)],
+    root: Annotated[Path, typer.Option(help="The mount to take, as the plugin sees it.", show_default=False)],
+    stands_in: Annotated[
+        str, typer.Option(metavar="CONTROLLER", help="For a hierarchy of cgroup v1: its name in /proc/PID/cgroup.")
+    ] = "",
+) -> None:
+    hierarchy = CgroupHierarchy(root, stands_in)
+    try:
+        use_hierarchy(folder / STATE_FILE, hierarchy)
+    except (DriverError, OSError) as error:
+        typer.echo(f"gpu-dra machine cgroups: {error}", err=True)
+        raise typer.Exit(1) from error
+    problem = hierarchy.problem()
+    typer.echo(f"memory is limited in the cgroups of {root}" + (f"; seen from here, {problem}" if problem else ""))
+
+
+def _said(error: DriverError | OSError | ValidationError) -> str:
+    return "a driver version looks like 580.105.08" if isinstance(error, ValidationError) else str(error)
 
 
 def _summary(description: MachineDescription) -> Row:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from api.driver_config import DriverSpec
 from dra_driver.cdi.roots import Root
+from dra_driver.hardware.cgroups import CgroupHierarchy
 from dra_driver.hardware.kernel_module import module_version
 from dra_driver.hardware.nvml import NvmlHardware, Reading
 from dra_driver.hardware.sysfs import Sysfs
@@ -71,6 +72,20 @@ def build_hardware(spec: DriverSpec) -> NvmlHardware | SimulatedHardware:
     )
     state_file = spec.hardware.simulated_state
     return nvml if state_file is None else SimulatedHardware(state_file, nvml)
+
+
+def cgroup_hierarchy(spec: DriverSpec) -> CgroupHierarchy:
+    """In which cgroups GPU memory is limited: the kernel's cgroup v2. A simulated node says which it takes instead.
+
+    Raises HardwareUnavailable when the simulated node's state cannot be read.
+    """
+    state_file = spec.hardware.simulated_state
+    if state_file is None:
+        return CgroupHierarchy()
+    # Imported here, as above.
+    from dra_driver.simulation.hardware import StateFile
+
+    return StateFile(state_file).read().hierarchy
 
 
 def read_boot_id(spec: DriverSpec) -> str:

@@ -117,6 +117,17 @@ def test_it_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_machine_may_run_another_driver_from_the_start(tmp_path: Path) -> None:
+    assert create(tmp_path, "h200", "node-1", "--driver", "615.71.09").exit_code == 0
+    smi = subprocess.run([tmp_path / "host/usr/bin/nvidia-smi"], capture_output=True, text=True, check=True)
+    assert "615.71.09" in smi.stdout
+    assert "CUDA Version: 13.4" in smi.stdout
+    assert "kept as it was, 0 files" in create(tmp_path, "h200", "node-1", "--driver", "615.71.09").output
+    refused = create(tmp_path / "other", "h200", "node-1", "--driver", "newest")
+    assert refused.exit_code == 1
+    assert "gpu-dra machine create: a driver version looks like 580.105.08" in refused.output
+
+
 # -- driver -----------------------------------------------------------------------------------------------------------
 
 
@@ -166,3 +177,23 @@ def test_where_no_node_is_it_is_said_how_to_make_one(tmp_path: Path, folder: str
     assert missing.exit_code == 1
     assert "gpus.json: No such file or directory (create it first, with gpu-dra machine create)" in missing.output
     assert not list((tmp_path / "empty").iterdir())
+
+
+# -- cgroups ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_may_limit_memory_in_other_cgroups_than_the_kernels(tmp_path: Path) -> None:
+    create(tmp_path / "node")
+    (tmp_path / "memory").mkdir()
+    options = ["--folder", str(tmp_path / "node"), "--root", str(tmp_path / "memory"), "--stands-in", "memory"]
+    result = runner.invoke(app, ["cgroups", *options])
+    assert (result.exit_code, result.output) == (0, f"memory is limited in the cgroups of {tmp_path / 'memory'}\n")
+    hierarchy = StateFile(tmp_path / "node/gpus.json").read().hierarchy
+    assert (hierarchy.root, hierarchy.stands_in) == (tmp_path / "memory", "memory")
+    create(tmp_path / "node")
+    assert StateFile(tmp_path / "node/gpus.json").read().hierarchy == hierarchy
+    wrong = runner.invoke(app, ["cgroups", *options[:4]])
+    assert "seen from here, cgroup v2 is not mounted at" in wrong.output
+    missing = runner.invoke(app, ["cgroups", "--folder", str(tmp_path), "--root", "/"])
+    assert missing.exit_code == 1
+    assert "gpus.json: No such file or directory" in missing.output

@@ -126,10 +126,14 @@ def compute_instance_of(gpu: GpuState, target: Target) -> tuple[GpuInstanceState
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """``kinds`` are the handles that its first argument may be; none for a function of the whole system."""
+    """``kinds`` are the handles that its first argument may be; none for a function of the whole system.
+
+    ``since``: the branch of the first driver that has it.
+    """
 
     run: Callable[..., None]
     kinds: tuple[Kind, ...] = ()
+    since: int = 0
 
 
 FunctionTable = dict[str, Function]

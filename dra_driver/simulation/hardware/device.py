@@ -10,6 +10,7 @@ from dra_driver.simulation.hardware.arguments import Refused, number, require_ve
 from dra_driver.simulation.hardware.calls import DeviceCall, Function, FunctionTable
 from dra_driver.simulation.hardware.handles import Kind
 from dra_driver.simulation.hardware.idle import bar1_bytes, mig_bar1_bytes, reserved_bytes
+from dra_driver.simulation.hardware.memory_limits import own_view
 from dra_driver.simulation.hardware.placing import device_name
 
 _MEMORY_V2 = 0x02000028  # nvmlMemory_v2
@@ -78,7 +79,9 @@ def _memory_info_v2(call: DeviceCall, info: Any) -> None:
     require_version(structure, _MEMORY_V2)
     total = _memory_bytes(call)
     structure.total, structure.reserved, structure.used = total, reserved_bytes(total), 0
-    structure.free = total - structure.reserved
+    if (limited := own_view(call)) is not None:  # asked from within a cgroup with a limit, it is about that limit
+        structure.total, structure.reserved, structure.used = limited[0], 0, limited[1]
+    structure.free = structure.total - structure.reserved - structure.used
 
 
 def _bar1_memory_info(call: DeviceCall, info: Any) -> None:

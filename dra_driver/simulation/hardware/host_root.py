@@ -120,8 +120,7 @@ def _build_libraries(tree: Tree, state: SimulatedState) -> None:
 
 def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None:
     tree.file(SMI_PATH, smi_script(state, state_file), mode=0o755)
-    cuda = state.machine.hardware.cuda_driver_version
-    tree.file(mps.CONTROL_PATH, mps.control_script(state_file, cuda), mode=0o755)
+    tree.file(mps.CONTROL_PATH, mps.control_script(state_file, state.cuda_driver_version), mode=0o755)
     tree.file(mps.SERVER_PATH, mps.server_script(), mode=0o755)
     tree.file(mps.CLIENT_PATH, mps.client_script(state_file), mode=0o755)
     for name in _SILENT_PROGRAMS:

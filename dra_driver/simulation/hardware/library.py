@@ -19,7 +19,16 @@ from typing import Any
 
 from dra_driver.hardware.nvml import binding
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.simulation.hardware import device, events, mig, system, telemetry, time_slice
+from dra_driver.simulation.hardware import (
+    device,
+    driver_branches,
+    events,
+    memory_limits,
+    mig,
+    system,
+    telemetry,
+    time_slice,
+)
 from dra_driver.simulation.hardware.arguments import Refused, address_of, number
 from dra_driver.simulation.hardware.calls import Call, DeviceCall, Function, FunctionTable
 from dra_driver.simulation.hardware.faults import take_error
@@ -36,6 +45,7 @@ FUNCTIONS: FunctionTable = {
     **mig.FUNCTIONS,
     **events.FUNCTIONS,
     **time_slice.FUNCTIONS,
+    **memory_limits.FUNCTIONS,
 }
 
 _NO_GPUS_IS_FINE = 1  # NVML_INIT_FLAG_NO_GPUS
@@ -77,7 +87,10 @@ class SimulatedLibrary:
         if name in self._lifecycle:
             return CFunction(self._lifecycle[name])
         function = FUNCTIONS.get(name)
-        if function is None or name in self._file.read().faults.missing_functions:
+        if function is None:
+            raise AttributeError(name)
+        state = self._file.read()
+        if name in state.faults.missing_functions or self._branch(state) < function.since:
             raise AttributeError(name)
         return CFunction(lambda *arguments: self._guarded(name, function, arguments))
 
@@ -98,6 +111,10 @@ class SimulatedLibrary:
         with self._lock:
             self._initialised += 1
         return int(Return.SUCCESS)
+
+    def _branch(self, state: SimulatedState) -> int:
+        version = self._version or state.library_version
+        return 0 if version is None else driver_branches.branch(version)
 
     def _of_module(self, state: SimulatedState) -> Return:
         """What the kernel module answers to this library. The real one cannot be exchanged while a process uses it."""

@@ -43,15 +43,18 @@ class MadeNode:
         )
 
 
-def make_node(folder: Path, machine: MachineDescription, seed: str, *, replace: bool = False) -> MadeNode:
+def make_node(
+    folder: Path, machine: MachineDescription, seed: str, *, driver: str | None = None, replace: bool = False
+) -> MadeNode:
     """Make or complete ``folder``; ``replace`` makes a state anew where a different one is.
 
-    Raises StateError when another machine or another seed is there, HardwareUnavailable when the state cannot be read,
-    OSError when something cannot be written.
+    ``driver``: a version in the place of the machine's, for a state that is made now; one that is kept keeps its own.
+    Raises ValueError (pydantic's) for what is no version, StateError when another machine or another seed is there,
+    HardwareUnavailable when the state cannot be read, OSError when something cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = StateFile(folder / STATE_FILE)
-    wanted = initial_state(machine, seed)
+    wanted = initial_state(machine, seed, driver=driver)
     state, created = _replaced(file, wanted) if replace else _kept(file, wanted)
     changed = host_root.build(folder / HOST_FOLDER, file.path)
     return MadeNode(folder, state, created, state.machine != machine, changed)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
 from api.base import ApiModel
+from dra_driver.hardware.cgroups import CgroupHierarchy
+from dra_driver.simulation.hardware import driver_branches
 from dra_driver.simulation.hardware.description import (
     DRIVER_VERSION,
     GpuDescription,
@@ -59,12 +62,31 @@ class GpuInstanceState(_State):
 class ClientState(_State):
     """A process that uses the device of ``uuid``: a GPU or a MIG device.
 
-    ``mps_server``: the MPS server (its process) that it is, or that it uses the device through.
+    ``mps_server``: the MPS server (its process) that it is, or that it uses the device through. ``allocated``: bytes
+    that it has of the device, charged to the ``cgroup`` that it was in then.
     """
 
     pid: int
     uuid: str
     mps_server: int | None = None
+    allocated: int = 0
+    cgroup: str | None = None
+
+
+class MemoryLimitState(_State):
+    """What a cgroup has of a GPU's memory, in bytes; the cgroup has that inode, a later one of its name has another."""
+
+    cgroup: str
+    inode: int
+    soft: int
+    hard: int
+
+
+class CgroupsState(_State):
+    """Which folder is the mount of cgroup v2, and the v1 hierarchy that stands in for it (``CgroupHierarchy``)."""
+
+    root: str
+    stands_in: str = ""
 
 
 class GpuState(_State):
@@ -84,6 +106,7 @@ class GpuState(_State):
     clients: tuple[ClientState, ...] = ()
     compute_mode: int = COMPUTE_MODE_DEFAULT
     time_slice: int = TIME_SLICE_DEFAULT  # by nvidia-smi's number
+    memory_limits: tuple[MemoryLimitState, ...] = ()
 
     def instance(self, gpu_instance: int) -> GpuInstanceState | None:
         return next((each for each in self.instances if each.id == gpu_instance), None)
@@ -122,6 +145,7 @@ class GpuState(_State):
             clients=(),
             compute_mode=COMPUTE_MODE_DEFAULT,
             time_slice=TIME_SLICE_DEFAULT,
+            memory_limits=(),
         )
 
     def with_mode(self, *, enabled: bool, pending: bool) -> GpuState:
@@ -199,6 +223,7 @@ class SimulatedState(_State):
     """The whole file. ``privileged`` False makes calls that need root answer "no permission".
 
     ``host_tree`` is the node's file tree, relative to the file's folder, once there is one (``host_root``).
+    ``cgroups``: where the node's are, if not where the kernel has them.
     """
 
     machine: MachineDescription
@@ -207,6 +232,7 @@ class SimulatedState(_State):
     privileged: bool = True
     host_tree: str | None = None
     driver: DriverState | None = None
+    cgroups: CgroupsState | None = None
     gpus: tuple[GpuState, ...]
     faults: Faults = Faults()
 
@@ -219,6 +245,21 @@ class SimulatedState(_State):
     def module_version(self) -> str | None:
         """Of the loaded kernel module; None while none is loaded."""
         return self.driver.module if self.driver else self.machine.hardware.driver_version
+
+    @property
+    def cuda_driver_version(self) -> int:
+        """What the loaded driver serves, as NVML says it."""
+        own = self.machine.hardware.cuda_driver_version
+        if self.driver is None or self.driver.module is None:
+            return own
+        return driver_branches.cuda_driver_version(self.driver.module, own)
+
+    @property
+    def hierarchy(self) -> CgroupHierarchy:
+        """In which memory is limited."""
+        if self.cgroups is None:
+            return CgroupHierarchy()
+        return CgroupHierarchy(Path(self.cgroups.root), self.cgroups.stands_in)
 
     def description(self, index: int) -> GpuDescription:
         return self.machine.hardware.gpus[index]
@@ -233,14 +274,18 @@ class SimulatedState(_State):
         return self.model_copy(update={"gpus": (*self.gpus[:index], gpu, *self.gpus[index + 1 :])})
 
 
-def initial_state(description: MachineDescription, seed: str) -> SimulatedState:
-    """The state of ``description`` before anything happened. Pure."""
+def initial_state(description: MachineDescription, seed: str, *, driver: str | None = None) -> SimulatedState:
+    """The state of ``description`` before anything happened, with ``driver`` in the place of its version. Pure.
+
+    ValueError (pydantic's) for what is no version.
+    """
     name = f"{description.name}/{seed}"
     hardware = description.hardware
     return SimulatedState(
         machine=description,
         seed=seed,
         boot_id=str(uuid.uuid5(_NAMESPACE, f"{name}/boot")),
+        driver=None if driver is None else DriverState(library=driver, module=driver),
         gpus=tuple(
             _initial_gpu(name, index, gpu, hardware.product_of(index)) for index, gpu in enumerate(hardware.gpus)
         ),

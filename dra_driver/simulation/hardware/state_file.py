@@ -101,14 +101,17 @@ class StateFile:
         return state_store.exclusively(self.path)
 
 
-def create_state(machine: str | Path | MachineDescription, state_file: Path, *, seed: str = "") -> SimulatedState:
+def create_state(
+    machine: str | Path | MachineDescription, state_file: Path, *, seed: str = "", driver: str | None = None
+) -> SimulatedState:
     """Write the initial state of ``machine`` (a recorded name, a file, or a description) to ``state_file``.
 
     ``seed`` (a node's name, usually) makes UUIDs, serial numbers and the boot id differ between nodes of one machine;
-    the same seed gives the same ones. MachineFileError when the machine cannot be read.
+    the same seed gives the same ones. ``driver``: a version in the place of the machine's. MachineFileError when the
+    machine cannot be read.
     """
     description = machine if isinstance(machine, MachineDescription) else load_machine(machine)
-    state = initial_state(description, seed)
+    state = initial_state(description, seed, driver=driver)
     state_file.parent.mkdir(parents=True, exist_ok=True)
     StateFile(state_file).write(state)
     return state

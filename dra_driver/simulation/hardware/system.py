@@ -37,7 +37,7 @@ def _driver_version(call: Call, buffer: Any, length: Any) -> None:
 
 
 def _nvml_version(call: Call, buffer: Any, length: Any) -> None:
-    cuda = call.state.machine.hardware.cuda_driver_version
+    cuda = call.state.cuda_driver_version
     write_text(buffer, length, f"{cuda // 1000}.{_version(call)}")
 
 
@@ -47,7 +47,7 @@ def _version(call: Call) -> str:
 
 
 def _cuda_driver_version(call: Call, version: Any) -> None:
-    target(version).value = call.state.machine.hardware.cuda_driver_version
+    target(version).value = call.state.cuda_driver_version
 
 
 def _process_name(_call: Call, pid: Any, buffer: Any, length: Any) -> None:

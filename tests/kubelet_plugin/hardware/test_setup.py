@@ -14,10 +14,13 @@ from api.driver_spec import CdiSettings, DriverSpec, HardwareSettings
 from dra_driver.cdi.hooks import HookPlace
 from dra_driver.cdi.roots import Root
 from dra_driver.errors import HardwareError, HardwareUnavailable
+from dra_driver.hardware.cgroups import CgroupHierarchy
 from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.simulation import hardware as simulation
+from dra_driver.simulation.hardware import create_state
+from dra_driver.simulation.hardware.memory_limits import use_hierarchy
 from kubelet_plugin.hardware.setup import _hooks
-from kubelet_plugin.node.hardware import SimulatedHardware, build_hardware, driver_root, read_boot_id
+from kubelet_plugin.node.hardware import SimulatedHardware, build_hardware, cgroup_hierarchy, driver_root, read_boot_id
 
 
 def spec(hook: Path | None = None, **hardware: Any) -> DriverSpec:
@@ -104,3 +107,14 @@ def test_the_boot_id_is_the_kernels_and_a_simulated_nodes_its_own(tmp_path: Path
     own.mkdir(parents=True)
     (own / "boot_id").write_text("simulated\n")
     assert read_boot_id(simulated) == "simulated"
+
+
+def test_memory_is_limited_in_the_kernels_cgroup_v2_and_where_a_simulated_node_says(tmp_path: Path) -> None:
+    state = tmp_path / "gpus.json"
+    assert cgroup_hierarchy(spec()) == CgroupHierarchy(Path("/sys/fs/cgroup"), "")
+    with pytest.raises(HardwareUnavailable, match="cannot read simulated hardware"):
+        cgroup_hierarchy(spec(simulated_state=state))
+    create_state("t4", state)
+    assert cgroup_hierarchy(spec(simulated_state=state)) == CgroupHierarchy()
+    use_hierarchy(state, CgroupHierarchy(tmp_path, "memory"))
+    assert cgroup_hierarchy(spec(simulated_state=state)) == CgroupHierarchy(tmp_path, "memory")

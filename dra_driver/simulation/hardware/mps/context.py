@@ -6,7 +6,7 @@ CUDA_MPS_ACTIVE_THREAD_PERCENTAGE and CUDA_MPS_PINNED_DEVICE_MEM_LIMIT).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dra_driver.simulation.hardware.mps import values
@@ -33,12 +33,16 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What it gets. ``limits`` in bytes by UUID, where there is one; ``allocated`` bytes on each device."""
+    """What it gets. ``limits`` in bytes by UUID, where there is one; ``allocated`` bytes on each device.
+
+    ``cgroup``: the client's, in which a device may have less memory than it has.
+    """
 
     devices: tuple[Device, ...]
     percentage: float
     limits: Mapping[str, int]
     allocated: int
+    cgroup: str | None = None
 
 
 def parse_wish(text: str) -> Wish:
@@ -61,9 +65,17 @@ def parse_wish(text: str) -> Wish:
 
 
 def grant(
-    wish: Wish, offered: Sequence[Device], percentage: float, limits: Mapping[str, int], used: Mapping[str, int]
+    wish: Wish,
+    offered: Sequence[Device],
+    percentage: float,
+    limits: Mapping[str, int],
+    used: Mapping[str, int],
+    cgroup: str | None = None,
 ) -> Context:
-    """The context of ``wish`` on ``offered``; ``limits`` and ``used`` (by others) in bytes by UUID. Refused if none."""
+    """The context of ``wish`` on ``offered``; ``limits`` and ``used`` (by others) in bytes by UUID. Refused if none.
+
+    ``cgroup``: the client's, as far as it can be told.
+    """
     devices, _ = visible(tuple(offered), wish.devices)
     if not devices:
         raise Refused("CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected")
@@ -77,14 +89,15 @@ def grant(
     }
     for device in devices:
         left = None if device.memory is None else device.memory - used.get(device.uuid, 0)
-        most = min((each for each in (lowest.get(device.uuid), left) if each is not None), default=wish.allocate)
-        if wish.allocate > most:
-            raise Refused(
-                f"CUDA_ERROR_OUT_OF_MEMORY: out of memory on {device.uuid}: "
-                f"asked for {values.memory_text(wish.allocate)}, {most >> 20}M may be had"
-            )
+        _require_memory(device, wish.allocate, (lowest.get(device.uuid), left))
+        require_within(device, wish.allocate, cgroup)
     share = percentage if wish.percentage is None else min(percentage, wish.percentage)
-    return Context(devices, share, lowest, wish.allocate)
+    return Context(devices, share, lowest, wish.allocate, cgroup)
+
+
+def require_within(device: Device, allocate: int, cgroup: str | None) -> None:
+    """Refused when the limits of ``cgroup`` and of those above it do not leave so much of the device."""
+    _require_memory(device, allocate, (device.left(cgroup),))
 
 
 def require_free(device: Device, users: Sequence[User]) -> None:
@@ -97,13 +110,22 @@ def describe(context: Context) -> list[str]:
     """What the client prints of it."""
     lines = []
     for number, device in enumerate(context.devices):
-        limit = context.limits.get(device.uuid)
+        limit, memory = context.limits.get(device.uuid), device.reported(context.cgroup)
         lines += [
             f"device.{number}={device.uuid}",
-            f"memory.{number}={'unified' if device.memory is None else f'{device.memory >> 20}M'}",
+            f"memory.{number}={'unified' if memory is None else f'{memory >> 20}M'}",
             f"memory_limit.{number}={'none' if limit is None else values.memory_text(limit)}",
         ]
     return [*lines, f"allocated={context.allocated >> 20}M"]
+
+
+def _require_memory(device: Device, asked: int, most: Iterable[int | None]) -> None:
+    there = min((each for each in most if each is not None), default=asked)
+    if asked > there:
+        raise Refused(
+            f"CUDA_ERROR_OUT_OF_MEMORY: out of memory on {device.uuid}: "
+            f"asked for {values.memory_text(asked)}, {there >> 20}M may be had"
+        )
 
 
 def _environment_percentage(text: str) -> float | None:

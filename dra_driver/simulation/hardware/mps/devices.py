@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dra_driver.simulation.hardware import state_store
+from dra_driver.errors import HardwareError
+from dra_driver.hardware.cgroups import CgroupHierarchy
+from dra_driver.simulation.hardware import cgroup_limits, state_store
+from dra_driver.simulation.hardware.cgroup_limits import Limit
 from dra_driver.simulation.hardware.mps import presence
 
 EXCLUSIVE_PROCESS = 3  # NVML_COMPUTEMODE_EXCLUSIVE_PROCESS
@@ -22,15 +25,23 @@ _VOLTA = (7, 0)
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A process that uses a device; ``mps_server``: through which MPS server, or None."""
+    """A process that uses a device; ``mps_server``: through which MPS server, or None.
+
+    ``allocated``: bytes of the device, charged to ``cgroup``, as far as that can be told.
+    """
 
     pid: int
     mps_server: int | None
+    allocated: int = 0
+    cgroup: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A whole GPU that MIG does not divide, or a MIG device. ``memory`` in bytes, None: shared with the host's."""
+    """A whole GPU that MIG does not divide, or a MIG device. ``memory`` in bytes, None: shared with the host's.
+
+    ``limits``: of its memory by cgroup, which a MIG device has none of.
+    """
 
     uuid: str
     gpu: int
@@ -39,6 +50,16 @@ class Device:
     lost: bool
     most_mps_clients: int
     users: tuple[User, ...]
+    limits: tuple[Limit, ...] = ()
+
+    def left(self, cgroup: str | None) -> int | None:
+        """What a process in ``cgroup`` may still allocate because of limits; None: none holds."""
+        return cgroup_limits.left(self.limits, self.users, cgroup)
+
+    def reported(self, cgroup: str | None) -> int | None:
+        """The memory that CUDA reports in ``cgroup``."""
+        limit = cgroup_limits.reported(self.limits, cgroup)
+        return self.memory if limit is None else limit
 
 
 class State:
@@ -73,6 +94,27 @@ class State:
                     others = [each for each in gpu["clients"] if each["uuid"] != uuid]
                     gpu["clients"] = others + [_client(uuid, user) for user in change(_users(gpu, uuid))]
             state_store.put(self.path, json.dumps(state, separators=(",", ":")).encode())
+
+    def enter(self, uuids: frozenset[str], user: User, admit: Callable[[Device], None]) -> None:
+        """``user`` uses the devices of ``uuids``, all or none: ``admit`` may refuse each, as it is then, by raising."""
+
+        with state_store.exclusively(self.path):
+            state = json.loads(self.path.read_bytes())
+            for device in _devices(state):
+                if device.uuid in uuids:
+                    admit(device)
+            for gpu in state["gpus"]:
+                gpu["clients"] += [_client(uuid, user) for uuid in sorted(_uuids(gpu) & uuids)]
+            state_store.put(self.path, json.dumps(state, separators=(",", ":")).encode())
+
+    def cgroup_of(self, pid: int) -> str | None:
+        """The cgroup, in the node's hierarchy, of a process of this machine; None where it cannot be told."""
+        said = self.read().get("cgroups")
+        hierarchy = CgroupHierarchy(Path(said["root"]), said["standsIn"]) if said else CgroupHierarchy()
+        try:
+            return str(hierarchy.of_process(Path(f"/proc/{pid}/cgroup").read_text()))
+        except (OSError, HardwareError):
+            return None
 
     def forget_server(self, server: int) -> None:
         """The MPS server ``server`` has ended, and with it the use of every device through it."""
@@ -120,7 +162,7 @@ def _devices(state: dict[str, Any]) -> Iterator[Device]:
             most_mps_clients=48 if capability >= _VOLTA else 16,
         )
         if not gpu["migEnabled"]:
-            yield common.device(gpu, gpu["uuid"], product.get("memoryBytes"))
+            yield replace(common.device(gpu, gpu["uuid"], product.get("memoryBytes")), limits=_limits(gpu))
         profiles = {each["id"]: each["memoryMiB"] for each in product.get("migProfiles") or ()}
         for instance in gpu["instances"]:
             for compute in instance["computeInstances"]:
@@ -146,9 +188,19 @@ def _uuids(gpu: dict[str, Any]) -> frozenset[str]:
 
 
 def _users(gpu: dict[str, Any], uuid: str) -> tuple[User, ...]:
-    return tuple(User(each["pid"], each.get("mpsServer")) for each in gpu["clients"] if each["uuid"] == uuid)
+    return tuple(
+        User(each["pid"], each.get("mpsServer"), each.get("allocated", 0), each.get("cgroup"))
+        for each in gpu["clients"]
+        if each["uuid"] == uuid
+    )
+
+
+def _limits(gpu: dict[str, Any]) -> tuple[Limit, ...]:
+    return tuple(
+        Limit(each["cgroup"], each["inode"], each["soft"], each["hard"]) for each in gpu.get("memoryLimits", ())
+    )
 
 
 def _client(uuid: str, user: User) -> dict[str, Any]:
-    server = {} if user.mps_server is None else {"mpsServer": user.mps_server}
-    return {"pid": user.pid, "uuid": uuid, **server}
+    more = {"mpsServer": user.mps_server, "allocated": user.allocated, "cgroup": user.cgroup}
+    return {"pid": user.pid, "uuid": uuid, **{name: value for name, value in more.items() if value is not None}}

@@ -10,25 +10,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dra_driver.simulation.hardware.mps import context
-from dra_driver.simulation.hardware.mps.context import FAULT, Refused
+from dra_driver.simulation.hardware.mps.context import FAULT, Context, Refused
 from dra_driver.simulation.hardware.mps.devices import Device, State, User
 
 
 def main(arguments: Sequence[str]) -> int:
     state_file, pid, allocate = arguments
     state = State(Path(state_file))
-    user = User(int(pid), None)
-    taken: list[str] = []
+    cgroup = state.cgroup_of(int(pid))
+    user, taken = User(int(pid), None), frozenset[str]()
     try:
         wish = context.parse_wish(f"{pid} {os.environ.get('CUDA_VISIBLE_DEVICES') or '-'} - - {allocate}")
-        granted = context.grant(wish, state.devices(), 100.0, {}, {})
-        for device in granted.devices:
-            state.change_users(frozenset((device.uuid,)), partial(_enter, device, user))
-            taken.append(device.uuid)
+        granted = context.grant(wish, state.devices(), 100.0, {}, {}, cgroup)
+        user = replace(user, allocated=granted.allocated, cgroup=cgroup)
+        state.enter(frozenset(device.uuid for device in granted.devices), user, partial(_admit, granted))
+        taken = frozenset(device.uuid for device in granted.devices)
         _say("ok", "mps=no", f"pid={pid}", *context.describe(granted), ".")
         while said := os.read(0, 4096):
             if said.strip() == FAULT:
@@ -38,13 +39,13 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     finally:
         if taken:
-            state.change_users(frozenset(taken), lambda users: tuple(each for each in users if each != user))
+            state.change_users(taken, lambda users: tuple(each for each in users if each != user))
     return 0
 
 
-def _enter(device: Device, user: User, users: tuple[User, ...]) -> tuple[User, ...]:
-    context.require_free(device, users)
-    return (*users, user)
+def _admit(granted: Context, device: Device) -> None:
+    context.require_free(device, device.users)
+    context.require_within(device, granted.allocated, granted.cgroup)
 
 
 def _say(*lines: str) -> None:

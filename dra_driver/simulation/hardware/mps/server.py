@@ -147,28 +147,32 @@ class Server:
         wish = context.parse_wish(text)
         current = {each.uuid: each for each in self._state.devices()}
         offered = [current[each.uuid] for each in self._devices if each.uuid in current]
-        granted = context.grant(wish, offered, self._percentage, self._limits, self._used())
+        pid = processes.holder_of(lifeline, wish.pid)
+        cgroup = self._state.cgroup_of(pid)
+        granted = context.grant(wish, offered, self._percentage, self._limits, self._used(), cgroup)
         for device in granted.devices:
             mine = sum(device.uuid in _uuids(client) for client in self._clients.values())
             if mine >= device.most_mps_clients:
                 raise Refused(f"CUDA_ERROR_MPS_MAX_CLIENTS_REACHED: {mine} clients have {device.uuid}")
-        pid = processes.holder_of(lifeline, wish.pid)
-        self._state.change_users(
-            frozenset(each.uuid for each in granted.devices), lambda users: (*users, User(pid, self._pid))
-        )
-        return Client(self._connected, pid, answer, lifeline, granted)
+        client = Client(self._connected, pid, answer, lifeline, granted)
+        admit = partial(context.require_within, allocate=granted.allocated, cgroup=cgroup)
+        self._state.enter(_uuids(client), self._user(client), admit)
+        return client
 
     def _part(self, client: Client) -> None:
         del self._clients[client.lifeline]
         client.answer.close()
         os.close(client.lifeline)
-        gone = User(client.pid, self._pid)
+        gone = self._user(client)
 
         def without_one(users: tuple[User, ...]) -> tuple[User, ...]:
             place = users.index(gone) if gone in users else len(users)
             return users[:place] + users[place + 1 :]
 
         self._state.change_users(_uuids(client), without_one)
+
+    def _user(self, client: Client) -> User:
+        return User(client.pid, self._pid, client.context.allocated, client.context.cgroup)
 
     def _enter(self, device: Device, users: tuple[User, ...]) -> tuple[User, ...]:
         living = tuple(

@@ -12,9 +12,10 @@ from dra_driver.simulation.hardware.state import ComputeInstanceState, GpuInstan
 
 
 def versions(state: SimulatedState) -> Versions:
-    hardware = state.machine.hardware
-    cuda = hardware.cuda_driver_version
-    return Versions(state.module_version or hardware.driver_version, f"{cuda // 1000}.{cuda % 1000 // 10}")
+    cuda = state.cuda_driver_version
+    return Versions(
+        state.module_version or state.machine.hardware.driver_version, f"{cuda // 1000}.{cuda % 1000 // 10}"
+    )
 
 
 def gpu_facts(state: SimulatedState, index: int) -> GpuFacts:

@@ -73,6 +73,9 @@ see() {
   visit=$1 index=0
   table
 }
+limit() {  # inode of a cgroup, its line in /proc/self/cgroup, what is seen of the GPU in it
+  case "$own:$cgroups" in "$1":* | *"$2"*) eval "$3" ;; esac
+}
 gpu() {
   shown=0 device=0
   [ -e "$dev/nvidia$v_minor" ] || return 0
@@ -204,7 +207,14 @@ if [ "$command" = version ]; then
 @VERSION@
   exit 0
 fi
-v_date=N/A v_timestamp=N/A known=''
+v_date=N/A v_timestamp=N/A known='' cgroups='|' own=''
+if [ -r /proc/self/cgroup ]; then
+  while read -r line; do cgroups="$cgroups$line|"; done </proc/self/cgroup
+fi
+if [ -e /sys/fs/cgroup/cgroup.procs ] && command -v ls >/dev/null 2>&1; then
+  # In a cgroup namespace of its own a container sees its cgroup as the root.
+  own=$(ls -di /sys/fs/cgroup) own=${own#"${own%%[! ]*}"} own=${own%% *}
+fi
 if command -v date >/dev/null 2>&1; then
   v_date=$(LC_ALL=C date '+%a %b %e %H:%M:%S %Y') v_timestamp=$(date '+%Y/%m/%d %H:%M:%S').000
 fi

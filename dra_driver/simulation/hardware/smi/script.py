@@ -2,8 +2,8 @@
 
 CDI mounts it into them, where neither our Python nor the state file is. There it shows, from a table, the GPUs whose
 device node the container has and of their MIG devices those whose two capability nodes it has, counted from 0 as the
-real one counts what it sees. It uses no here documents, for which some shells need a writable /tmp, and of other
-programs only ``date``, if there is one.
+real one counts what it sees. A limit on the container's cgroup is the memory that it shows. It uses no here documents,
+for which some shells need a writable /tmp, and of other programs only ``date`` and ``ls``, if there are any.
 
 What it prints is ``layout`` and ``log_layout``, as on a node; ``script_table`` is the table, which is written again
 whenever what it shows changes, into the same file: containers hold it by bind mounts.

@@ -1,7 +1,8 @@
 """The part of the containers' nvidia-smi that knows the machine: a shell function's lines, one or more for each GPU.
 
-For each GPU: what never changes as assignments, then, each on a line of its own, what can change at run time, ``gpu``,
-its MIG devices, ``end``. The variables are the names of ``layout`` with underscores, after ``v_``.
+For each GPU: what never changes as assignments, then, each on a line of its own, what can change at run time, what the
+limit of a cgroup makes of its memory, ``gpu``, its MIG devices, ``end``. The variables are the names of ``layout`` with
+underscores, after ``v_``. There is room for some limits; a container whose limit has none sees all of the GPU's memory.
 
 Lines that can change are of one length, and there are always as many: a shell that reads the script while it is
 written again finds each line where it was.
@@ -12,9 +13,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from dra_driver.simulation.hardware.capabilities import compute_instance_minor, gpu_instance_minor
+from dra_driver.simulation.hardware.cgroup_limits import UNLIMITED
 from dra_driver.simulation.hardware.placing import most_mig_devices
+from dra_driver.simulation.hardware.smi.facts import GpuFacts, Memory
 from dra_driver.simulation.hardware.smi.from_state import gpu_facts, versions
 from dra_driver.simulation.hardware.smi.layout import device_texts, gpu_texts, machine_texts
 from dra_driver.simulation.hardware.state import GpuState, SimulatedState
@@ -22,9 +27,12 @@ from dra_driver.simulation.hardware.state import GpuState, SimulatedState
 BEGINS = "  : table"
 ENDS = "  : end of table"
 _LINE = 160  # characters; a MIG device with the longest profile's name leaves some
+_LIMITS, _LIMIT_LINE = 16, 512  # the path of a pod's container has some 200 characters
 
-# Names of ``layout`` whose text follows the state: compute mode, MIG mode, and what NVML does not tell with MIG.
+_MEMORY = ("memory.total", "memory.reserved", "memory.used", "memory.free", "table.memory")
+# Names of ``layout`` whose text follows the state: memory, compute mode, MIG mode, what NVML does not tell with MIG.
 _CHANGING = (
+    *_MEMORY,
     "compute_mode",
     "table.compute_mode",
     "mig.mode.current",
@@ -49,7 +57,7 @@ def shows_differently(before: GpuState, after: GpuState) -> bool:
 
 
 def _shown(gpu: GpuState) -> tuple[object, ...]:
-    return gpu.compute_mode, gpu.mig_enabled, gpu.mig_pending, tuple(gpu.mig_devices())
+    return gpu.compute_mode, gpu.mig_enabled, gpu.mig_pending, tuple(gpu.mig_devices()), gpu.memory_limits
 
 
 def machine_assignments(state: SimulatedState) -> str:
@@ -78,6 +86,7 @@ def _gpu(state: SimulatedState, index: int, known: dict[str, str]) -> Iterator[s
             yield f"  {_assigned(name, text)}"
     known.update(own)
     yield from (f"  {_assigned(name, texts[name])}".ljust(_LINE) for name in _CHANGING)
+    yield from _limits(state, index, facts)
     yield "  gpu"
     minor = facts.minor
     for device in facts.mig_devices:
@@ -89,6 +98,20 @@ def _gpu(state: SimulatedState, index: int, known: dict[str, str]) -> Iterator[s
         yield f"  mig {' '.join(words)}".ljust(_LINE)
     yield from ["  :".ljust(_LINE)] * (most_mig_devices(state.product(index)) - len(facts.mig_devices))
     yield "  end"
+
+
+def _limits(state: SimulatedState, index: int, facts: GpuFacts) -> Iterator[str]:
+    """``limit`` with the cgroup's inode, its line in /proc/self/cgroup, and the assignments of what is seen in it."""
+    hierarchy = state.hierarchy
+    limits = [each for each in state.gpus[index].memory_limits if each.hard != UNLIMITED][:_LIMITS]
+    for each in limits:
+        memory = Memory(total=each.hard, reserved=0, used=0, free=each.hard)
+        texts = gpu_texts(replace(facts, memory=memory), machine_texts(versions(state), count=0, timestamp="", date=""))
+        path = f"/{Path(each.cgroup).relative_to(hierarchy.root)}"
+        line = f"{hierarchy.stands_in}:{path}|" if hierarchy.stands_in else f"|0::{path}|"
+        assignments = " ".join(_assigned(name, texts[name]) for name in _MEMORY)
+        yield f"  limit {each.inode} {shlex.quote(line)} {shlex.quote(assignments)}".ljust(_LIMIT_LINE)
+    yield from ["  :".ljust(_LIMIT_LINE)] * (_LIMITS - len(limits))
 
 
 def _assigned(name: str, text: str) -> str:

@@ -23,6 +23,7 @@ from dra_driver.simulation.hardware import (
 from dra_driver.simulation.hardware.description import MachineDescription
 from dra_driver.simulation.hardware.smi.fields import GPU_FIELDS
 from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
+from dra_driver.simulation.hardware.state import MemoryLimitState
 from tests.simulated_node import NodeMaker
 from tests.simulation.hardware.smi.kit import SHELLS, Answer, build, call_script, call_smi
 
@@ -303,7 +304,20 @@ def test_lines_that_change_have_room_for_the_longest_texts(tmp_path: Path) -> No
         lines = both.script.read_text().splitlines()
         changing = [line for line in lines if line.endswith(" ")]
         assert changing
-        assert {len(line) for line in changing} == {160}, name
+        assert {len(line) for line in changing} == {160, 512}, name
+
+
+def test_a_limit_has_room_for_the_cgroup_of_a_pods_container(tmp_path: Path) -> None:
+    """Of systemd: the longest there are."""
+    both = Both(tmp_path, "b200")
+    uid = "_".join(("12345678", "1234", "1234", "1234", "123456789012"))
+    pod = f"kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid}.slice"
+    cgroup = f"/sys/fs/cgroup/{pod}/cri-containerd-{'f' * 64}.scope"
+    limit = MemoryLimitState(cgroup=cgroup, inode=2**64 - 1, soft=0, hard=180 << 30)
+    before = [len(line) for line in both.script.read_text().splitlines()]
+    both.file.update(lambda state: state.with_gpu(0, state.gpus[0].model_copy(update={"memory_limits": (limit,)})))
+    assert [len(line) for line in both.script.read_text().splitlines()] == before
+    assert cgroup.removeprefix("/sys/fs/cgroup") in both.script.read_text()
 
 
 @pytest.mark.process
