@@ -171,6 +171,16 @@ class MachineDescription(_Strict):
     sources: tuple[str, ...] = ()
     interpolated: tuple[Interpolated, ...] = ()
 
+    def with_driver(self, version: str, cuda_version: int) -> MachineDescription:
+        """The same hardware under another driver; ``cuda_version`` as NVML says it (13040). MachineFileError when one
+        is no version. No listing vouches for the two, so they are noted as interpolated."""
+        paths = ("hardware.driverVersion", "hardware.cudaDriverVersion")
+        noted = Interpolated(paths=paths, reason="chosen for the simulation, another driver was recorded")
+        data = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        data["hardware"] |= {"driverVersion": version, "cudaDriverVersion": cuda_version}
+        data["interpolated"] = [*data.get("interpolated", ()), noted.model_dump(mode="json")]
+        return parse_machine(json.dumps(data), origin=f"{self.name} with driver {version}")
+
 
 def recorded_machines() -> tuple[str, ...]:
     """Names of the machines that are shipped, sorted."""

@@ -52,6 +52,18 @@ def test_the_machines_are_there() -> None:
     assert {name: len(load_machine(name).hardware.gpus) for name in recorded_machines()} == EXPECTED
 
 
+def test_a_machine_with_another_driver_is_the_same_apart_from_it_and_says_so() -> None:
+    recorded = load_machine("h100-sxm5-80gb")
+    other = recorded.with_driver("615.71.09", 13040)
+    assert (other.hardware.driver_version, other.hardware.cuda_driver_version) == ("615.71.09", 13040)
+    assert other.interpolated[-1].paths == ("hardware.driverVersion", "hardware.cudaDriverVersion")
+    changes = {"driver_version": "580.105.08", "cuda_driver_version": 13000}
+    assert other.hardware.model_copy(update=changes) == recorded.hardware
+    assert parse_machine(format_machine(other), origin="again") == other
+    with pytest.raises(MachineFileError, match=r"with driver newest is not a valid .*hardware\.driverVersion"):
+        recorded.with_driver("newest", 13040)
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_machine_file_is_written_as_our_formatter_writes_it(name: str) -> None:
     description = load_machine(name)
