@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dra_driver.simulation.hardware import SimulatedState, StateFile, create_state, host_root
+from dra_driver.simulation.hardware import MachineDescription, SimulatedState, StateFile, create_state, host_root
 from dra_driver.simulation.hardware.mps import scripts
 from tests.run_guard import mark
 
@@ -50,7 +50,7 @@ def has_open(pid: int, path: Path) -> bool:
 class MpsNode:
     """A node, one pipe directory on it, and the programs as a user calls them."""
 
-    def __init__(self, folder: Path, machine: str = "h100-sxm5-80gb") -> None:
+    def __init__(self, folder: Path, machine: str | MachineDescription = "h100-sxm5-80gb") -> None:
         self.folder = folder
         self.state_file = folder / "gpus.json"
         self.root = folder / "host"
