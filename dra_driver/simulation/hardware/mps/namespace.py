@@ -38,10 +38,10 @@ class Namespace:
 
 
 def parse_wish(text: str) -> tuple[Wish, int | None]:
-    """``context.parse_wish``, with the client's own priority after it, None when it has none."""
+    """``context.parse_wish``, with the client's own priority at its end where the driver knows protocol 3."""
     words = text.split()
-    own = words[5] if len(words) == 6 else ""
-    return context.parse_wish(" ".join(words[:5])), int(own) if own in ("0", "1") else None
+    own = words.pop() if len(words) == 6 else ""
+    return context.parse_wish(" ".join(words)), int(own) if own in ("0", "1") else None
 
 
 def grant(

@@ -147,11 +147,10 @@ class Server:
     def _accept(self, message: Mapping[str, Any], answer: Answer, lifeline: int) -> Client:
         current = {each.uuid: each for each in self._state.devices()}
         offered = [current[each.uuid] for each in self._devices if each.uuid in current]
+        wish, priority = namespace.parse_wish(message["text"])
         if "namespace" in message:
-            wish, priority = namespace.parse_wish(message["text"])
             granted = namespace.grant(wish, priority, Namespace(**message["namespace"]), offered, self._used())
         else:
-            wish = context.parse_wish(message["text"])
             granted = context.grant(wish, offered, self._percentage, self._limits, self._used())
         for device in granted.devices:
             mine = sum(device.uuid in _uuids(client) for client in self._clients.values())

@@ -91,6 +91,8 @@ def test_protocol_2_is_the_default_and_the_variable_goes_before_the_option(named
     named.start()
     assert named.say("get_server_list", "get_default_active_thread_percentage") == ["100.0"]
     assert named.refusal("server list").startswith("Unknown command server")
+    got = facts(named.run_client(CUDA_MPS_CLIENT_PRIORITY="1")[1])
+    assert (got["mps"], got.get("namespace")) == ("yes", None)
     assert named.do("-q") == []
     wait_until(lambda: not (named.pipe / "control").exists(), "the daemon ends")
     assert named.control("-d", "-p", "2", CUDA_MPS_PROTOCOL_VERSION="3") == (0, "", "")
