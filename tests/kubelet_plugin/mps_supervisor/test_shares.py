@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -212,6 +213,16 @@ def test_a_share_whose_limits_were_changed_or_taken_away_is_told_and_put_right(n
         wedged = [status for (status,) in told if status.state is GroupState.WEDGED]
         assert all(status.message.startswith("share a has not its limits: ") for status in wedged)
         assert [each.message != "" for status in wedged for each in status.shares] == [True] * len(wedged)
+
+
+def test_a_share_whose_folder_is_taken_away_is_made_anew(named: Lab) -> None:
+    with named.in_process():
+        named.client.start(named.named_group())
+        named.client.put_share("claim-1", named.share())
+        folder = named.folders().share("a")
+        shutil.rmtree(folder)
+        eventually(lambda: (folder / "control").exists() and named.state() is GroupState.READY, PATIENCE)
+        assert named.facts("a")["memory_limit.0"] == "10G"
 
 
 def test_a_group_without_its_server_gets_another_daemon_with_all_its_shares(named: Lab) -> None:

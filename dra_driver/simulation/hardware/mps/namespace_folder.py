@@ -52,7 +52,9 @@ class NamespaceFolder:
         self.control = _make_fifo(self.path / CONTROL, 0o666)
 
     def top_up(self) -> None:
-        """As many tickets as should lie ready do."""
+        """As many tickets as should lie ready do, unless somebody took the folder away: then nobody can come."""
+        if not self.path.is_dir():
+            return
         waiting = int.from_bytes(fcntl.ioctl(self._tickets, termios.FIONREAD, bytes(4)), "little")
         for _ in range(_READY - waiting // TICKET_BYTES):
             ticket = f"{self._next:07d}"
