@@ -2,7 +2,7 @@
 
 Serving::
 
-    server.add_generic_rpc_handlers((SUPERVISOR.handler(info=..., start=..., stop=..., list_groups=..., watch=...),))
+    server.add_generic_rpc_handlers((SUPERVISOR.handler(info=..., start=..., stop=..., put_share=..., ...),))
 
 Calling::
 
@@ -29,6 +29,8 @@ class SupervisorService:
     info: UnaryMethod[pb.InfoRequest, pb.Info]
     start: UnaryMethod[pb.StartGroupRequest, pb.GroupStatus]
     stop: UnaryMethod[pb.StopGroupRequest, pb.StopGroupResponse]
+    put_share: UnaryMethod[pb.PutShareRequest, pb.GroupStatus]
+    remove_share: UnaryMethod[pb.RemoveShareRequest, pb.RemoveShareResponse]
     list_groups: UnaryMethod[pb.ListGroupsRequest, pb.Groups]
     watch: StreamMethod[pb.ListGroupsRequest, pb.Groups]
 
@@ -38,6 +40,8 @@ class SupervisorService:
         info: Callable[[pb.InfoRequest, grpc.ServicerContext], pb.Info],
         start: Callable[[pb.StartGroupRequest, grpc.ServicerContext], pb.GroupStatus],
         stop: Callable[[pb.StopGroupRequest, grpc.ServicerContext], pb.StopGroupResponse],
+        put_share: Callable[[pb.PutShareRequest, grpc.ServicerContext], pb.GroupStatus],
+        remove_share: Callable[[pb.RemoveShareRequest, grpc.ServicerContext], pb.RemoveShareResponse],
         list_groups: Callable[[pb.ListGroupsRequest, grpc.ServicerContext], pb.Groups],
         watch: Callable[[pb.ListGroupsRequest, grpc.ServicerContext], Iterator[pb.Groups]],
     ) -> grpc.GenericRpcHandler:
@@ -47,6 +51,8 @@ class SupervisorService:
                 self.info.name: self.info.handler(info),
                 self.start.name: self.start.handler(start),
                 self.stop.name: self.stop.handler(stop),
+                self.put_share.name: self.put_share.handler(put_share),
+                self.remove_share.name: self.remove_share.handler(remove_share),
                 self.list_groups.name: self.list_groups.handler(list_groups),
                 self.watch.name: self.watch.handler(watch),
             },
@@ -60,6 +66,8 @@ SUPERVISOR: Final = SupervisorService(
     info=UnaryMethod(_NAME, "GetInfo", pb.InfoRequest, pb.Info),
     start=UnaryMethod(_NAME, "StartGroup", pb.StartGroupRequest, pb.GroupStatus),
     stop=UnaryMethod(_NAME, "StopGroup", pb.StopGroupRequest, pb.StopGroupResponse),
+    put_share=UnaryMethod(_NAME, "PutShare", pb.PutShareRequest, pb.GroupStatus),
+    remove_share=UnaryMethod(_NAME, "RemoveShare", pb.RemoveShareRequest, pb.RemoveShareResponse),
     list_groups=UnaryMethod(_NAME, "ListGroups", pb.ListGroupsRequest, pb.Groups),
     watch=StreamMethod(_NAME, "WatchGroups", pb.ListGroupsRequest, pb.Groups),
 )

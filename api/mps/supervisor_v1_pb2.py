@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61pi/mps/supervisor_v1.proto\x12\rgpudra.mps.v1\"\r\n\x0bInfoRequest\")\n\x04Info\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\"\x92\x02\n\x05Group\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\x12\x16\n\x0e\x65xclusive_gpus\x18\x03 \x03(\t\x12%\n\x18\x61\x63tive_thread_percentage\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x44\n\x11pinned_memory_mib\x18\x05 \x03(\x0b\x32).gpudra.mps.v1.Group.PinnedMemoryMibEntry\x12\x12\n\nmulti_user\x18\x06 \x01(\x08\x1a\x36\n\x14PinnedMemoryMibEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x1b\n\x19_active_thread_percentage\"\x86\x01\n\x0bGroupStatus\x12#\n\x05group\x18\x01 \x01(\x0b\x32\x14.gpudra.mps.v1.Group\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.gpudra.mps.v1.State\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\x0f\n\x07\x63lients\x18\x05 \x01(\r\"8\n\x11StartGroupRequest\x12#\n\x05group\x18\x01 \x01(\x0b\x32\x14.gpudra.mps.v1.Group\"\x1e\n\x10StopGroupRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x13\n\x11StopGroupResponse\"\x13\n\x11ListGroupsRequest\"4\n\x06Groups\x12*\n\x06groups\x18\x01 \x03(\x0b\x32\x1a.gpudra.mps.v1.GroupStatus*[\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08STARTING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06WEDGED\x10\x03\x12\x08\n\x04\x44\x45\x41\x44\x10\x04\x12\x0c\n\x08STOPPING\x10\x05\x32\xff\x02\n\nSupervisor\x12<\n\x07GetInfo\x12\x1a.gpudra.mps.v1.InfoRequest\x1a\x13.gpudra.mps.v1.Info\"\x00\x12L\n\nStartGroup\x12 .gpudra.mps.v1.StartGroupRequest\x1a\x1a.gpudra.mps.v1.GroupStatus\"\x00\x12P\n\tStopGroup\x12\x1f.gpudra.mps.v1.StopGroupRequest\x1a .gpudra.mps.v1.StopGroupResponse\"\x00\x12G\n\nListGroups\x12 .gpudra.mps.v1.ListGroupsRequest\x1a\x15.gpudra.mps.v1.Groups\"\x00\x12J\n\x0bWatchGroups\x12 .gpudra.mps.v1.ListGroupsRequest\x1a\x15.gpudra.mps.v1.Groups\"\x00\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61pi/mps/supervisor_v1.proto\x12\rgpudra.mps.v1\"\r\n\x0bInfoRequest\"@\n\x04Info\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x15\n\rmps_protocols\x18\x03 \x03(\r\"\xa8\x02\n\x05Group\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\x12\x16\n\x0e\x65xclusive_gpus\x18\x03 \x03(\t\x12%\n\x18\x61\x63tive_thread_percentage\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x44\n\x11pinned_memory_mib\x18\x05 \x03(\x0b\x32).gpudra.mps.v1.Group.PinnedMemoryMibEntry\x12\x12\n\nmulti_user\x18\x06 \x01(\x08\x12\x14\n\x0cmps_protocol\x18\x07 \x01(\r\x1a\x36\n\x14PinnedMemoryMibEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x1b\n\x19_active_thread_percentage\"\xed\x01\n\x05Share\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x44\n\x11pinned_memory_mib\x18\x02 \x03(\x0b\x32).gpudra.mps.v1.Share.PinnedMemoryMibEntry\x12%\n\x18\x61\x63tive_thread_percentage\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0clow_priority\x18\x04 \x01(\x08\x1a\x36\n\x14PinnedMemoryMibEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x1b\n\x19_active_thread_percentage\"C\n\x0bShareStatus\x12#\n\x05share\x18\x01 \x01(\x0b\x32\x14.gpudra.mps.v1.Share\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb2\x01\n\x0bGroupStatus\x12#\n\x05group\x18\x01 \x01(\x0b\x32\x14.gpudra.mps.v1.Group\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.gpudra.mps.v1.State\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\x0f\n\x07\x63lients\x18\x05 \x01(\r\x12*\n\x06shares\x18\x06 \x03(\x0b\x32\x1a.gpudra.mps.v1.ShareStatus\"8\n\x11StartGroupRequest\x12#\n\x05group\x18\x01 \x01(\x0b\x32\x14.gpudra.mps.v1.Group\"\x1e\n\x10StopGroupRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x13\n\x11StopGroupResponse\"H\n\x0fPutShareRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12#\n\x05share\x18\x02 \x01(\x0b\x32\x14.gpudra.mps.v1.Share\"4\n\x12RemoveShareRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x15\n\x13RemoveShareResponse\"\x13\n\x11ListGroupsRequest\"4\n\x06Groups\x12*\n\x06groups\x18\x01 \x03(\x0b\x32\x1a.gpudra.mps.v1.GroupStatus*[\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08STARTING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06WEDGED\x10\x03\x12\x08\n\x04\x44\x45\x41\x44\x10\x04\x12\x0c\n\x08STOPPING\x10\x05\x32\xa1\x04\n\nSupervisor\x12<\n\x07GetInfo\x12\x1a.gpudra.mps.v1.InfoRequest\x1a\x13.gpudra.mps.v1.Info\"\x00\x12L\n\nStartGroup\x12 .gpudra.mps.v1.StartGroupRequest\x1a\x1a.gpudra.mps.v1.GroupStatus\"\x00\x12P\n\tStopGroup\x12\x1f.gpudra.mps.v1.StopGroupRequest\x1a .gpudra.mps.v1.StopGroupResponse\"\x00\x12G\n\nListGroups\x12 .gpudra.mps.v1.ListGroupsRequest\x1a\x15.gpudra.mps.v1.Groups\"\x00\x12H\n\x08PutShare\x12\x1e.gpudra.mps.v1.PutShareRequest\x1a\x1a.gpudra.mps.v1.GroupStatus\"\x00\x12V\n\x0bRemoveShare\x12!.gpudra.mps.v1.RemoveShareRequest\x1a\".gpudra.mps.v1.RemoveShareResponse\"\x00\x12J\n\x0bWatchGroups\x12 .gpudra.mps.v1.ListGroupsRequest\x1a\x15.gpudra.mps.v1.Groups\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,28 +33,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GROUP_PINNEDMEMORYMIBENTRY']._loaded_options = None
   _globals['_GROUP_PINNEDMEMORYMIBENTRY']._serialized_options = b'8\001'
-  _globals['_STATE']._serialized_start=704
-  _globals['_STATE']._serialized_end=795
+  _globals['_SHARE_PINNEDMEMORYMIBENTRY']._loaded_options = None
+  _globals['_SHARE_PINNEDMEMORYMIBENTRY']._serialized_options = b'8\001'
+  _globals['_STATE']._serialized_start=1253
+  _globals['_STATE']._serialized_end=1344
   _globals['_INFOREQUEST']._serialized_start=46
   _globals['_INFOREQUEST']._serialized_end=59
   _globals['_INFO']._serialized_start=61
-  _globals['_INFO']._serialized_end=102
-  _globals['_GROUP']._serialized_start=105
-  _globals['_GROUP']._serialized_end=379
-  _globals['_GROUP_PINNEDMEMORYMIBENTRY']._serialized_start=296
-  _globals['_GROUP_PINNEDMEMORYMIBENTRY']._serialized_end=350
-  _globals['_GROUPSTATUS']._serialized_start=382
-  _globals['_GROUPSTATUS']._serialized_end=516
-  _globals['_STARTGROUPREQUEST']._serialized_start=518
-  _globals['_STARTGROUPREQUEST']._serialized_end=574
-  _globals['_STOPGROUPREQUEST']._serialized_start=576
-  _globals['_STOPGROUPREQUEST']._serialized_end=606
-  _globals['_STOPGROUPRESPONSE']._serialized_start=608
-  _globals['_STOPGROUPRESPONSE']._serialized_end=627
-  _globals['_LISTGROUPSREQUEST']._serialized_start=629
-  _globals['_LISTGROUPSREQUEST']._serialized_end=648
-  _globals['_GROUPS']._serialized_start=650
-  _globals['_GROUPS']._serialized_end=702
-  _globals['_SUPERVISOR']._serialized_start=798
-  _globals['_SUPERVISOR']._serialized_end=1181
+  _globals['_INFO']._serialized_end=125
+  _globals['_GROUP']._serialized_start=128
+  _globals['_GROUP']._serialized_end=424
+  _globals['_GROUP_PINNEDMEMORYMIBENTRY']._serialized_start=341
+  _globals['_GROUP_PINNEDMEMORYMIBENTRY']._serialized_end=395
+  _globals['_SHARE']._serialized_start=427
+  _globals['_SHARE']._serialized_end=664
+  _globals['_SHARE_PINNEDMEMORYMIBENTRY']._serialized_start=341
+  _globals['_SHARE_PINNEDMEMORYMIBENTRY']._serialized_end=395
+  _globals['_SHARESTATUS']._serialized_start=666
+  _globals['_SHARESTATUS']._serialized_end=733
+  _globals['_GROUPSTATUS']._serialized_start=736
+  _globals['_GROUPSTATUS']._serialized_end=914
+  _globals['_STARTGROUPREQUEST']._serialized_start=916
+  _globals['_STARTGROUPREQUEST']._serialized_end=972
+  _globals['_STOPGROUPREQUEST']._serialized_start=974
+  _globals['_STOPGROUPREQUEST']._serialized_end=1004
+  _globals['_STOPGROUPRESPONSE']._serialized_start=1006
+  _globals['_STOPGROUPRESPONSE']._serialized_end=1025
+  _globals['_PUTSHAREREQUEST']._serialized_start=1027
+  _globals['_PUTSHAREREQUEST']._serialized_end=1099
+  _globals['_REMOVESHAREREQUEST']._serialized_start=1101
+  _globals['_REMOVESHAREREQUEST']._serialized_end=1153
+  _globals['_REMOVESHARERESPONSE']._serialized_start=1155
+  _globals['_REMOVESHARERESPONSE']._serialized_end=1176
+  _globals['_LISTGROUPSREQUEST']._serialized_start=1178
+  _globals['_LISTGROUPSREQUEST']._serialized_end=1197
+  _globals['_GROUPS']._serialized_start=1199
+  _globals['_GROUPS']._serialized_end=1251
+  _globals['_SUPERVISOR']._serialized_start=1347
+  _globals['_SUPERVISOR']._serialized_end=1892
 # @@protoc_insertion_point(module_scope)

@@ -19,8 +19,8 @@ from api.mps import supervisor_v1_pb2 as pb
 from api.mps.services import PROTOCOL, SUPERVISOR
 from dra_driver.kube.backoff import Backoff
 from dra_driver.mps import errors
-from dra_driver.mps.group import GroupStatus, MpsGroup
-from dra_driver.mps.wire import group_to_wire, status_from_wire, statuses_from_wire
+from dra_driver.mps.group import LEGACY, GroupStatus, MpsGroup, MpsShare
+from dra_driver.mps.wire import group_to_wire, share_to_wire, status_from_wire, statuses_from_wire
 from dra_driver.observability.loops import Loop
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class SupervisorClient:
 
     def start(self, group: MpsGroup) -> GroupStatus:
         """Returns when the group's daemon has answered a command; at once when the same group runs."""
-        with self._channel(f"start of MPS group {group.id}") as channel:
+        with self._channel(f"start of MPS group {group.id}", group.protocol) as channel:
             request = pb.StartGroupRequest(group=group_to_wire(group))
             return status_from_wire(SUPERVISOR.start.stub(channel)(request, timeout=self._start_seconds))
 
@@ -71,6 +71,24 @@ class SupervisorClient:
         """Returns when nothing of the group is left. An id that nobody knows is fine."""
         with self._channel(f"stop of MPS group {group_id}") as channel:
             SUPERVISOR.stop.stub(channel)(pb.StopGroupRequest(id=group_id), timeout=self._stop_seconds)
+
+    def put_share(self, group_id: str, share: MpsShare) -> GroupStatus:
+        """Returns when the share's limits are in force: they were read back, and the server is alive and has the
+        group's devices. Other limits under the same name are GroupDiffers."""
+        with self._channel(f"share {share.name} of MPS group {group_id}") as channel:
+            request = pb.PutShareRequest(group_id=group_id, share=share_to_wire(share))
+            return status_from_wire(SUPERVISOR.put_share.stub(channel)(request, timeout=self._start_seconds))
+
+    def remove_share(self, group_id: str, name: str) -> None:
+        """Returns when nothing of the share is left. A name or a group that nobody knows is fine."""
+        with self._channel(f"removal of share {name} of MPS group {group_id}") as channel:
+            request = pb.RemoveShareRequest(group_id=group_id, name=name)
+            SUPERVISOR.remove_share.stub(channel)(request, timeout=self._stop_seconds)
+
+    def protocols(self) -> tuple[int, ...]:
+        """What the node's MPS programs speak; only LEGACY with a supervisor that knows no other."""
+        with self._served("question for MPS protocols") as (_channel, info):
+            return tuple(info.mps_protocols) or (LEGACY,)
 
     def groups(self) -> tuple[GroupStatus, ...]:
         with self._channel("list of MPS groups") as channel:
@@ -94,7 +112,20 @@ class SupervisorClient:
             yield SUPERVISOR.watch.stub(channel)(pb.ListGroupsRequest())
 
     @contextmanager
-    def _channel(self, what: str) -> Iterator[grpc.Channel]:
+    def _channel(self, what: str, protocol: int = LEGACY) -> Iterator[grpc.Channel]:
+        """``protocol``: of MPS, that the supervisor must know. One that does not would overlook that it was asked for,
+        and give a group without any limits."""
+        with self._served(what) as (channel, info):
+            if protocol != LEGACY and not info.mps_protocols:
+                raise errors.SupervisorVersion(
+                    f"{what} failed: the MPS supervisor is of version {info.version or 'unknown'}, which does not know "
+                    f"MPS protocol {protocol}",
+                    hint="plugin and supervisor must be of one release; during an upgrade it is tried again",
+                )
+            yield channel
+
+    @contextmanager
+    def _served(self, what: str) -> Iterator[tuple[grpc.Channel, pb.Info]]:
         """A channel to a supervisor of our protocol; what goes wrong on it is told in our errors."""
         if absence := self.absence:
             raise errors.SupervisorUnavailable(f"{what} failed: {absence}", hint=SWITCH_ON)
@@ -109,7 +140,7 @@ class SupervisorClient:
                         f"protocol {info.protocol}, not {PROTOCOL}",
                         hint="plugin and supervisor must be of one release; during an upgrade it is tried again",
                     )
-                yield channel
+                yield channel, info
             except grpc.RpcError as error:
                 raise _told(what, self._socket, error, serves=serves) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from api.mps import supervisor_v1_pb2 as pb
-from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
+from dra_driver.mps.group import LEGACY, GroupState, GroupStatus, MpsGroup, MpsShare, ShareStatus
 
 _TO_WIRE = {
     GroupState.STARTING: pb.STARTING,
@@ -25,6 +25,7 @@ def group_to_wire(group: MpsGroup) -> pb.Group:
         active_thread_percentage=group.active_thread_percentage,
         pinned_memory_mib=dict(group.pinned_memory_mib),
         multi_user=group.multi_user,
+        mps_protocol=0 if group.protocol == LEGACY else group.protocol,  # as before there were two
     )
 
 
@@ -38,6 +39,26 @@ def group_from_wire(message: pb.Group) -> MpsGroup:
         active_thread_percentage=message.active_thread_percentage if has_percentage else None,
         pinned_memory_mib=dict(message.pinned_memory_mib),
         multi_user=message.multi_user,
+        protocol=message.mps_protocol or LEGACY,
+    )
+
+
+def share_to_wire(share: MpsShare) -> pb.Share:
+    return pb.Share(
+        name=share.name,
+        pinned_memory_mib=dict(share.pinned_memory_mib),
+        active_thread_percentage=share.active_thread_percentage,
+        low_priority=share.low_priority,
+    )
+
+
+def share_from_wire(message: pb.Share) -> MpsShare:
+    has_percentage = message.HasField("active_thread_percentage")
+    return MpsShare(
+        name=message.name,
+        pinned_memory_mib=dict(message.pinned_memory_mib),
+        active_thread_percentage=message.active_thread_percentage if has_percentage else None,
+        low_priority=message.low_priority,
     )
 
 
@@ -48,6 +69,7 @@ def status_to_wire(status: GroupStatus) -> pb.GroupStatus:
         message=status.message,
         pid=status.pid,
         clients=status.clients,
+        shares=[pb.ShareStatus(share=share_to_wire(each.share), message=each.message) for each in status.shares],
     )
 
 
@@ -61,6 +83,7 @@ def status_from_wire(message: pb.GroupStatus) -> GroupStatus:
         message=message.message or unknown,
         pid=message.pid,
         clients=message.clients,
+        shares=tuple(ShareStatus(share_from_wire(each.share), each.message) for each in message.shares),
     )
 
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from dra_driver.errors import DriverError
-from dra_driver.mps.group import GroupFolders, GroupState, MpsGroup
+from dra_driver.mps.group import GroupFolders, GroupState, MpsGroup, ShareStatus
 from kubelet_plugin.mps_supervisor import record as records
 from kubelet_plugin.mps_supervisor.daemon import marked_processes
 from kubelet_plugin.mps_supervisor.namespaces import Isolation
 from kubelet_plugin.mps_supervisor.record import AnotherVersions, NotARecord, Phase, Record
-from kubelet_plugin.mps_supervisor.supervisor import Running
+from kubelet_plugin.mps_supervisor.running import Running
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +91,12 @@ def _looked_at(folders: GroupFolders, boot_id: str, steps: Removes) -> Running |
 
 
 def _adopted(record: Record) -> Running:
+    shares = tuple(ShareStatus(each) for each in sorted(record.wanted, key=lambda share: share.name))
+    found = Running(record.group, GroupState.DEAD, shares=shares, leaving=record.leaving)
     if record.daemon is not None and record.daemon.alive:
         logger.info("adopted MPS group %s", record.group.id, extra={"pid": record.daemon.pid})
-        return Running(record.group, GroupState.READY, daemon=record.daemon)
+        # The observer looks at its shares, and puts right what a supervisor has left half-way.
+        return replace(found, state=GroupState.READY, message="", daemon=record.daemon)
     message = "its daemon ended while no supervisor ran"
     logger.warning("MPS group %s: %s", record.group.id, message)
-    return Running(record.group, GroupState.DEAD, message)
+    return replace(found, message=message)

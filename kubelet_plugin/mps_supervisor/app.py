@@ -31,7 +31,9 @@ from kubelet_plugin.mps_supervisor.group_steps import GroupSteps, Tools
 from kubelet_plugin.mps_supervisor.metrics import GroupCollector, SupervisorMetrics
 from kubelet_plugin.mps_supervisor.namespaces import Isolation, Namespaces
 from kubelet_plugin.mps_supervisor.observer import Observer
+from kubelet_plugin.mps_supervisor.probe import Protocols
 from kubelet_plugin.mps_supervisor.service import THREADS, SupervisorService
+from kubelet_plugin.mps_supervisor.share_calls import ShareCalls
 from kubelet_plugin.mps_supervisor.supervisor import Supervisor
 from kubelet_plugin.mps_supervisor.surroundings import Home, host_namespaces
 from kubelet_plugin.node.hardware import build_hardware, canary_program, driver_root, read_boot_id
@@ -68,7 +70,8 @@ class SupervisorApp:
         home = Home(driver_root(spec), namespaces=namespaces)
         daemons = Daemons(home, self._isolation, cgroups)
         self._gpus = NodeGpus(build_hardware(spec), lambda: module_version(spec.hardware.host_root))
-        self._steps = GroupSteps(self._folder, self._boot_id, Tools(self._gpus, self._isolation, cgroups, daemons))
+        tools = Tools(self._gpus, self._isolation, cgroups, daemons, Protocols(home, self._isolation))
+        self._steps = GroupSteps(self._folder, self._boot_id, tools)
 
         registry = new_registry(COMPONENT)
         counts = SupervisorMetrics(registry)
@@ -79,17 +82,18 @@ class SupervisorApp:
             start_seconds=spec.mps.start_timeout,
             drain_seconds=spec.mps.drain_timeout,
         )
+        shares = ShareCalls(self._supervisor, self._steps, counts, wait_seconds=spec.mps.start_timeout)
         self._observer = Observer(
             self._supervisor,
-            daemons.control,
+            shares,
+            daemons,
             Canary(home, self._isolation, canary_program(spec)),
             self._steps.folders,
-            daemons.reap,
             counts,
             spec.mps.canary_interval,
         )
         socket = socket_of(plugin_folder)
-        self._service = SupervisorService(self._supervisor, socket)
+        self._service = SupervisorService(self._supervisor, shares, socket)
         self._server = UnixServer("mps-supervisor", socket, THREADS, (self._service.handler(),))
         self._work = ExitStack()  # what began when the lock was taken
         self._lock = -1

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from dra_driver.mps.group import GroupFolders, MpsGroup
+from dra_driver.mps.group import LEGACY, SERVER, GroupFolders, MpsGroup
 from kubelet_plugin.mps_supervisor.control import kill, shortened
 from kubelet_plugin.mps_supervisor.namespaces import Isolation, no_input
-from kubelet_plugin.mps_supervisor.surroundings import Home
+from kubelet_plugin.mps_supervisor.surroundings import PIPE_DIRECTORY, Home, Program
 
 _SECONDS = 10.0  # a busy GPU makes it wait, and the first context takes a second
 
@@ -32,7 +33,7 @@ class Canary:
         """ "" when it got through, else why not; None when there is nothing to be found out. Raises OSError."""
         if self._program is None or not any(group.multi_user or _is_ours(pid) for pid in servers):
             return None
-        program = self._home.client(folders, str(self._program))
+        program = _to_server(self._home.client(folders, str(self._program), group.protocol), group)
         with no_input() as null:
             process = self._isolation.start(program, (), standard_input=null, output=subprocess.PIPE)
         try:
@@ -44,6 +45,14 @@ class Canary:
             said = shortened(output.decode(errors="replace"))
             return f"{self._program} ended with {process.returncode}{f': {said}' if said else ''}"
         return ""
+
+
+def _to_server(program: Program, group: MpsGroup) -> Program:
+    """With protocol 3 the daemon's own directory would make a server of its own for us: it is to be the group's."""
+    if group.protocol == LEGACY:
+        return program
+    pipe = program.environment[PIPE_DIRECTORY]
+    return replace(program, environment={**program.environment, PIPE_DIRECTORY: f"{pipe}/{SERVER}"})
 
 
 def _is_ours(pid: int) -> bool:

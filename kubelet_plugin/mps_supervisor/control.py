@@ -1,8 +1,9 @@
 """Commands to a control daemon, by the program that its driver has for that: the words in and out are NVIDIA's.
 
-``nvidia-cuda-mps-control`` without options reads commands from standard input and prints answers (its man page). What
-goes over the pipe is not documented, so the program is run for each question, with several commands where they belong
-together. The daemon's pipe directory is given, so no other daemon can be meant.
+``nvidia-cuda-mps-control`` without options reads commands from standard input and prints answers (its man page); with
+protocol 3 one command is its arguments (MPS v3 Interface, CLI Command Structure). What goes over the pipe is not
+documented, so the program is run for each question, with several commands where they belong together. The daemon's pipe
+directory is given, so no other daemon can be meant.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from dra_driver.mps.group import GroupFolders
-from kubelet_plugin.mps_supervisor.namespaces import Isolation
+from dra_driver.mps.group import NAMED, GroupFolders
+from kubelet_plugin.mps_supervisor.namespaces import Isolation, no_input
 from kubelet_plugin.mps_supervisor.surroundings import Home
 
 PERCENTAGE: Final = "get_default_active_thread_percentage"
@@ -24,11 +26,17 @@ STATUS: Final = "get_server_status"  # of a server, by its process id
 CLIENTS: Final = "get_client_list"  # the same
 
 _ENDS_SECONDS = 1.0  # for a program that was killed
+# What the program says without a daemon: of protocol 2; the pages do not have the words of protocol 3.
+_NOBODY = "Cannot find MPS control daemon process"
 _MOST_TOLD = 300  # characters of an answer in a message
 
 
 class NoAnswer(Exception):
     """The daemon is not there, or has not answered in time; the text says which."""
+
+
+class Declined(Exception):
+    """The daemon has answered that it will not; the text is what it said. Of protocol 3 only."""
 
 
 class Control:
@@ -49,7 +57,30 @@ class Control:
         text = output.decode(errors="replace")
         if process.returncode != 0:
             raise NoAnswer(f"{commands[0]}: {shortened(text) or f'exit code {process.returncode}'}")
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
+        return _lines(text)
+
+    def run(self, folders: GroupFolders, *words: str, seconds: float) -> tuple[str, ...]:
+        """The lines of the answer to one command of protocol 3. Raises NoAnswer, Declined, OSError, GroupFailed (the
+        program is not installed)."""
+        program = self._home.client(folders, self._home.control(), NAMED)
+        with no_input() as null:
+            process = self._isolation.start(program, words, standard_input=null, output=subprocess.PIPE)
+        return outcome(process, " ".join(words), seconds)
+
+
+def outcome(process: subprocess.Popen[bytes], what: str, seconds: float) -> tuple[str, ...]:
+    """The lines that a program prints, when it ends well within ``seconds``. Raises NoAnswer, Declined."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        raise NoAnswer(f"no answer to {what} within {seconds:g} s") from None
+    text = output.decode(errors="replace")
+    if process.returncode == 0:
+        return _lines(text)
+    if _NOBODY in text:
+        raise NoAnswer(f"{what}: {shortened(text)}")
+    raise Declined(shortened(text) or f"{what}: exit code {process.returncode}")
 
 
 def settings_commands(percentage: int | None, limits: Sequence[tuple[str, int]]) -> tuple[str, ...]:
@@ -85,6 +116,14 @@ def shortened(text: str) -> str:
     return " ".join(text.split())[-_MOST_TOLD:]
 
 
+def last_words(file: Path) -> str:
+    """The end of a log; empty where there is none."""
+    try:
+        return shortened(file.read_text(errors="replace"))
+    except OSError:
+        return ""
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
     """With all that it has started: it has a session of its own. One that the kernel holds is left behind."""
     with contextlib.suppress(ProcessLookupError):
@@ -95,6 +134,10 @@ def kill(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_ENDS_SECONDS)
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _number(text: str) -> float | None:

@@ -12,20 +12,31 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from dra_driver.mps.errors import GroupFailed, GroupTimeout
-from dra_driver.mps.group import GroupFolders, MpsGroup
+from dra_driver.mps.group import LEGACY, NAMED, GroupFolders, MpsGroup
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
-from kubelet_plugin.mps_supervisor.control import Control, NoAnswer, refused, settings_commands, shortened
-from kubelet_plugin.mps_supervisor.namespaces import Isolation, no_input
+from kubelet_plugin.mps_supervisor.control import (
+    Control,
+    Declined,
+    NoAnswer,
+    last_words,
+    refused,
+    settings_commands,
+)
+from kubelet_plugin.mps_supervisor.named import ServerStart, Shares
+from kubelet_plugin.mps_supervisor.named_answers import QUIT
+from kubelet_plugin.mps_supervisor.namespaces import Isolation, endless_input, no_input
 from kubelet_plugin.mps_supervisor.surroundings import MARK, Home
 
 OUTPUT = "daemon.log"  # what the program prints, beside the real one's control.log and server.log
 
 _ATTEMPT_SECONDS = 2.0  # for one question while it starts: nobody waits longer for the end of a start that is given up
+_LEAST_SECONDS = 0.2
 _LISTENS_SECONDS = 0.01  # how often it is looked whether it listens: a start takes little longer than the daemon's own
 _PAUSE_SECONDS = 0.1  # between two questions
 _ASKED_ANYWAY_SECONDS = 1.0  # without the file that says it listens, should one have another name for it
@@ -40,6 +51,7 @@ class Daemons:
 
     def __init__(self, home: Home, isolation: Isolation, cgroups: OwnCgroups) -> None:
         self.control = Control(home, isolation)
+        self.shares = Shares(self.control)
         self._home = home
         self._isolation = isolation
         self._cgroups = cgroups
@@ -47,10 +59,10 @@ class Daemons:
 
     def launch(self, group: MpsGroup, folders: GroupFolders) -> Process:
         """Start it. Raises GroupFailed, OSError."""
-        program = self._home.daemon(folders, group.devices)
-        options = ("-f", "-M") if group.multi_user else ("-f",)
-        with no_input() as null, (folders.log / OUTPUT).open("ab") as output:
-            child = self._isolation.start(program, options, standard_input=null, output=output.fileno())
+        program = self._home.daemon(folders, group.devices, group.protocol)
+        silence = endless_input(folders.root) if group.protocol == NAMED else no_input()
+        with silence as silent, (folders.log / OUTPUT).open("ab") as output:
+            child = self._isolation.start(program, _options(group), standard_input=silent, output=output.fileno())
         self._children[child.pid] = child
         process = Process.of(child.pid)
         if process is None:
@@ -61,11 +73,13 @@ class Daemons:
     def settle(
         self, group: MpsGroup, folders: GroupFolders, daemon: Process, until: float, given_up: threading.Event
     ) -> None:
-        """Give it its settings, and return when it has answered. ``until``: of time.monotonic.
+        """Give it its settings, or its server, and return when it has answered. ``until``: of time.monotonic.
 
         Raises GroupFailed, GroupTimeout, OSError.
         """
-        commands = settings_commands(group.active_thread_percentage, sorted(group.pinned_memory_mib.items()))
+        attempt: Callable[[float], str] = partial(self._set, group, folders)
+        if group.protocol == NAMED:
+            attempt = ServerStart(self.control, group, folders).attempt
         began, pause, last = time.monotonic(), _LISTENS_SECONDS, "it does not listen"
         while not given_up.wait(pause):
             now = time.monotonic()
@@ -79,24 +93,32 @@ class Daemons:
                 )
             if not (folders.pipe / "control").exists() and now < began + _ASKED_ANYWAY_SECONDS:
                 continue
-            try:
-                answer = self.control.ask(folders, *commands, seconds=min(_ATTEMPT_SECONDS, until - now))
-            except NoAnswer as error:
-                pause, last = _PAUSE_SECONDS, str(error)
+            if until - now < _LEAST_SECONDS:  # no answer in no time says nothing
                 continue
-            problem = refused(group.active_thread_percentage, answer)
-            if problem is not None:
-                raise GroupFailed(f"the control daemon of MPS group {group.id} refuses its settings: {problem}")
-            return
+            try:
+                last = attempt(min(_ATTEMPT_SECONDS, until - now))
+            except NoAnswer as error:
+                last = str(error)
+            if not last:
+                return
+            pause = _PAUSE_SECONDS
         raise GroupTimeout(f"the start of MPS group {group.id} was given up: it is stopped", hint="it is tried again")
 
-    def end(self, folders: GroupFolders, daemon: Process | None, drain: float) -> None:
+    def _set(self, group: MpsGroup, folders: GroupFolders, seconds: float) -> str:
+        """Empty: it has all its settings."""
+        commands = settings_commands(group.active_thread_percentage, sorted(group.pinned_memory_mib.items()))
+        problem = refused(group.active_thread_percentage, self.control.ask(folders, *commands, seconds=seconds))
+        if problem is not None:
+            raise GroupFailed(f"the control daemon of MPS group {group.id} refuses its settings: {problem}")
+        return ""
+
+    def end(self, folders: GroupFolders, daemon: Process | None, drain: float, protocol: int = LEGACY) -> None:
         """End it with its servers: asked first, if it is alive, then killed. Its clients have ``drain`` seconds.
 
         Raises GroupFailed when something cannot be killed, OSError.
         """
         if daemon is not None and daemon.alive:
-            self._quit(folders, daemon, drain)
+            self._quit(folders, daemon, drain, protocol)
         until = time.monotonic() + _KILL_SECONDS
         while left := self.processes(folders):
             for process in left:
@@ -123,11 +145,15 @@ class Daemons:
             if child.poll() is not None:
                 self._children.pop(pid, None)
 
-    def _quit(self, folders: GroupFolders, daemon: Process, drain: float) -> None:
+    def _quit(self, folders: GroupFolders, daemon: Process, drain: float, protocol: int) -> None:
         seconds = max(0, round(drain))
         try:
-            self.control.ask(folders, f"quit -t {seconds}", seconds=seconds + _QUIT_SECONDS)
-        except (NoAnswer, GroupFailed):
+            if protocol == NAMED:
+                self.shares.drain(folders, drain)
+                self.control.run(folders, *QUIT, seconds=_QUIT_SECONDS)
+            else:
+                self.control.ask(folders, f"quit -t {seconds}", seconds=seconds + _QUIT_SECONDS)
+        except (NoAnswer, Declined, GroupFailed):
             return  # it is killed
         until = time.monotonic() + _QUIT_SECONDS
         while daemon.alive and time.monotonic() < until:
@@ -152,13 +178,14 @@ def marked_processes() -> Mapping[Process, str]:
     return found
 
 
+def _options(group: MpsGroup) -> tuple[str, ...]:
+    """NVIDIA's man page, and MPS v3 Interface, Control Daemon Options."""
+    if group.protocol == NAMED:
+        return ("-f", "-p", str(NAMED), *(("-m",) if group.multi_user else ()))
+    return ("-f", "-M") if group.multi_user else ("-f",)
+
+
 def _last_words(folders: GroupFolders) -> str:
     """The end of what it wrote."""
-    for name in (OUTPUT, "control.log"):
-        try:
-            text = (folders.log / name).read_text(errors="replace")
-        except OSError:
-            continue
-        if text.strip():
-            return shortened(text)
-    return f"it said nothing; see {folders.log}"
+    said = (last_words(folders.log / name) for name in (OUTPUT, "control.log"))
+    return next((each for each in said if each), f"it said nothing; see {folders.log}")

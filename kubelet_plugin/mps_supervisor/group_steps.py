@@ -1,8 +1,11 @@
-"""What is made for a group, in order, and how all of it is removed.
+"""What is made for a group and its shares, in order, and how all of it is removed.
 
 The record comes first and goes last, so that whoever finds it knows what may be there; :meth:`GroupSteps.remove` works
 from any point in between, and again. Layout, modes and tmpfs are those of NVIDIA's driver (its
 cmd/gpu-kubelet-plugin/sharing.go).
+
+A share is in the record before it is made and goes from there last. One that is being removed is noted as leaving, so
+that the next supervisor goes on with it.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dra_driver.errors import DriverError
 from dra_driver.mps.errors import GroupFailed
-from dra_driver.mps.group import GroupFolders, MpsGroup
+from dra_driver.mps.group import LEGACY, GroupFolders, MpsGroup, MpsShare
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor import record as records
 from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
 from kubelet_plugin.mps_supervisor.daemon import Daemons
 from kubelet_plugin.mps_supervisor.gpus import Gpus
 from kubelet_plugin.mps_supervisor.namespaces import Isolation
+from kubelet_plugin.mps_supervisor.probe import Protocols
 from kubelet_plugin.mps_supervisor.record import AnotherVersions, NotARecord, Phase, Record
 
 logger = logging.getLogger(__name__)
@@ -40,6 +45,7 @@ class Tools:
     isolation: Isolation
     cgroups: OwnCgroups
     daemons: Daemons
+    protocols: Protocols
 
 
 class GroupSteps:
@@ -63,9 +69,14 @@ class GroupSteps:
         is_new = _make_folder(folders.root)
         known = None if is_new else self._record(folders)
         ran = known is not None and known.phase is Phase.RUNNING and known.boot_id == self._boot_id()
-        record = Record(self._boot_id(), group, Phase.RUNNING if ran else Phase.STARTING)
+        record = Record(
+            self._boot_id(),
+            group,
+            Phase.RUNNING if ran else Phase.STARTING,
+            shares=known.wanted if ran and known is not None else (),
+        )
         if not is_new:  # or nothing runs: a folder is there before its daemon, and goes after it
-            self._tools.daemons.end(folders, self._daemon_of(known), drain=0)
+            self._tools.daemons.end(folders, self._daemon_of(known), drain=0, protocol=_protocol(known))
         records.write(folders, record)
         for folder in (folders.pipe, folders.log, folders.shm):
             _make_folder(folder)
@@ -81,7 +92,7 @@ class GroupSteps:
         if record is not None and record.phase is not Phase.STOPPING:
             record = replace(record, phase=Phase.STOPPING)
             records.write(folders, record)
-        self._tools.daemons.end(folders, self._daemon_of(record), drain)
+        self._tools.daemons.end(folders, self._daemon_of(record), drain, _protocol(record))
         for mounted in self._tools.isolation.mounted_below(folders.root):
             self._tools.isolation.unmount(mounted)
         if record is not None and record.boot_id == self._boot_id():  # a reboot has reset every mode
@@ -89,6 +100,68 @@ class GroupSteps:
                 self._tools.gpus.make_default(gpu)
         self._tools.cgroups.remove(cgroup_of(folders))
         _remove_folder(folders)
+
+    def put_share(self, group: MpsGroup, share: MpsShare) -> None:
+        """The share is there, and was read back; what cannot be is removed. Raises DriverError, OSError."""
+        folders, record = self.folders(group.id), self._running(group.id)
+        if record is None:
+            raise GroupFailed(f"MPS group {group.id} does not run", hint="start it first")
+        if share.name in record.leaving:
+            self.remove_share(group.id, share.name)
+            record = self._running(group.id) or record
+        is_new = share not in record.shares
+        if is_new:
+            record = replace(record, shares=(*record.shares, share))
+            records.write(folders, record)
+        try:
+            self._tools.daemons.shares.make(group, folders, share)
+        except (DriverError, OSError):
+            if is_new:
+                self._undo_share(group.id, share.name)
+            raise
+
+    def remove_share(self, group_id: str, name: str) -> None:
+        """Nothing of the share is left. Raises DriverError, OSError."""
+        folders, record = self.folders(group_id), self._running(group_id)
+        if record is None or all(each.name != name for each in record.shares):
+            return
+        record = replace(record, leaving=record.leaving | {name})
+        records.write(folders, record)
+        daemon = self._daemon_of(record)
+        if daemon is not None and daemon.alive:  # with a daemon all its namespaces end
+            self._tools.daemons.shares.remove(group_id, folders, name)
+        shares = tuple(each for each in record.shares if each.name != name)
+        records.write(folders, replace(record, shares=shares, leaving=record.leaving - {name}))
+
+    def mend(self, group_id: str) -> None:
+        """What should be left is, and what should be there is, as the record has it. Raises DriverError, OSError."""
+        record = self._running(group_id)
+        if record is None:
+            return
+        for name in sorted(record.leaving):
+            self.remove_share(group_id, name)
+        for share in record.wanted:
+            self._tools.daemons.shares.make(record.group, self.folders(group_id), share)
+
+    def recorded(self, group_id: str) -> tuple[tuple[MpsShare, ...], frozenset[str]]:
+        """The shares that are to be there, and the names of those that leave. Raises DriverError, OSError."""
+        record = self._running(group_id)
+        return ((), frozenset()) if record is None else (record.wanted, record.leaving)
+
+    def protocols(self) -> tuple[int, ...]:
+        """That the node's MPS programs speak."""
+        return self._tools.protocols.known()
+
+    def _undo_share(self, group_id: str, name: str) -> None:
+        try:
+            self.remove_share(group_id, name)
+        except (DriverError, OSError) as error:
+            logger.warning("share %s of MPS group %s is not removed yet: %s", name, group_id, error)
+
+    def _running(self, group_id: str) -> Record | None:
+        folders = self.folders(group_id)
+        record = self._record(folders) if folders.root.exists() else None
+        return record if record is not None and record.phase is Phase.RUNNING else None
 
     def _run(self, record: Record, until: float, given_up: threading.Event) -> Process:
         group, folders, daemons = record.group, self.folders(record.group.id), self._tools.daemons
@@ -101,6 +174,8 @@ class GroupSteps:
             self.cgroup_problem = f"the daemon of group {group.id} stays in our cgroup: {error}"
             logger.warning("%s; it ends with this container", self.cgroup_problem)
         daemons.settle(group, folders, daemon, until, given_up)
+        for share in record.shares:
+            daemons.shares.make(group, folders, share)
         records.write(folders, replace(record, daemon=daemon, phase=Phase.RUNNING))
         return daemon
 
@@ -119,6 +194,10 @@ class GroupSteps:
     def _daemon_of(self, record: Record | None) -> Process | None:
         """Not one of an earlier boot: the same id and time may be another process now."""
         return record.daemon if record is not None and record.boot_id == self._boot_id() else None
+
+
+def _protocol(record: Record | None) -> int:
+    return LEGACY if record is None else record.group.protocol
 
 
 def shm_kib(meminfo: str) -> int:

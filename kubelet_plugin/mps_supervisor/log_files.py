@@ -7,8 +7,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from pathlib import Path
 
-from dra_driver.mps.group import GroupFolders
+from dra_driver.mps.group import SERVER, GroupFolders
 
 _MOST_BYTES = 16 * 2**20  # about half a day of our questions
 _BLOCK_BYTES = 512  # of st_blocks (stat(2))
@@ -19,8 +20,15 @@ def cut(folders: GroupFolders) -> None:
 
     What counts is what it takes on disk: one who does not append goes on where he was, in a file with a hole before it.
     """
-    with contextlib.suppress(FileNotFoundError):  # the group is being removed
-        for entry in os.scandir(folders.log):
+    for folder in (folders.log, folders.log / SERVER):  # a server of protocol 3 has a folder of its own
+        _cut_in(folder)
+
+
+def _cut_in(folder: Path) -> None:
+    if folder.is_symlink():
+        return
+    with contextlib.suppress(FileNotFoundError):  # the group is being removed, or has no such server
+        for entry in os.scandir(folder):
             found = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(found.st_mode) and found.st_blocks * _BLOCK_BYTES > _MOST_BYTES:
                 os.truncate(entry.path, 0)

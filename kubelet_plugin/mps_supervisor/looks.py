@@ -8,13 +8,16 @@ announced for driver branch r625). What a look can see of that, from the outside
 - a server does not answer through its daemon, or says FAULT (NVIDIA's MPS documentation, get_server_status): wedged;
 - the canary program, a client like any other (``spec.mps.canaryProgram``), does not get through: wedged.
 
+Of protocol 3 it sees more: that the one server is gone, in another state than Ready or without a device of the group,
+which is wedged; and that a share is gone or has other limits than it should, which is put right.
+
 Without that program a server that answers about itself, but lets no work through, is not found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dra_driver.mps.group import GroupState
 
@@ -31,6 +34,8 @@ class Look:
     servers: Mapping[int, str | None]
     clients: frozenset[int]
     canary: str | None = None
+    trouble: str = ""  # of protocol 3: why its server is not as it should be
+    shares: Mapping[str, str] = field(default_factory=dict)  # the same of shares, by name; only those with something
 
 
 def judged(look: Look) -> tuple[GroupState, str]:
@@ -42,6 +47,10 @@ def judged(look: Look) -> tuple[GroupState, str]:
             return GroupState.WEDGED, f"MPS server {pid} does not answer{_of_recycling(look)}"
         if status == _FAULT:
             return GroupState.WEDGED, f"MPS server {pid} is in status {_FAULT}{_of_recycling(look)}"
+    if look.trouble:
+        return GroupState.WEDGED, f"{look.trouble}{_of_recycling(look)}"
+    for name, problem in look.shares.items():
+        return GroupState.WEDGED, f"share {name} has not its limits: {problem}"
     if look.canary:
         return GroupState.WEDGED, f"no work gets through: {look.canary}{_of_recycling(look)}"
     return GroupState.READY, ""

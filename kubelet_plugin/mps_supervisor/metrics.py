@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from dra_driver.mps.group import GroupState
 from kubelet_plugin.mps_supervisor.looks import Look
-from kubelet_plugin.mps_supervisor.supervisor import Running
+from kubelet_plugin.mps_supervisor.running import Running
 
 _BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -72,6 +72,13 @@ class GroupCollector(Collector):
         yield groups
         clients = sum(len(running.clients) for running in found)
         yield GaugeMetricFamily("gpu_dra_mps_clients", "Clients of all MPS servers, at the last look.", value=clients)
+        shares = GaugeMetricFamily(
+            "gpu_dra_mps_shares", "Shares of groups of MPS protocol 3, by whether their limits hold.", labels=["limits"]
+        )
+        wrong = sum(bool(each.message) for running in found for each in running.shares)
+        shares.add_metric(["hold"], sum(len(running.shares) for running in found) - wrong)
+        shares.add_metric(["broken"], wrong)
+        yield shares
         yield GaugeMetricFamily(
             "gpu_dra_mps_own_cgroups",
             "1 when daemons outlive this container; 0 when the last one could not be moved to a cgroup of its own.",

@@ -99,6 +99,25 @@ def no_input() -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def endless_input(folder: Path) -> Iterator[int]:
+    """A descriptor on which nothing ever comes, and no end either, whoever ends: a FIFO that holds itself open.
+
+    A daemon of protocol 3 in the foreground reads commands from its standard input and ends with it (KAI's
+    gpu-fractioning, fractioning-manager/mpsd/internal/supervisor.go).
+    """
+    fifo = folder / f"input.{os.getpid()}.{threading.get_ident()}"
+    os.mkfifo(fifo, 0o600)
+    try:
+        descriptor = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        fifo.unlink()
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def spawn(program: Program, arguments: Sequence[str], *, standard_input: int, output: int) -> subprocess.Popen[bytes]:
     """Start ``program`` here and now."""
     return subprocess.Popen(

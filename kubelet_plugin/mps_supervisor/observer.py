@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import select
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent import futures
 from dataclasses import replace
 from typing import Protocol
 
 from dra_driver.errors import DriverError
-from dra_driver.mps.group import GroupFolders, GroupState
+from dra_driver.mps.group import NAMED, GroupFolders, GroupState
 from dra_driver.observability.loops import Loop
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor import log_files
@@ -25,12 +25,16 @@ from kubelet_plugin.mps_supervisor.control import (
     PERCENTAGE,
     SERVERS,
     STATUS,
-    Control,
+    Declined,
     NoAnswer,
     whole_numbers,
 )
+from kubelet_plugin.mps_supervisor.daemon import Daemons
 from kubelet_plugin.mps_supervisor.looks import Look, judged
-from kubelet_plugin.mps_supervisor.supervisor import Running, Supervisor
+from kubelet_plugin.mps_supervisor.named_answers import server_problem
+from kubelet_plugin.mps_supervisor.running import Running
+from kubelet_plugin.mps_supervisor.share_calls import ShareCalls
+from kubelet_plugin.mps_supervisor.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +52,24 @@ class Counts(Protocol):
 
 
 class Observer:
-    """Between start and stop. ``reap``: takes note of children that have ended."""
+    """Between start and stop."""
 
     def __init__(
         self,
         supervisor: Supervisor,
-        control: Control,
+        shares: ShareCalls,
+        daemons: Daemons,
         canary: Canary,
         folders: Callable[[str], GroupFolders],
-        reap: Callable[[], None],
         counts: Counts,
         interval: float,
     ) -> None:
         self._supervisor = supervisor
-        self._control = control
+        self._shares = shares
+        self._daemons = daemons
+        self._control = daemons.control
         self._canary = canary
         self._folders = folders
-        self._reap = reap
         self._counts = counts
         self._interval = interval
         self._under_way: dict[str, futures.Future[None]] = {}
@@ -87,12 +92,12 @@ class Observer:
         observed = [(each, each.daemon) for each in self._supervisor.groups() if each.state in _OBSERVED]
         daemons = {each.group.id: daemon for each, daemon in observed if daemon is not None}
         wait_for_an_end(daemons.values(), _ENDS_SECONDS)
-        self._reap()
+        self._daemons.reap()
         for group_id, daemon in daemons.items():
             now = self._supervisor.find(group_id)
             if now is not None and now.state in _OBSERVED and now.daemon == daemon and not daemon.alive:
                 message = f"its daemon, process {daemon.pid}, has ended; its clients are lost"
-                self._supervisor.observed(now, Running(now.group, GroupState.DEAD, message))
+                self._supervisor.observed(now, now.dead(message))
         return 0.0
 
     def _look_at_all(self) -> float:
@@ -113,12 +118,34 @@ class Observer:
             return  # the other loop tells it
         self._counts.looked(look)
         state, message = judged(look)
-        after = replace(before, state=state, message=message, clients=look.clients)
-        if self._supervisor.observed(before, after) and state is GroupState.WEDGED and not look.clients:
+        shares = tuple(replace(each, message=look.shares.get(each.share.name, "")) for each in before.shares)
+        after = replace(before, state=state, message=message, clients=look.clients, shares=shares)
+        if not self._supervisor.observed(before, after):
+            return
+        can_be_mended = look.answer is None and not look.trouble and (look.shares or before.leaving)
+        if can_be_mended and self._shares.mend(before.group.id):
+            return
+        if state is GroupState.WEDGED and not look.clients:
             self._supervisor.recycle(before.group.id)
 
     def _look(self, before: Running) -> Look:
         """Raises DriverError, OSError."""
+        return self._look_at_named(before) if before.group.protocol == NAMED else self._look_at_legacy(before)
+
+    def _look_at_named(self, before: Running) -> Look:
+        group, folders, shares = before.group, self._folders(before.group.id), self._daemons.shares
+        try:
+            seen = shares.seen(folders)
+            clients = frozenset[int]() if seen.server is None else shares.clients(folders)
+        except (NoAnswer, Declined) as error:
+            return Look(str(error), {}, before.clients)
+        if seen.server is None or server_problem(group, seen.server):
+            return Look(None, {}, clients, trouble=server_problem(group, seen.server))
+        problems = {each.share.name: shares.problem(group, folders, each.share, seen) for each in before.shares}
+        wrong = {name: problem for name, problem in problems.items() if problem}
+        return Look(None, {}, clients, self._canary_of(before, clients, (seen.server.pid,)), shares=wrong)
+
+    def _look_at_legacy(self, before: Running) -> Look:
         folders = self._folders(before.group.id)
         try:
             answer = self._control.ask(folders, PERCENTAGE, SERVERS, seconds=_ANSWER_SECONDS)
@@ -135,10 +162,12 @@ class Observer:
                 continue
             servers[pid] = told[0] if told else None
             clients.update(whole_numbers(told[1:]))
-        canary = None
-        if before.state is GroupState.WEDGED or before.clients - clients:
-            canary = self._canary.sent(before.group, folders, servers)
-        return Look(None, servers, frozenset(clients), canary)
+        return Look(None, servers, frozenset(clients), self._canary_of(before, clients, servers))
+
+    def _canary_of(self, before: Running, clients: Collection[int], servers: Iterable[int]) -> str | None:
+        if before.state is GroupState.WEDGED or before.clients.difference(clients):
+            return self._canary.sent(before.group, self._folders(before.group.id), servers)
+        return None
 
 
 def wait_for_an_end(processes: Iterable[Process], seconds: float) -> None:

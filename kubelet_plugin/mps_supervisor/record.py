@@ -2,21 +2,25 @@
 
 ``<group's folder>/group.json``, replaced as a whole. It is there before anything else is made for the group, and goes
 last. It needs not survive a power cut: after a reboot nothing that it speaks of is left.
+
+Version 2 is for groups of MPS protocol 3 only: a supervisor that does not know it leaves them alone, and every other
+group is written as ever.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from dra_driver.files import Durability, write_atomically
-from dra_driver.mps.group import RECORD, GroupFolders, MpsGroup
+from dra_driver.mps.group import LEGACY, RECORD, GroupFolders, MpsGroup, MpsShare
 from dra_driver.processes import Process
 
 FILE: Final = RECORD
 _VERSION: Final = 1
+_WITH_SHARES: Final = 2
 
 
 class Phase(StrEnum):
@@ -29,10 +33,19 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
+    """``shares``: what may be there of them. ``leaving``: those of them that are being removed, by name."""
+
     boot_id: str
     group: MpsGroup
     phase: Phase
     daemon: Process | None = None
+    shares: tuple[MpsShare, ...] = ()
+    leaving: frozenset[str] = frozenset()
+
+    @property
+    def wanted(self) -> tuple[MpsShare, ...]:
+        """The shares that are to be there."""
+        return tuple(each for each in self.shares if each.name not in self.leaving)
 
 
 class NotARecord(Exception):
@@ -46,7 +59,7 @@ class AnotherVersions(Exception):
 def write(folders: GroupFolders, record: Record) -> None:
     """Raises OSError."""
     group, daemon = record.group, record.daemon
-    data = {
+    data: dict[str, Any] = {
         "version": _VERSION,
         "bootID": record.boot_id,
         "phase": record.phase.value,
@@ -60,6 +73,19 @@ def write(folders: GroupFolders, record: Record) -> None:
         },
         "daemon": None if daemon is None else {"pid": daemon.pid, "started": daemon.started},
     }
+    if group.protocol != LEGACY:
+        data["version"] = _WITH_SHARES
+        data["group"]["protocol"] = group.protocol
+        data["shares"] = [
+            {
+                "name": share.name,
+                "pinnedMemoryMiB": dict(share.pinned_memory_mib),
+                "activeThreadPercentage": share.active_thread_percentage,
+                "lowPriority": share.low_priority,
+            }
+            for share in record.shares
+        ]
+        data["leaving"] = sorted(record.leaving)
     write_atomically(folders.root / FILE, json.dumps(data).encode(), mode=0o600, durability=Durability.NONE)
 
 
@@ -71,9 +97,15 @@ def read(folders: GroupFolders) -> Record | None:
         return None
     try:
         data = json.loads(text)
-        if data["version"] != _VERSION:
-            raise AnotherVersions(f"it is of version {data['version']}, this supervisor knows {_VERSION}")
-        return Record(data["bootID"], _group(data["group"]), Phase(data["phase"]), _daemon(data["daemon"]))
+        if data["version"] not in (_VERSION, _WITH_SHARES):
+            raise AnotherVersions(
+                f"it is of version {data['version']}, this supervisor knows {_VERSION} and {_WITH_SHARES}"
+            )
+        record = Record(data["bootID"], _group(data["group"]), Phase(data["phase"]), _daemon(data["daemon"]))
+        if data["version"] == _VERSION:
+            return record
+        shares = tuple(_share(each) for each in data["shares"])
+        return replace(record, shares=shares, leaving=frozenset(data["leaving"]))
     except (ValueError, KeyError, TypeError) as error:
         raise NotARecord(f"it is damaged: {type(error).__name__}: {error}") from error
 
@@ -86,6 +118,16 @@ def _group(data: dict[str, Any]) -> MpsGroup:
         active_thread_percentage=data["activeThreadPercentage"],
         pinned_memory_mib=data["pinnedMemoryMiB"],
         multi_user=data["multiUser"],
+        protocol=data.get("protocol", LEGACY),
+    )
+
+
+def _share(data: dict[str, Any]) -> MpsShare:
+    return MpsShare(
+        name=data["name"],
+        pinned_memory_mib=data["pinnedMemoryMiB"],
+        active_thread_percentage=data["activeThreadPercentage"],
+        low_priority=data["lowPriority"],
     )
 
 

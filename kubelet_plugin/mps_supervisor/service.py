@@ -19,8 +19,9 @@ from api.mps import supervisor_v1_pb2 as pb
 from api.mps.services import PROTOCOL, SUPERVISOR
 from dra_driver.errors import DriverError, HardwareUnavailable, InternalError
 from dra_driver.mps import errors
-from dra_driver.mps.wire import group_from_wire, status_to_wire, statuses_to_wire
+from dra_driver.mps.wire import group_from_wire, share_from_wire, status_to_wire, statuses_to_wire
 from dra_driver.version import __version__
+from kubelet_plugin.mps_supervisor.share_calls import ShareCalls
 from kubelet_plugin.mps_supervisor.supervisor import Supervisor
 from kubelet_plugin.node.own_threads import OwnThreads
 from kubelet_plugin.node.peers import peers
@@ -41,8 +42,9 @@ _STATUS = {
 
 
 class SupervisorService:
-    def __init__(self, supervisor: Supervisor, socket: Path) -> None:
+    def __init__(self, supervisor: Supervisor, shares: ShareCalls, socket: Path) -> None:
         self._supervisor = supervisor
+        self._shares = shares
         self._socket = socket
         self._watches = 0
         self._stopping = False
@@ -54,6 +56,8 @@ class SupervisorService:
             info=self.info,
             start=self.start,
             stop=self.stop,
+            put_share=self.put_share,
+            remove_share=self.remove_share,
             list_groups=self.list_groups,
             watch=OwnThreads(self._threads, self.watch),
         )
@@ -69,7 +73,7 @@ class SupervisorService:
 
     def info(self, _request: pb.InfoRequest, context: grpc.ServicerContext) -> pb.Info:
         self._check_peers(context)
-        return pb.Info(version=__version__, protocol=PROTOCOL)
+        return pb.Info(version=__version__, protocol=PROTOCOL, mps_protocols=self._supervisor.protocols())
 
     def start(self, request: pb.StartGroupRequest, context: grpc.ServicerContext) -> pb.GroupStatus:
         self._check_peers(context)
@@ -85,6 +89,21 @@ class SupervisorService:
         except Exception as error:  # noqa: BLE001 - as above
             _abort(context, error)
         return pb.StopGroupResponse()
+
+    def put_share(self, request: pb.PutShareRequest, context: grpc.ServicerContext) -> pb.GroupStatus:
+        self._check_peers(context)
+        try:
+            return status_to_wire(self._shares.put(request.group_id, share_from_wire(request.share)))
+        except Exception as error:  # noqa: BLE001 - as above
+            return _abort(context, error)
+
+    def remove_share(self, request: pb.RemoveShareRequest, context: grpc.ServicerContext) -> pb.RemoveShareResponse:
+        self._check_peers(context)
+        try:
+            self._shares.remove(request.group_id, request.name)
+        except Exception as error:  # noqa: BLE001 - as above
+            _abort(context, error)
+        return pb.RemoveShareResponse()
 
     def list_groups(self, _request: pb.ListGroupsRequest, context: grpc.ServicerContext) -> pb.Groups:
         self._check_peers(context)

@@ -1,4 +1,4 @@
-"""The groups by id. Whoever changes one has its turn: a group waits for nothing but itself.
+"""The groups by id. Whoever changes one, or a share of it, has its turn: a group waits for nothing but itself.
 
 Two groups never have one device; apart from that they know nothing of each other, and nothing is held across two.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -16,14 +16,16 @@ from weakref import WeakValueDictionary
 
 from dra_driver.errors import DriverError
 from dra_driver.hardware.nvml.compute_device import ComputeDevice
-from dra_driver.mps.errors import GroupDiffers, GroupFailed, GroupTimeout
-from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
+from dra_driver.mps.errors import GroupDiffers, GroupTimeout
+from dra_driver.mps.group import LEGACY, GroupState, GroupStatus, MpsGroup, ShareStatus
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor.gpus import Gpus
-from kubelet_plugin.mps_supervisor.validation import check, check_id
+from kubelet_plugin.mps_supervisor.running import Running, difference, failed
+from kubelet_plugin.mps_supervisor.validation import check, check_id, check_protocol
 
 logger = logging.getLogger(__name__)
 
+_SETTINGS = ("devices", "exclusive_gpus", "active_thread_percentage", "pinned_memory_mib", "multi_user", "protocol")
 _FAST_DRAIN = 0.0  # nobody may be using what was never ready
 
 
@@ -32,6 +34,7 @@ class Steps(Protocol):
 
     def start(self, group: MpsGroup, until: float, given_up: threading.Event) -> Process: ...
     def remove(self, group_id: str, drain: float) -> None: ...
+    def protocols(self) -> tuple[int, ...]: ...
 
 
 class Counts(Protocol):
@@ -40,22 +43,6 @@ class Counts(Protocol):
     def started(self, seconds: float) -> None: ...
     def failed(self, reason: str) -> None: ...
     def recycled(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A group as it is known. ``clients``: process ids on the host."""
-
-    group: MpsGroup
-    state: GroupState
-    message: str = ""
-    daemon: Process | None = None
-    clients: frozenset[int] = frozenset()
-
-    @property
-    def status(self) -> GroupStatus:
-        pid = self.daemon.pid if self.daemon is not None else 0
-        return GroupStatus(self.group, self.state, self.message, pid, len(self.clients))
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -83,16 +70,18 @@ class Supervisor:
     def start(self, group: MpsGroup) -> GroupStatus:
         """The group runs, and its daemon has answered. Raises DriverError."""
         until = time.monotonic() + self._start_seconds
-        with self._turn(check_id(group.id), until) as turn:
+        with self.turn(check_id(group.id), until) as turn:
             known = self.find(group.id)
             if known is not None and known.group != group:
                 raise GroupDiffers(
-                    f"MPS group {group.id} runs with other settings: {_difference(known.group, group)}",
+                    f"MPS group {group.id} runs with other settings: {difference(known.group, group, _SETTINGS)}",
                     hint="stop it first; its clients lose their work",
                 )
             if known is not None and known.state in (GroupState.READY, GroupState.WEDGED):
                 return known.status
-            check(group, self._devices(group))
+            check(group, self.devices(group))
+            if group.protocol != LEGACY:
+                check_protocol(group, self._steps.protocols())
             self._reserve(group)
             return self._started(group, known, until, turn.given_up).status
 
@@ -100,13 +89,17 @@ class Supervisor:
         """Nothing of the group is left. Raises DriverError."""
         turn = self._turn_of(check_id(group_id))
         turn.given_up.set()
-        with self._turn(group_id, time.monotonic() + self._start_seconds, turn):
+        with self.turn(group_id, time.monotonic() + self._start_seconds, turn):
             known = self.find(group_id)
             if known is not None:
                 self._put(replace(known, state=GroupState.STOPPING, message="it is stopped"))
             # A dead one has lost its clients, or does not answer any more.
             is_dead = known is not None and known.state is GroupState.DEAD
             self._removed(group_id, known, 0.0 if is_dead else self._drain_seconds)
+
+    def protocols(self) -> tuple[int, ...]:
+        """That the node's MPS programs speak."""
+        return self._steps.protocols()
 
     def groups(self) -> tuple[Running, ...]:
         """By id."""
@@ -153,6 +146,15 @@ class Supervisor:
             log("MPS group %s is %s now: %s", after.group.id, after.state, after.message or "all is well")
         return True
 
+    def change(self, group_id: str, change: Callable[[Running], Running]) -> None:
+        """It is as ``change`` has it now; nothing for a group that is gone."""
+        with self._changed:
+            known = self._groups.get(group_id)
+            if known is not None:
+                self._groups[group_id] = change(known)
+                self._changes += 1
+                self._changed.notify_all()
+
     def recycle(self, group_id: str) -> None:
         """A wedged group that nobody uses gets another daemon. Nothing when it is not so any more, or somebody has the
         turn."""
@@ -181,17 +183,19 @@ class Supervisor:
         try:
             daemon = self._steps.start(group, until, given_up)
         except (DriverError, OSError) as error:
-            told = error if isinstance(error, DriverError) else _failed("start", group.id, error)
+            told = error if isinstance(error, DriverError) else failed("start", group.id, error)
             self._counts.failed(told.reason)
             logger.warning("MPS group %s was not started: %s", group.id, told)
             if known is not None:  # containers have its folders: it is there until it is stopped
-                self._put(Running(group, GroupState.DEAD, f"it was not started anew: {told}"))
+                self._put(known.dead(f"it was not started anew: {told}"))
             else:
                 self._roll_back(group)
             raise told from error
         seconds = time.monotonic() - began
         self._counts.started(seconds)
         ready = Running(group, GroupState.READY, daemon=daemon)
+        if known is not None:  # its shares were made again with the daemon
+            ready = replace(ready, shares=tuple(ShareStatus(each.share) for each in known.shares))
         self._put(ready)
         logger.info("MPS group %s runs", group.id, extra={"pid": daemon.pid, "seconds": round(seconds, 3)})
         return ready
@@ -206,10 +210,10 @@ class Supervisor:
         try:
             self._steps.remove(group_id, drain)
         except (DriverError, OSError) as error:
-            told = error if isinstance(error, DriverError) else _failed("stop", group_id, error)
+            told = error if isinstance(error, DriverError) else failed("stop", group_id, error)
             self._counts.failed(told.reason)
             if known is not None:
-                self._put(Running(known.group, GroupState.DEAD, f"it is not removed: {told}"))
+                self._put(known.dead(f"it is not removed: {told}"))
             raise told from error
         with self._changed:
             self._groups.pop(group_id, None)
@@ -218,7 +222,8 @@ class Supervisor:
         if known is not None:
             logger.info("MPS group %s is gone", group_id)
 
-    def _devices(self, group: MpsGroup) -> Mapping[str, ComputeDevice | None]:
+    def devices(self, group: MpsGroup) -> Mapping[str, ComputeDevice | None]:
+        """What there is under the UUIDs that it names. Raises HardwareError."""
         named = {*group.devices, *group.exclusive_gpus, *group.pinned_memory_mib}
         return {uuid: self._gpus.device(uuid) for uuid in sorted(named)}
 
@@ -247,7 +252,8 @@ class Supervisor:
             return self._turns.setdefault(group_id, _Turn())
 
     @contextmanager
-    def _turn(self, group_id: str, until: float, turn: _Turn | None = None) -> Iterator[_Turn]:
+    def turn(self, group_id: str, until: float, turn: _Turn | None = None) -> Iterator[_Turn]:
+        """Nobody else changes the group meanwhile. ``until``: of time.monotonic. Raises GroupTimeout."""
         turn = turn or self._turn_of(group_id)
         if not turn.lock.acquire(timeout=max(0.0, until - time.monotonic())):
             raise GroupTimeout(f"MPS group {group_id} is still being started or stopped", hint="it is tried again")
@@ -256,20 +262,3 @@ class Supervisor:
             yield turn
         finally:
             turn.lock.release()
-
-
-def _failed(what: str, group_id: str, error: OSError) -> GroupFailed:
-    where = f" ({error.filename})" if error.filename else ""
-    return GroupFailed(
-        f"{what} of MPS group {group_id} failed: {error.strerror or error}{where}",
-        hint="the supervisor needs root, CAP_SYS_ADMIN and the host's plugin folder",
-    )
-
-
-def _difference(runs: MpsGroup, wanted: MpsGroup) -> str:
-    fields = ("devices", "exclusive_gpus", "active_thread_percentage", "pinned_memory_mib", "multi_user")
-    return "; ".join(
-        f"{name.replace('_', ' ')} {getattr(runs, name)}, asked for is {getattr(wanted, name)}"
-        for name in fields
-        if getattr(runs, name) != getattr(wanted, name)
-    )

@@ -23,11 +23,14 @@ from dra_driver.cdi.roots import Root
 from dra_driver.hardware.library_folders import library_folders
 from dra_driver.hardware.programs import PROGRAM_FOLDERS, find_program
 from dra_driver.mps.errors import GroupFailed
-from dra_driver.mps.group import GroupFolders
+from dra_driver.mps.group import LEGACY, NAMED, SERVER, GroupFolders
 
+PIPE_DIRECTORY = "CUDA_MPS_PIPE_DIRECTORY"
 CONTROL = "nvidia-cuda-mps-control"
 MARK = "GPU_DRA_MPS_GROUP"
 """An environment variable of all that runs for a group, with the group's folder."""
+
+_NOBODYS = Path("/nonexistent/gpu-dra-mps")  # no daemon has its pipe directory there
 
 HOST_NAMESPACES = Path("/proc/1/ns")  # of the host's init, with hostPID
 # Not pid: a process keeps its own, and with hostPID it is the host's already.
@@ -36,7 +39,9 @@ _ENTERED = ("cgroup", "ipc", "uts", "net", "mnt")
 _SHM = "/dev/shm"  # noqa: S108 - the kernel's name for it
 _NAME = "gpu-dra-mps"
 _SHORT = ("/mnt", "/media", "/tmp")  # noqa: S108 - the first that the root has gets a tmpfs of its own
-_LONGEST = 107 - len("/pipe/control_privileged")  # sun_path without its final NUL, and the daemon's longest name
+_SUN_PATH = 107  # without its final NUL
+# The longest name of a socket in a group's folder: the daemon's, or that of a share whose name has 64 characters.
+_LONGEST = {LEGACY: "/pipe/control_privileged", NAMED: f"/pipe/{SERVER}/{'x' * 64}/control"}
 _HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LINKERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")  # the x86-64 and the aarch64 ABI's names
 # What would mislead the daemon, were it inherited: CUDA_VISIBLE_DEVICES above all, and libraries of our own image.
@@ -79,25 +84,32 @@ class Home:
         self._namespaces = namespaces
         self._inherited = dict(os.environ if environment is None else environment)
 
-    def daemon(self, folders: GroupFolders, devices: tuple[str, ...]) -> Program:
+    def daemon(self, folders: GroupFolders, devices: tuple[str, ...], protocol: int = LEGACY) -> Program:
         """The group's control daemon, whose /dev/shm is the group's. Raises GroupFailed when it is not installed."""
-        program = self.client(folders, self.control())
+        program = self.client(folders, self.control(), protocol)
         shm = Bind(str(folders.shm), f"{program.surroundings.root.rstrip('/')}{_SHM}")
         around = replace(program.surroundings, binds=(*program.surroundings.binds, shm))
         environment = {**program.environment, "CUDA_VISIBLE_DEVICES": ",".join(devices)}
         return Program(program.path, environment, around)
 
-    def client(self, folders: GroupFolders, inner: str) -> Program:
-        """A program of the driver root that speaks to the group's daemon or its servers."""
+    def alone(self, inner: str) -> Program:
+        """A program of the driver root, for no group: no daemon's directory is given to it."""
         driver = "" if self._root() == "/" else self._root()
-        environment = {**self._environment(driver, inner), MARK: str(folders.root)}
+        environment = self._environment(driver, inner)
         root = driver if driver and self._is_full() else "/"
         if root == "/" and driver:
             found = (f"{driver}{folder}" for folder in library_folders(self._driver.visible) if self._has(folder))
             environment["LD_LIBRARY_PATH"] = ":".join(found)
         path = inner if root == driver else f"{driver}{inner}"
-        if root == "/" and len(bytes(folders.root)) <= _LONGEST:
-            return Program(path, {**environment, **_directories(folders.root)}, Surroundings(self._entered()))
+        return Program(path, {**environment, **_directories(_NOBODYS)}, Surroundings(self._entered(), root=root))
+
+    def client(self, folders: GroupFolders, inner: str, protocol: int = LEGACY) -> Program:
+        """A program of the driver root that speaks to the group's daemon or its servers."""
+        program = self.alone(inner)
+        root = program.surroundings.root
+        environment = {**program.environment, MARK: str(folders.root)}
+        if root == "/" and len(bytes(folders.root)) + len(_LONGEST[protocol]) <= _SUN_PATH:
+            return Program(program.path, {**environment, **_directories(folders.root)}, Surroundings(self._entered()))
         short = f"{self._unneeded(root, folders)}/{_NAME}"
         outside = f"{root.rstrip('/')}{short}"
         around = Surroundings(
@@ -107,7 +119,7 @@ class Home:
             binds=(Bind(str(folders.root), outside),),
             root=root,
         )
-        return Program(path, {**environment, **_directories(Path(short))}, around)
+        return Program(program.path, {**environment, **_directories(Path(short))}, around)
 
     def control(self) -> str:
         """The control program, as its root has it. Looked for each time: a driver may be installed later."""
@@ -119,6 +131,12 @@ class Home:
                 hint="install the driver with its MPS programs (Debian: nvidia-cuda-mps), or set the driver root",
             )
         return f"/{found.relative_to(self._driver.visible)}"
+
+    def control_stamp(self) -> tuple[object, ...]:
+        """Another one when the control program is another. Raises GroupFailed, OSError."""
+        file = self._driver.visible / self.control().lstrip("/")
+        found = file.stat()
+        return file, found.st_ino, found.st_mtime_ns, found.st_size
 
     def _environment(self, driver: str, inner: str) -> dict[str, str]:
         """The host's programs get nothing of our container. The daemon looks for its server's program in PATH."""
@@ -139,7 +157,7 @@ class Home:
         raise GroupFailed(
             f"none of {', '.join(_SHORT)} can be hidden from the MPS daemon in {self._driver.host}",
             hint=f"make one of them, or give the kubelet a root folder so short that {folders.pipe} has "
-            f"{_LONGEST + len('/pipe')} bytes at most",
+            f"{_SUN_PATH - len(_LONGEST[LEGACY]) + len('/pipe')} bytes at most",
         )
 
     def _root(self) -> str:
@@ -167,4 +185,4 @@ def host_namespaces(folder: Path = HOST_NAMESPACES) -> Path | None:
 
 def _directories(folder: Path) -> dict[str, str]:
     inside = GroupFolders(folder)
-    return {"CUDA_MPS_PIPE_DIRECTORY": str(inside.pipe), "CUDA_MPS_LOG_DIRECTORY": str(inside.log)}
+    return {PIPE_DIRECTORY: str(inside.pipe), "CUDA_MPS_LOG_DIRECTORY": str(inside.log)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dra_driver.hardware.nvml.compute_device import ComputeDevice
 from dra_driver.mps.errors import GroupRefused
-from dra_driver.mps.group import MpsGroup
+from dra_driver.mps.group import LEGACY, NAMED, MpsGroup, MpsShare
 
 _ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SHARE = re.compile(r"[a-z0-9_]{1,64}")  # MPS v3 Interface, CLI Command Structure
+# Files of a server's folder (MPS v3 Namespaces; MPS v3 Interface, Directories), and its built-in namespace.
+_TAKEN = ("default", "control", "log")
 _MULTI_USER_FROM = (7, 0)  # Volta: servers that serve clients of several users (NVIDIA's MPS documentation)
 
 
@@ -40,6 +43,52 @@ def check(group: MpsGroup, found: Mapping[str, ComputeDevice | None]) -> None:
         _check_limit(group, uuid, limit, found)
     if group.multi_user:
         _check_multi_user(group, found)
+    if group.protocol != LEGACY:
+        _check_named(group, found)
+
+
+def check_protocol(group: MpsGroup, spoken: Collection[int]) -> None:
+    """``spoken``: the protocols of the node's MPS programs. Raises GroupRefused."""
+    if group.protocol not in spoken:
+        raise GroupRefused(
+            f"{_of(group)}: the nvidia-cuda-mps-control of this node does not know protocol {group.protocol}",
+            hint="protocol 3 (MPS v3) came with driver r615, CUDA 13.4",
+        )
+
+
+def check_share(group: MpsGroup, share: MpsShare, found: Mapping[str, ComputeDevice | None]) -> None:
+    """``found``: the devices of the group that runs. Raises GroupRefused naming field and value."""
+    of = f"{_of(group)}, share {share.name}"
+    if group.protocol != NAMED:
+        raise GroupRefused(f"{of}: the group has protocol {group.protocol}, shares come with {NAMED}")
+    if not _SHARE.fullmatch(share.name) or share.name in _TAKEN:
+        raise GroupRefused(
+            f"{_of(group)}: name of share {share.name!r} must be at most 64 lower case letters, digits and "
+            f"underscores, and none of {', '.join(_TAKEN)}"
+        )
+    percentage = share.active_thread_percentage
+    if percentage is not None and not 1 <= percentage <= 100:
+        raise GroupRefused(f"{of}: active thread percentage {percentage} must be 1 to 100", hint="none is no limit")
+    for uuid, limit in share.pinned_memory_mib.items():
+        _check_limit(group, uuid, limit, found)
+    if len(set(share.pinned_memory_mib.values())) > 1:
+        raise GroupRefused(
+            f"{of}: pinned memory limits {dict(share.pinned_memory_mib)} differ, MPS protocol 3 has one for all",
+            hint="use one size, or a group for each device",
+        )
+
+
+def _check_named(group: MpsGroup, found: Mapping[str, ComputeDevice | None]) -> None:
+    if group.protocol != NAMED:
+        raise GroupRefused(f"{_of(group)}: MPS protocol {group.protocol} is none of {LEGACY} and {NAMED}")
+    if group.active_thread_percentage is not None or group.pinned_memory_mib:
+        raise GroupRefused(f"{_of(group)}: with MPS protocol {NAMED} limits are those of its shares, not of the group")
+    for uuid in group.devices:
+        device = found.get(uuid)
+        # NVIDIA Dynamo, "Per-GPU Compute and Memory Limits with MPS", Requirements.
+        if device is not None and device.is_mig:
+            raise GroupRefused(f"{_of(group)}: {uuid} is a MIG device, for which there is no MPS protocol {NAMED}")
+    _check_multi_user(group, found)  # the same GPUs: MPS before Volta has no such server
 
 
 def _check_exclusive(group: MpsGroup, found: Mapping[str, ComputeDevice | None]) -> None:

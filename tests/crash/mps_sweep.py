@@ -1,5 +1,5 @@
-"""Kills a supervisor at every operation of a start, a stop or its own take-over, and looks at what the next one makes
-of it.
+"""Kills a supervisor at every operation of a start, a stop or its own take-over, or at those of a share, and looks at
+what the next one makes of it.
 
 Run as a program of its own (``python -m tests.crash.mps_sweep SCENARIO FOLDER STRIDE``), because it forks, as
 ``prepare_sweep`` does: the child ends itself with ``os._exit`` just before its n-th operation on the node's files (an
@@ -30,9 +30,10 @@ from kubelet_plugin.mps_supervisor.daemon import Daemons
 from kubelet_plugin.mps_supervisor.gpus import NodeGpus
 from kubelet_plugin.mps_supervisor.group_steps import GroupSteps, Tools
 from kubelet_plugin.mps_supervisor.namespaces import Namespaces
-from kubelet_plugin.mps_supervisor.supervisor import Running
+from kubelet_plugin.mps_supervisor.probe import Protocols
+from kubelet_plugin.mps_supervisor.running import Running
 from kubelet_plugin.mps_supervisor.surroundings import Home
-from tests.kubelet_plugin.mps_supervisor.lab import Lab
+from tests.kubelet_plugin.mps_supervisor.lab import NAMED_DRIVER, Lab
 
 KILLED = 9
 EVENTS = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "subprocess.Popen"))
@@ -44,9 +45,10 @@ PATIENCE = 30.0
 class Supervisors:
     """What each supervisor of the node is made of; it remembers nothing, as a new process does."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *, has_shares: bool) -> None:
         self.lab = lab
-        self.group = lab.group(GROUP)
+        self.group = lab.named_group(GROUP) if has_shares else lab.group(GROUP)
+        self.share = lab.share()
         install(lab.state_file)
         self._nvml = NvmlHardware(driver_root=lab.host)
         self._nvml.start()
@@ -55,9 +57,8 @@ class Supervisors:
         isolation, cgroups = Namespaces(), Cgroups(None)
         home = Home(Root(self.lab.host, str(self.lab.host)), namespaces=None)
         gpus = NodeGpus(self._nvml, lambda: "simulated")
-        return GroupSteps(
-            self.lab.folder, lambda: BOOT, Tools(gpus, isolation, cgroups, Daemons(home, isolation, cgroups))
-        )
+        self.daemons, protocols = Daemons(home, isolation, cgroups), Protocols(home, isolation)
+        return GroupSteps(self.lab.folder, lambda: BOOT, Tools(gpus, isolation, cgroups, self.daemons, protocols))
 
     def start(self, group: MpsGroup) -> None:
         self.steps().start(group, time.monotonic() + PATIENCE, threading.Event())
@@ -67,6 +68,29 @@ class Supervisors:
 
     def adopt(self) -> dict[str, Running]:
         return {each.group.id: each for each in adopt(self.lab.folder, BOOT, self.steps(), Namespaces())}
+
+    def put(self) -> None:
+        self.steps().put_share(self.group, self.share)
+
+    def remove(self) -> None:
+        self.steps().remove_share(GROUP, self.share.name)
+
+    def mend(self) -> None:
+        """As the observer has it done."""
+        self.steps().mend(GROUP)
+
+    def has_the_share(self) -> bool:
+        """It is there with its limits, or nothing of it is: in the record, in the daemon and in the folders."""
+        folders, (wanted, leaving) = self.lab.folders(GROUP), self.steps().recorded(GROUP)
+        assert not leaving
+        seen = self.daemons.shares.seen(folders)
+        if wanted:
+            assert wanted == (self.share,)
+            assert self.daemons.shares.problem(self.group, folders, self.share, seen) == ""
+            return True
+        assert seen.shares == {}
+        assert not folders.share(self.share.name).exists()
+        return False
 
     def left(self) -> list[str]:
         """Of anything but the bystander."""
@@ -154,6 +178,59 @@ def crash_in_adoption(node: Supervisors, position: int) -> bool:
     return killed
 
 
+def crash_in_put_then_adopt(node: Supervisors, position: int) -> bool:
+    killed = killed_at(position, node.lab.root, node.put)
+    assert node.adopt()[GROUP].state is GroupState.READY
+    node.mend()
+    node.has_the_share()
+    node.put()
+    assert node.has_the_share()
+    node.remove()
+    assert not node.has_the_share()
+    return killed
+
+
+def crash_in_put_then_remove(node: Supervisors, position: int) -> bool:
+    killed = killed_at(position, node.lab.root, node.put)
+    node.remove()
+    assert not node.has_the_share()
+    return killed
+
+
+def crash_in_remove_then_adopt(node: Supervisors, position: int) -> bool:
+    node.put()
+    killed = killed_at(position, node.lab.root, node.remove)
+    assert node.adopt()[GROUP].state is GroupState.READY
+    node.mend()
+    if node.has_the_share():  # it was killed before it had begun
+        node.remove()
+    assert not node.has_the_share()
+    return killed
+
+
+def crash_in_mending(node: Supervisors, position: int) -> bool:
+    node.put()
+    node.lab.mps_control("namespace", "delete", node.share.name, "--server=gpus", group_id=GROUP)
+    killed = killed_at(position, node.lab.root, node.mend)
+    assert node.adopt()[GROUP].state is GroupState.READY
+    node.mend()
+    assert node.has_the_share()
+    node.remove()
+    return killed
+
+
+def crash_in_restart_then_adopt(node: Supervisors, position: int) -> bool:
+    """A daemon that is started anew with a share, as one that is recycled."""
+    node.put()
+    killed = killed_at(position, node.lab.root, lambda: node.start(node.group))
+    found = node.adopt()[GROUP]
+    assert [each.share for each in found.shares] == [node.share]
+    node.start(node.group)
+    assert node.has_the_share()
+    node.remove()
+    return killed
+
+
 MIDDLE_OF_START = 24
 SCENARIOS: dict[str, Callable[[Supervisors, int], bool]] = {
     "start-adopt": crash_in_start_then_adopt,
@@ -163,18 +240,34 @@ SCENARIOS: dict[str, Callable[[Supervisors, int], bool]] = {
 }
 
 
+# Of a group of protocol 3 that runs meanwhile.
+WITH_SHARES: dict[str, Callable[[Supervisors, int], bool]] = {
+    "put-adopt": crash_in_put_then_adopt,
+    "put-remove": crash_in_put_then_remove,
+    "remove-adopt": crash_in_remove_then_adopt,
+    "mending": crash_in_mending,
+    "restart-adopt": crash_in_restart_then_adopt,
+}
+
+
 def sweep(scenario: str, folder: Path, stride: int) -> int:
     """How many kills there were until the operation got through."""
-    lab = Lab(folder)
+    has_shares = scenario in WITH_SHARES
+    lab = Lab(folder, driver=NAMED_DRIVER) if has_shares else Lab(folder)
     try:
         lab.folder.mkdir(parents=True)
-        node = Supervisors(lab)
+        node = Supervisors(lab, has_shares=has_shares)
         node.start(lab.group(BYSTANDER, gpu=1))
         client = lab.counting(BYSTANDER)
+        if has_shares:
+            node.start(node.group)
         position = 1
-        while SCENARIOS[scenario](node, position):
+        while {**SCENARIOS, **WITH_SHARES}[scenario](node, position):
             position += stride
         client.still_counts()
+        if has_shares:
+            node.stop(GROUP)
+            assert node.left() == []
         return position // stride
     finally:
         lab.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.mps_sweep import SCENARIOS, WITH_SHARES
 from tests.kubelet_plugin.fakes import short_folder
 from tests.kubelet_plugin.mps_supervisor.plain import needs_rights
 from tests.long_runs import LONG
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.process, pytest.mark.root, needs_rights]
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("scenario", ["start-adopt", "start-stop", "stop-adopt", "adoption"])
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *WITH_SHARES])
 def test_killed_at_every_operation(scenario: str) -> None:
     stride = 1 if LONG else 9
     with short_folder() as folder:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 
 from api.mps import supervisor_v1_pb2 as pb
 from api.mps.services import PROTOCOL, SUPERVISOR
-from dra_driver.mps.group import GroupState, GroupStatus
-from dra_driver.mps.wire import group_from_wire, status_to_wire, statuses_to_wire
+from dra_driver.mps.group import GroupState, GroupStatus, ShareStatus
+from dra_driver.mps.wire import group_from_wire, share_from_wire, status_to_wire, statuses_to_wire
 
 
 class ScriptedSupervisor:
-    """Runs every group at once. ``refuse`` makes every start and stop end with that status."""
+    """Runs every group at once. ``refuse`` makes every start and stop end with that status. ``spoken``: the MPS
+    protocols it tells; none is a supervisor of before there were two."""
 
-    def __init__(self, socket: Path, *, protocol: int = PROTOCOL) -> None:
+    def __init__(self, socket: Path, *, protocol: int = PROTOCOL, spoken: Sequence[int] = (2, 3)) -> None:
         self.statuses: dict[str, GroupStatus] = {}
         self.refuse: tuple[grpc.StatusCode, str] | None = None
         self._socket = socket
         self._protocol = protocol
+        self._spoken = spoken
         self._changed = threading.Condition()
         self._stopping = False
         self._server: grpc.Server | None = None
@@ -33,9 +36,13 @@ class ScriptedSupervisor:
         self._server.add_generic_rpc_handlers(
             (
                 SUPERVISOR.handler(
-                    info=lambda request, context: pb.Info(version="0.0.1", protocol=self._protocol),
+                    info=lambda request, context: pb.Info(
+                        version="0.0.1", protocol=self._protocol, mps_protocols=self._spoken
+                    ),
                     start=self._start,
                     stop=self._stop,
+                    put_share=self._put_share,
+                    remove_share=self._remove_share,
                     list_groups=lambda request, context: statuses_to_wire(self.statuses.values()),
                     watch=self._watch,
                 ),
@@ -70,6 +77,22 @@ class ScriptedSupervisor:
             context.abort(*self.refuse)
         self.set([each for each in self.statuses.values() if each.group.id != request.id])
         return pb.StopGroupResponse()
+
+    def _put_share(self, request: pb.PutShareRequest, context: grpc.ServicerContext) -> pb.GroupStatus:
+        if self.refuse is not None:
+            context.abort(*self.refuse)
+        before = self.statuses[request.group_id]
+        status = replace(before, shares=(*before.shares, ShareStatus(share_from_wire(request.share))))
+        self.set([*self.statuses.values(), status])
+        return status_to_wire(status)
+
+    def _remove_share(self, request: pb.RemoveShareRequest, context: grpc.ServicerContext) -> pb.RemoveShareResponse:
+        if self.refuse is not None:
+            context.abort(*self.refuse)
+        before = self.statuses[request.group_id]
+        left = tuple(each for each in before.shares if each.share.name != request.name)
+        self.set([*self.statuses.values(), replace(before, shares=left)])
+        return pb.RemoveShareResponse()
 
     def _watch(self, request: pb.ListGroupsRequest, context: grpc.ServicerContext) -> Iterator[pb.Groups]:
         sent = None

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from queue import SimpleQueue
 
 import grpc
 import pytest
 
+from api.mps import supervisor_v1_pb2 as pb
+from api.mps.services import PROTOCOL, SUPERVISOR
 from dra_driver.errors import HardwareError
 from dra_driver.mps import errors
 from dra_driver.mps.client import SupervisorClient
-from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
+from dra_driver.mps.group import NAMED, GroupState, GroupStatus, MpsGroup, MpsShare, ShareStatus
 from tests.kubelet_plugin.fakes import short_folder
 from tests.mps.scripted_supervisor import ScriptedSupervisor
 
 GROUP = MpsGroup("claim-1", ("GPU-a",), ("GPU-a",), 50)
+NAMED_GROUP = MpsGroup("claim-1", ("GPU-a",), ("GPU-a",), protocol=NAMED)
 PATIENCE = 20.0
 
 
@@ -35,6 +39,45 @@ def test_a_group_is_started_listed_and_stopped(path: Path) -> None:
         assert client.groups() == (ready,)
         client.stop(GROUP.id)
         assert client.groups() == ()
+
+
+def test_shares_are_put_and_removed(path: Path) -> None:
+    client, share = SupervisorClient(path), MpsShare("a", {"GPU-a": 1024})
+    with ScriptedSupervisor(path):
+        assert client.protocols() == (2, 3)
+        client.start(NAMED_GROUP)
+        assert client.put_share(NAMED_GROUP.id, share).shares == (ShareStatus(share),)
+        client.remove_share(NAMED_GROUP.id, "a")
+        assert client.groups()[0].shares == ()
+
+
+def test_a_supervisor_that_knows_one_protocol_only_is_not_asked_for_another(path: Path) -> None:
+    """It would overlook that it was asked for, and run a group without any limits."""
+    with ScriptedSupervisor(path, spoken=()) as supervisor:
+        assert SupervisorClient(path).protocols() == (2,)
+        with pytest.raises(errors.SupervisorVersion, match=r"version 0\.0\.1, which does not know MPS protocol 3"):
+            SupervisorClient(path).start(NAMED_GROUP)
+        assert supervisor.statuses == {}
+        assert SupervisorClient(path).start(GROUP).state is GroupState.READY
+
+
+def test_a_supervisor_without_the_calls_for_shares_is_of_another_version(path: Path) -> None:
+    handlers = {
+        "GetInfo": SUPERVISOR.info.handler(lambda request, context: pb.Info(version="0.0.1", protocol=PROTOCOL))
+    }
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SUPERVISOR.service, handlers),))
+    server.add_insecure_port(f"unix:{path}")
+    server.start()
+    try:
+        for call in (
+            lambda: SupervisorClient(path).put_share("claim-1", MpsShare("a")),
+            lambda: SupervisorClient(path).remove_share("claim-1", "a"),
+        ):
+            with pytest.raises(errors.SupervisorVersion, match="does not know the call"):
+                call()
+    finally:
+        server.stop(0).wait()
 
 
 def test_no_socket_says_how_to_switch_the_supervisor_on(path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dra_driver.simulation.hardware import capabilities
 from dra_driver.simulation.hardware.mps import scripts as mps
+from dra_driver.simulation.hardware.mps.protocols import speaks_named
 from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
 from dra_driver.simulation.hardware.state import SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
@@ -120,9 +121,11 @@ def _build_libraries(tree: Tree, state: SimulatedState) -> None:
 
 def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None:
     tree.file(SMI_PATH, smi_script(state, state_file), mode=0o755)
-    tree.file(mps.CONTROL_PATH, mps.control_script(state_file, state.cuda_driver_version), mode=0o755)
+    named = speaks_named(state.library_version)
+    control = mps.control_script(state_file, state.cuda_driver_version, named=named)
+    tree.file(mps.CONTROL_PATH, control, mode=0o755)
     tree.file(mps.SERVER_PATH, mps.server_script(), mode=0o755)
-    tree.file(mps.CLIENT_PATH, mps.client_script(state_file), mode=0o755)
+    tree.file(mps.CLIENT_PATH, mps.client_script(state_file, named=named), mode=0o755)
     for name in _SILENT_PROGRAMS:
         tree.file(f"usr/bin/{name}", f"#!/bin/sh\necho '{name}: not simulated' >&2\nexit 1\n", mode=0o755)
 

@@ -8,7 +8,19 @@ import pytest
 
 from dra_driver.simulation.hardware import uninstall
 from tests.kubelet_plugin.fakes import short_folder
-from tests.kubelet_plugin.mps_supervisor.lab import Lab
+from tests.kubelet_plugin.mps_supervisor.lab import NAMED_DRIVER, Lab
+
+
+@pytest.fixture
+def named() -> Iterator[Lab]:
+    """A lab whose driver knows MPS protocol 3."""
+    with short_folder() as folder:
+        made = Lab(folder, driver=NAMED_DRIVER)
+        try:
+            yield made
+        finally:
+            made.close()
+            uninstall()
 
 
 @pytest.fixture

@@ -18,7 +18,17 @@ from api.driver_spec import DriverConfiguration
 from dra_driver.hardware.nvml.compute_mode import ComputeMode
 from dra_driver.mps.client import SupervisorClient
 from dra_driver.mps.errors import MpsError
-from dra_driver.mps.group import GroupFolders, GroupState, GroupStatus, MpsGroup, folders_of, groups_folder, socket_of
+from dra_driver.mps.group import (
+    NAMED,
+    GroupFolders,
+    GroupState,
+    GroupStatus,
+    MpsGroup,
+    MpsShare,
+    folders_of,
+    groups_folder,
+    socket_of,
+)
 from dra_driver.processes import Process
 from dra_driver.simulation.hardware import StateFile, create_state, host_root
 from kubelet_plugin.mps_supervisor.app import SupervisorApp
@@ -30,6 +40,7 @@ from tests.kubelet_plugin.fakes import DRIVER, eventually
 from tests.kubelet_plugin.mps_supervisor.plain import NoCgroups, PlainIsolation
 
 MACHINE = "h100-sxm5-80gb"
+NAMED_DRIVER = "615.71.09"  # speaks MPS protocol 3
 PATIENCE = 30.0
 CLIENT = "usr/bin/simulated-cuda-client"
 
@@ -61,11 +72,11 @@ class SupervisorProcess:
 class Lab:
     """One node below ``root``, which must have a short name. :meth:`close` ends everything, however it is."""
 
-    def __init__(self, root: Path, machine: str = MACHINE) -> None:
+    def __init__(self, root: Path, machine: str = MACHINE, driver: str | None = None) -> None:
         self.root = root
         self.state_file = root / "gpus.json"
         self.host = root / "host"
-        create_state(machine, self.state_file, seed="node-0")
+        create_state(machine, self.state_file, seed="node-0", driver=driver)
         host_root.build(self.host, self.state_file)
         self.plugin_folder = root / "plugins" / DRIVER
         self.folder = groups_folder(self.plugin_folder)
@@ -130,6 +141,14 @@ class Lab:
         uuid = self.uuids[gpu]
         return MpsGroup(group_id, (uuid,), (uuid,), percentage, {uuid: 10240})
 
+    def named_group(self, group_id: str = "claim-1", gpus: Sequence[int] = (0,), multi_user: bool = True) -> MpsGroup:
+        """Of protocol 3."""
+        uuids = tuple(sorted(self.uuids[gpu] for gpu in gpus))
+        return MpsGroup(group_id, uuids, uuids, multi_user=multi_user, protocol=NAMED)
+
+    def share(self, name: str = "a", memory: int = 10240, percentage: int | None = 25, gpu: int = 0) -> MpsShare:
+        return MpsShare(name, {self.uuids[gpu]: memory}, percentage)
+
     def folders(self, group_id: str = "claim-1") -> GroupFolders:
         return folders_of(self.plugin_folder, group_id)
 
@@ -151,8 +170,8 @@ class Lab:
 
     # -- clients --------------------------------------------------------------------------------------------------
 
-    def counting(self, group_id: str = "claim-1", *options: str) -> CountingClient:
-        """A client of the group that has begun to count."""
+    def counting(self, group_id: str = "claim-1", *options: str, share: str | None = None) -> CountingClient:
+        """A client of the group, or of a share of it, that has begun to count."""
         file = self.root / f"count-{len(self._clients)}"
         client = subprocess.Popen(
             [
@@ -162,7 +181,7 @@ class Lab:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=self._as_client(group_id),
+            env=self._as_client(group_id, share),
         )
         self._clients.append(client)
         counting = CountingClient(client, file)
@@ -170,13 +189,37 @@ class Lab:
         assert client.poll() is None, client.communicate()
         return counting
 
-    def refused_client(self, *options: str, group_id: str = "claim-1") -> str:
+    def facts(self, share: str, *options: str, group_id: str = "claim-1", **environment: str) -> dict[str, str]:
+        """What a client of a share says that it got."""
+        done = subprocess.run(
+            [str(self.host / CLIENT), *options],
+            capture_output=True,
+            text=True,
+            env={**self._as_client(group_id, share), **environment},
+            timeout=PATIENCE,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+    def mps_control(self, *words: str, group_id: str = "claim-1") -> list[str]:
+        """A command of protocol 3 by somebody who is root and has the daemon's own directory."""
+        done = subprocess.run(
+            [str(self.host / "usr/bin/nvidia-cuda-mps-control"), *words],
+            capture_output=True,
+            text=True,
+            env=self._as_client(group_id),
+            timeout=PATIENCE,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout.splitlines()
+
+    def refused_client(self, *options: str, group_id: str = "claim-1", share: str | None = None) -> str:
         """What a client says that must not get what it asks for."""
         done = subprocess.run(
             [str(self.host / CLIENT), *options],
             capture_output=True,
             text=True,
-            env=self._as_client(group_id),
+            env=self._as_client(group_id, share),
             timeout=PATIENCE,
         )
         assert done.returncode != 0, done.stdout
@@ -191,8 +234,10 @@ class Lab:
         eventually(lambda: process in marked_processes(), PATIENCE)  # it has begun as a copy of us
         return made
 
-    def _as_client(self, group_id: str) -> dict[str, str]:
-        return {**os.environ, "CUDA_MPS_PIPE_DIRECTORY": str(self.folders(group_id).pipe)}
+    def _as_client(self, group_id: str, share: str | None = None) -> dict[str, str]:
+        folders = self.folders(group_id)
+        pipe = folders.pipe if share is None else folders.share(share)
+        return {**os.environ, "CUDA_MPS_PIPE_DIRECTORY": str(pipe)}
 
     # -- the node -------------------------------------------------------------------------------------------------
 

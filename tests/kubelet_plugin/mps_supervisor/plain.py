@@ -9,6 +9,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,17 @@ class PlainIsolation:
     def start(
         self, program: Program, arguments: Sequence[str], *, standard_input: int, output: int
     ) -> subprocess.Popen[bytes]:
-        return spawn(program, arguments, standard_input=standard_input, output=output)
+        return spawn(_where_we_are(program), arguments, standard_input=standard_input, output=output)
+
+
+def _where_we_are(program: Program) -> Program:
+    """With the folders that are bound elsewhere under their own names."""
+    environment = dict(program.environment)
+    for bind in program.surroundings.binds:
+        for name, value in environment.items():
+            if value == bind.target or value.startswith(f"{bind.target}/"):
+                environment[name] = bind.source + value.removeprefix(bind.target)
+    return replace(program, environment=environment)
 
 
 class NoCgroups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dra_driver.mps.group import GroupFolders
+from dra_driver.mps.group import SERVER, GroupFolders
 from kubelet_plugin.mps_supervisor.log_files import cut
 
 MIB = 2**20
@@ -27,6 +27,15 @@ def test_a_large_log_is_emptied_and_who_writes_to_it_goes_on(tmp_path: Path) -> 
         assert large.stat().st_blocks * 512 < MIB, "a hole takes no room"
         cut(folders)
         assert large.read_bytes().endswith(b"more"), "and does not count"
+
+
+def test_the_log_of_a_server_of_its_own_is_emptied_too(tmp_path: Path) -> None:
+    folders = GroupFolders(tmp_path)
+    log = folders.log / SERVER / "server.log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"x" * 17 * MIB)
+    cut(folders)
+    assert log.stat().st_size == 0
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ BUSY = frozenset({11, 12})
         (Look(None, {5: "FAULT"}, BUSY), GroupState.WEDGED, "server 5 is in status FAULT; its daemon"),
         (Look(None, {5: "FAULT"}, frozenset()), GroupState.WEDGED, "server 5 is in status FAULT"),
         (Look(None, {5: None}, BUSY), GroupState.WEDGED, "server 5 does not answer; .*no client is left .2 now"),
+        (Look(None, {}, BUSY, trouble="its server is gone"), GroupState.WEDGED, "server is gone; its daemon"),
+        (Look(None, {}, BUSY, shares={"a": "why"}), GroupState.WEDGED, "share a has not its limits: why$"),
         (Look(None, {5: "ACTIVE"}, BUSY, "x did not end"), GroupState.WEDGED, "no work gets through: x did not end;"),
     ],
 )

@@ -149,6 +149,52 @@ def test_a_killed_daemon_is_noticed_by_an_adopting_supervisor_too(lab: Lab) -> N
     assert lab.left() == []
 
 
+def test_a_share_is_a_namespace_of_a_daemon_that_outlives_supervisors(named: Lab) -> None:
+    supervisor = named.process()
+    status = named.client.start(named.named_group())
+    named.client.put_share("claim-1", named.share("x" * 64))
+    assert stat.S_ISFIFO(os.stat(f"/proc/{status.pid}/fd/0").st_mode)  # on which nothing comes, and no end
+    client = named.counting(share="x" * 64)
+    supervisor.kill()
+    client.still_counts()
+    named.process()
+    named.wait_for(GroupState.READY)
+    after = named.status()
+    assert after is not None
+    assert after.pid == status.pid
+    assert [each.share.name for each in after.shares] == ["x" * 64]
+    client.still_counts()
+    client.end(signal.SIGTERM)
+    named.client.remove_share("claim-1", "x" * 64)
+    named.client.stop("claim-1")
+    assert named.left() == []
+    assert named.cgroups() == []
+
+
+def test_a_container_with_a_shares_folder_read_only_is_a_client_and_changes_nothing(named: Lab) -> None:
+    named.process()
+    named.client.start(named.named_group())
+    named.client.put_share("claim-1", named.share())
+    folder, inside = named.folders().share("a"), named.root / "inside"
+    inside.mkdir()
+    script = (
+        f"mount --bind {folder} {inside} && mount -o remount,bind,ro {inside} && cd {named.host}/usr/bin && "
+        "./simulated-cuda-client --allocate 2G && ! ./simulated-cuda-client --allocate 11G && "
+        "! ./nvidia-cuda-mps-control namespace set a --server=gpus --pinned-memory-limit=70G"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_MPS_PIPE_DIRECTORY": str(inside)},
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "memory_limit.0=10G" in done.stdout
+    assert "it is for clients" in done.stderr
+    assert named.mps_control("namespace", "get", "a", "gpus", "pinned-memory-limit") == ["10G"]
+
+
 def test_from_a_container_the_daemon_goes_to_the_hosts_namespaces_of_cgroups(lab: Lab) -> None:
     """A host is played by a process 1 of its own, a container by a process beside it with other namespaces of mounts
     and cgroups, in which no process can be moved out of the container."""

@@ -14,7 +14,8 @@ from dra_driver.hardware.nvml.compute_device import ComputeDevice
 from dra_driver.mps.errors import GroupDiffers, GroupFailed, GroupTimeout
 from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup
 from dra_driver.processes import Process
-from kubelet_plugin.mps_supervisor.supervisor import Running, Supervisor
+from kubelet_plugin.mps_supervisor.running import Running
+from kubelet_plugin.mps_supervisor.supervisor import Supervisor
 from tests.kubelet_plugin.fakes import eventually
 
 PATIENCE = 20.0
@@ -42,6 +43,9 @@ class ScriptedSteps:
     def remove(self, group_id: str, drain: float) -> None:
         self.done.append(f"remove {group_id}")
         self._fail(f"remove {group_id}")
+
+    def protocols(self) -> tuple[int, ...]:
+        return (2,)
 
     def _fail(self, what: str) -> None:
         if what in self.failing:

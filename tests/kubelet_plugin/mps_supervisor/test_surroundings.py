@@ -8,7 +8,7 @@ import pytest
 
 from dra_driver.cdi.roots import Root
 from dra_driver.mps.errors import GroupFailed
-from dra_driver.mps.group import GroupFolders
+from dra_driver.mps.group import NAMED, GroupFolders
 from kubelet_plugin.mps_supervisor.surroundings import MARK, Bind, Home, Surroundings, host_namespaces
 
 KUBELET = Path("/var/lib/kubelet/plugins/gpu.nvidia.com/mps")
@@ -63,6 +63,24 @@ def test_a_pipe_directory_with_too_long_a_name_gets_a_short_one_that_nobody_else
     assert program.environment["CUDA_MPS_PIPE_DIRECTORY"] == "/mnt/gpu-dra-mps/pipe"
     assert program.environment["CUDA_MPS_LOG_DIRECTORY"] == "/mnt/gpu-dra-mps/log"
     assert program.environment[MARK] == str(LONG.root)
+
+
+def test_the_sockets_of_shares_need_a_shorter_name_still(tmp_path: Path, process: Path) -> None:
+    home = Home(driver(tmp_path / "d", "/"), namespaces=process / "ns")
+    program = home.client(SHORT, home.control(), NAMED)
+    assert program.environment["CUDA_MPS_PIPE_DIRECTORY"] == "/mnt/gpu-dra-mps/pipe"
+    inside = GroupFolders(Path("/mnt/gpu-dra-mps"))
+    assert len(str(inside.share("x" * 64) / "control")) <= 107
+    shortest = GroupFolders(Path("/k/mps/c"))
+    assert home.client(shortest, home.control(), NAMED).environment["CUDA_MPS_PIPE_DIRECTORY"] == "/k/mps/c/pipe"
+
+
+def test_a_program_alone_has_nobodys_pipe_directory_and_no_mark(tmp_path: Path, process: Path) -> None:
+    home = Home(driver(tmp_path / "d", "/"), namespaces=process / "ns")
+    program = home.alone(home.control())
+    assert not Path(program.environment["CUDA_MPS_PIPE_DIRECTORY"]).exists()
+    assert MARK not in program.environment
+    assert program.surroundings == Surroundings(entered(process))
 
 
 def test_a_folder_that_is_needed_is_not_hidden(tmp_path: Path, process: Path) -> None:

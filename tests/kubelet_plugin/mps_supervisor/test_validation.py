@@ -8,8 +8,8 @@ import pytest
 
 from dra_driver.hardware.nvml.compute_device import ComputeDevice
 from dra_driver.mps.errors import GroupRefused
-from dra_driver.mps.group import MpsGroup
-from kubelet_plugin.mps_supervisor.validation import check, check_id
+from dra_driver.mps.group import NAMED, MpsGroup, MpsShare
+from kubelet_plugin.mps_supervisor.validation import check, check_id, check_protocol, check_share
 
 GPU = ComputeDevice("GPU-a", False, 81559, (9, 0))
 MIG = ComputeDevice("MIG-b", True, 9984, (9, 0))
@@ -45,6 +45,52 @@ def test_what_cannot_is_refused_with_field_and_value(group: MpsGroup, words: str
     with pytest.raises(GroupRefused, match=words) as caught:
         check(group, FOUND)
     assert str(caught.value).startswith(f"MPS group {group.id}")
+
+
+NAMED_GROUP = MpsGroup("claim-1", ("GPU-a", "GPU-u"), ("GPU-a",), protocol=NAMED)
+SHARE = MpsShare("a_1", {"GPU-a": 1024, "GPU-u": 1024}, 25)
+
+
+def test_a_share_that_can_be_had() -> None:
+    check(NAMED_GROUP, FOUND)
+    check_protocol(NAMED_GROUP, (2, 3))
+    for share in (SHARE, MpsShare("a" * 64), MpsShare("_", {"GPU-a": 81559}, 100, low_priority=True)):
+        check_share(NAMED_GROUP, share, FOUND)
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        (replace(NAMED_GROUP, protocol=4), "MPS protocol 4 is none of 2 and 3"),
+        (replace(NAMED_GROUP, active_thread_percentage=50), "limits are those of its shares"),
+        (replace(NAMED_GROUP, pinned_memory_mib={"GPU-a": 1}), "limits are those of its shares"),
+        (replace(NAMED_GROUP, devices=("GPU-a", "MIG-b")), "MIG-b is a MIG device, for which there is no"),
+        (MpsGroup("g", ("GPU-p",), protocol=NAMED), r"needs compute capability 7.0, GPU-p has 6.1"),
+    ],
+)
+def test_a_group_of_protocol_3_that_cannot_be(group: MpsGroup, words: str) -> None:
+    with pytest.raises(GroupRefused, match=words):
+        check(group, FOUND)
+
+
+def test_a_protocol_that_the_node_does_not_speak() -> None:
+    with pytest.raises(GroupRefused, match="does not know protocol 3"):
+        check_protocol(NAMED_GROUP, (2,))
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (replace(SHARE, name="control"), "none of default, control, log"),
+        (replace(SHARE, name="a-1"), "must be at most 64 lower case"),
+        (replace(SHARE, active_thread_percentage=101), "percentage 101 must be 1 to 100"),
+        (replace(SHARE, pinned_memory_mib={"GPU-a": 1024, "GPU-u": 1025}), "differ, MPS protocol 3 has one for all"),
+        (replace(SHARE, pinned_memory_mib={"GPU-a": 81560}), "the device has 81559 MiB"),
+    ],
+)
+def test_a_share_that_cannot_be(share: MpsShare, words: str) -> None:
+    with pytest.raises(GroupRefused, match=words):
+        check_share(NAMED_GROUP, share, FOUND)
 
 
 @pytest.mark.parametrize("group_id", ["", ".", "..", "a/b", "A", "-a", "a-", "a.b", "a" * 64, "supervisor.sock"])

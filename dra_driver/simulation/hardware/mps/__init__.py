@@ -10,6 +10,13 @@
     ui        the command language where a shell has not the tools for it
     scripts   the shell programs in the node's file tree, which also run in containers
 
+Protocol 3, which drivers know from r615 on (``protocols``), beside it; protocol 2 knows nothing of it:
+
+    named_daemon    its daemon: ``named_server``s, and clients that come through a ``namespace_folder``
+    named_commands  its commands, in the form of ``named_language``
+    namespace       the limits of a namespace, and what a client gets there
+    named_scripts   what the shell programs have besides
+
 The real daemon listens on Unix sockets. These are FIFOs, so that a shell can speak through the pipe directory too: a
 container has neither Python nor the state file. Nothing here imports pydantic: the daemon is to start in milliseconds.
 """

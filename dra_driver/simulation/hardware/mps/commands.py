@@ -26,6 +26,7 @@ class ClientOfServer:
     devices: tuple[str, ...]
     namespace: str
     command: str
+    mps_namespace: str = ""  # of protocol 3
 
 
 class ServerView(Protocol):

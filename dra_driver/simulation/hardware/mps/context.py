@@ -7,7 +7,7 @@ CUDA_MPS_ACTIVE_THREAD_PERCENTAGE and CUDA_MPS_PINNED_DEVICE_MEM_LIMIT).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dra_driver.simulation.hardware.mps import values
 from dra_driver.simulation.hardware.mps.devices import EXCLUSIVE_PROCESS, PROHIBITED, Device, User, visible
@@ -35,7 +35,8 @@ class Wish:
 class Context:
     """What it gets. ``limits`` in bytes by UUID, where there is one; ``allocated`` bytes on each device.
 
-    ``cgroup``: the client's, in which a device may have less memory than it has.
+    ``cgroup``: the client's, in which a device may have less memory than it has. The rest is of protocol 3
+    (``namespace``); ``free`` in bytes by UUID.
     """
 
     devices: tuple[Device, ...]
@@ -43,6 +44,9 @@ class Context:
     limits: Mapping[str, int]
     allocated: int
     cgroup: str | None = None
+    namespace: str = ""
+    priority: int = 0
+    free: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_wish(text: str) -> Wish:
@@ -116,6 +120,10 @@ def describe(context: Context) -> list[str]:
             f"memory.{number}={'unified' if memory is None else f'{memory >> 20}M'}",
             f"memory_limit.{number}={'none' if limit is None else values.memory_text(limit)}",
         ]
+        if device.uuid in context.free:
+            lines.append(f"memory_free.{number}={context.free[device.uuid] >> 20}M")
+    if context.namespace:
+        lines += [f"namespace={context.namespace}", f"client_priority={context.priority}"]
     return [*lines, f"allocated={context.allocated >> 20}M"]
 
 

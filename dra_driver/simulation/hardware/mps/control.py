@@ -13,21 +13,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from dra_driver.simulation.hardware.mps import values
+from dra_driver.simulation.hardware.mps import protocols, values
 from dra_driver.simulation.hardware.mps.daemon import Daemon, Settings
 from dra_driver.simulation.hardware.mps.devices import State
 from dra_driver.simulation.hardware.mps.faults import Played
 from dra_driver.simulation.hardware.mps.logs import Log, to_null
+from dra_driver.simulation.hardware.mps.named_daemon import NamedDaemon
+from dra_driver.simulation.hardware.mps.options import Options, options_of
 from dra_driver.simulation.hardware.mps.pipes import PipeDirectory, pipe_directory
 
 _DEFAULT_LOGS = "/var/log/nvidia-mps"
-_DAEMON = ("-d",)
-_FOREGROUND = ("-f",)
-_MULTI_USER = ("-M", "--multiuser-server", "-multiuser-server")
 _READY = b"ready"
 
 
@@ -35,15 +35,39 @@ class NotStarted(Exception):
     """The daemon cannot run; its text is for standard error."""
 
 
+class Runs(Protocol):
+    """A daemon of either protocol. ``tick``: how long it may be left alone, seconds; None for ever."""
+
+    played: Played
+    tick: float | None
+    force_after: float | None
+
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def quitting(self) -> bool: ...
+    def inputs(self) -> Mapping[int, Callable[[], None]]: ...
+    def quit(self, seconds: float | None) -> None: ...
+    def force(self) -> None: ...
+    def answer_what_is_due(self) -> None: ...
+
+
 def main(arguments: Sequence[str]) -> int:
     state_file, options = Path(arguments[0]), list(arguments[1:])
-    unknown = [each for each in options if each not in (*_DAEMON, *_FOREGROUND, *_MULTI_USER)]
-    if unknown or not any(each in (*_DAEMON, *_FOREGROUND) for each in options):
-        sys.stderr.write("usage: nvidia-cuda-mps-control [-d | -f] [-M | --multiuser-server]; without: commands\n")
+    try:
+        named = protocols.speaks_named(State(state_file).driver_version())
+    except (OSError, ValueError):
+        named = False  # what is wrong is told when the daemon reads it
+    chosen = options_of(options, os.environ, named=named)
+    if chosen is None:
+        more = " [-p 2|3]" if named else ""
+        sys.stderr.write(
+            f"usage: nvidia-cuda-mps-control [-d | -f] [-M | --multiuser-server]{more}; without: commands\n"
+        )
         return 1
     try:
-        settings = _settings(state_file, multi_user=any(each in _MULTI_USER for each in options))
-        if any(each in _FOREGROUND for each in options):
+        settings = _settings(state_file, chosen)
+        if chosen.foreground:
             _run(settings, lambda: None, echo=1)
             return 0
         return _start_daemon(settings)
@@ -52,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _settings(state_file: Path, *, multi_user: bool) -> Settings:
+def _settings(state_file: Path, options: Options) -> Settings:
     environment = os.environ
     percentage = environment.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
     limits = environment.get("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT")
@@ -63,7 +87,8 @@ def _settings(state_file: Path, *, multi_user: bool) -> Settings:
         devices=environment.get("CUDA_VISIBLE_DEVICES"),
         percentage=100.0 if percentage is None else values.percentage(percentage),
         limits={} if limits is None else values.limits(limits),
-        multi_user=multi_user,
+        multi_user=options.multi_user,
+        protocol=options.protocol,
     )
 
 
@@ -112,13 +137,13 @@ def _run(settings: Settings, ready: Callable[[], None], *, echo: int | None) -> 
         raise NotStarted("An instance of this daemon is already running")
     settings.logs.mkdir(parents=True, exist_ok=True)
     log = Log(settings.logs / "control.log", "Control", echo)
-    Log(settings.logs / "server.log", "Server")
+    if settings.protocol == protocols.LEGACY:  # else each server has one in a folder of its own
+        Log(settings.logs / "server.log", "Server")
     state = State(settings.state_file)
     played = Played(state, settings.devices)
     signals = _Signals.listen()
     played.at_start()
-    daemon = Daemon(settings, pipes, state, log, played, settings.percentage, {})
-    daemon.limits.update((daemon.device(name), size) for name, size in settings.limits.items())
+    daemon = _daemon(settings, pipes, state, log, played)
     pipes.open()
     log(f"Starting control daemon using socket {settings.pipes}/control")
     log(f"To connect CUDA applications to this daemon, set env CUDA_MPS_PIPE_DIRECTORY={settings.pipes}")
@@ -127,6 +152,14 @@ def _run(settings: Settings, ready: Callable[[], None], *, echo: int | None) -> 
     pipes.remove()
     daemon.answer_what_is_due()  # to "quit": what is left after it is the end of this process
     log("Exiting")
+
+
+def _daemon(settings: Settings, pipes: PipeDirectory, state: State, log: Log, played: Played) -> Runs:
+    if settings.protocol == protocols.NAMED:
+        return NamedDaemon(settings, pipes, state, log, played)
+    daemon = Daemon(settings, pipes, state, log, played, settings.percentage, {})
+    daemon.limits.update((daemon.device(name), size) for name, size in settings.limits.items())
+    return daemon
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +178,7 @@ class _Signals:
         return _Signals(mine)
 
 
-def _loop(daemon: Daemon, signals: _Signals) -> None:
+def _loop(daemon: Runs, signals: _Signals) -> None:
     deadline: float | None = None
     while True:
         if daemon.is_over:
@@ -153,18 +186,16 @@ def _loop(daemon: Daemon, signals: _Signals) -> None:
         daemon.answer_what_is_due()
         if daemon.quitting and deadline is None and daemon.force_after is not None:
             deadline = time.monotonic() + daemon.force_after
-        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-        by_link = {server.link.fileno(): server for server in daemon.servers}
-        ready, _, _ = select.select([daemon.pipes.control, signals.end.fileno(), *by_link], [], [], wait)
+        wait = daemon.tick if deadline is None else max(0.0, deadline - time.monotonic())
+        inputs = daemon.inputs()
+        ready, _, _ = select.select([signals.end.fileno(), *inputs], [], [], wait)
         if deadline is not None and time.monotonic() >= deadline:
             daemon.force()
             deadline = None
             daemon.force_after = None
         for descriptor in ready:
-            if descriptor == daemon.pipes.control:
-                daemon.asked(daemon.pipes.requests())
-            elif descriptor in by_link:
-                daemon.server_said(by_link[descriptor])
+            if descriptor in inputs:
+                inputs[descriptor]()
             elif signals.end.recv(64) and not daemon.played.hangs("SIGTERM"):
                 daemon.quit(0.0)
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from dra_driver.simulation.hardware.mps import commands, link
+from dra_driver.simulation.hardware.mps import commands
 from dra_driver.simulation.hardware.mps.commands import ClientOfServer, Reply
 from dra_driver.simulation.hardware.mps.devices import State, visible
 from dra_driver.simulation.hardware.mps.faults import Played
+from dra_driver.simulation.hardware.mps.launching import launch
 from dra_driver.simulation.hardware.mps.link import Link
 from dra_driver.simulation.hardware.mps.logs import Log
 from dra_driver.simulation.hardware.mps.pipes import Answer, PipeDirectory, Request
+from dra_driver.simulation.hardware.mps.protocols import LEGACY
 from dra_driver.simulation.hardware.mps.values import Invalid
 
 
@@ -36,6 +38,7 @@ class Settings:
     percentage: float
     limits: Mapping[str, int]
     multi_user: bool
+    protocol: int = LEGACY
 
 
 @dataclass(slots=True)
@@ -96,8 +99,14 @@ class Daemon:
     servers: list[Server] = field(default_factory=list)
     quitting: bool = False
     force_after: float | None = None  # seconds, once quitting
+    tick: float | None = None  # it needs none
     _newcomers: list[_Newcomer] = field(default_factory=list)
     _due_later: list[tuple[Answer, Reply]] = field(default_factory=list)
+
+    def inputs(self) -> Mapping[int, Callable[[], None]]:
+        """What is to be done when something has come on a descriptor."""
+        links = {server.link.fileno(): partial(self.server_said, server) for server in self.servers}
+        return {self.pipes.control: lambda: self.asked(self.pipes.requests()), **links}
 
     @property
     def is_over(self) -> bool:
@@ -127,19 +136,9 @@ class Daemon:
             raise Invalid("The MPS control daemon is quitting")
         if any(server.uid == uid or self.settings.multi_user for server in self.servers):
             raise Invalid(f"There is an MPS server for user {uid} already")
-        mine, its = link.pair()
-        module = "dra_driver.simulation.hardware.mps.server"
-        # As the daemon was started itself: without site-packages, with PYTHONPATH.
-        process = subprocess.Popen(
-            [sys.executable, "-S", "-m", module, str(self.state.path), str(self.settings.logs), str(its.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(its.fileno(),),
-        )
-        its.close()
+        process, link = launch(self.state.path, self.settings.logs)
         self.log(f"Starting new server {process.pid} for user {uid}")
-        server = Server(uid, process, Link(mine), self.percentage, dict(self.limits))
+        server = Server(uid, process, link, self.percentage, dict(self.limits))
         server.link.send({"devices": self.settings.devices, "percentage": server.percentage, "limits": server.limits})
         self.servers.append(server)
         return server

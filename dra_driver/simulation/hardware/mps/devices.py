@@ -80,6 +80,12 @@ class State:
         """In CUDA's order: GPU after GPU, and MIG devices in the place of a GPU that is divided."""
         return tuple(_devices(self.read()))
 
+    def driver_version(self) -> str | None:
+        """Of the driver's files on the node; None when there are none (``state.SimulatedState.library_version``)."""
+        state = self.read()
+        version = state["driver"].get("library") if "driver" in state else state["machine"]["hardware"]["driverVersion"]
+        return None if version is None else str(version)
+
     def faults(self, gpus: frozenset[int]) -> tuple[dict[str, Any], ...]:
         """The faults (``state.MpsFault``) of a daemon that has ``gpus``."""
         faults = self.read().get("faults", {}).get("mps", ())

@@ -27,7 +27,7 @@ from pathlib import Path
 CONTROL = "control"
 _PRIVILEGED = "control_privileged"
 _LOCK = "control_lock"
-_LOG = "log"
+LOG = "log"
 _PID = "nvidia-cuda-mps-control.pid"
 CLIENTS = "clients"
 
@@ -74,7 +74,7 @@ class PipeDirectory:
         self._remove_clients()
         (self.path / CLIENTS).mkdir(exist_ok=True)
         (self.path / CLIENTS).chmod(0o1777)
-        for name, mode in ((_PRIVILEGED, 0o755), (_LOG, 0o777), (CONTROL, 0o666)):
+        for name, mode in ((_PRIVILEGED, 0o755), (LOG, 0o777), (CONTROL, 0o666)):
             (self.path / name).unlink(missing_ok=True)
             os.mkfifo(self.path / name)
             (self.path / name).chmod(mode)
@@ -99,7 +99,7 @@ class PipeDirectory:
     def answer(self, identifier: str) -> Answer | None:
         """Where the answer to a request goes; None when who asked is gone."""
         path = self.path / CLIENTS / f"{identifier}.in"
-        descriptor = _open(path, os.O_WRONLY)
+        descriptor = open_fifo(path, os.O_WRONLY)
         if descriptor is None:
             return None
         answer = Answer(descriptor)
@@ -108,10 +108,10 @@ class PipeDirectory:
 
     def lifeline(self, identifier: str) -> int | None:
         """What a client holds open while it lives; None when it is gone."""
-        return _open(self.path / CLIENTS / f"{identifier}.out", os.O_RDONLY)
+        return open_fifo(self.path / CLIENTS / f"{identifier}.out", os.O_RDONLY)
 
     def remove(self) -> None:
-        for name in (_PID, CONTROL, _PRIVILEGED, _LOG):
+        for name in (_PID, CONTROL, _PRIVILEGED, LOG):
             (self.path / name).unlink(missing_ok=True)
         self._remove_clients()
 
@@ -139,7 +139,8 @@ class Answer:
         os.close(self.descriptor)
 
 
-def _open(path: Path, flags: int) -> int | None:
+def open_fifo(path: Path, flags: int) -> int | None:
+    """The open FIFO, which is not in its folder any more; None where there is none that somebody holds."""
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:  # it is gone, or ends without having read

@@ -39,6 +39,14 @@ def namespace(pid: int) -> str:
         return "-"
 
 
+def user_of(pid: int) -> int | None:
+    """Whose process it is; None when it cannot be seen."""
+    try:
+        return os.stat(_PROC / str(pid)).st_uid
+    except OSError:
+        return None
+
+
 def _pids() -> list[int]:
     return [int(each) for each in os.listdir(_PROC) if each.isdigit()]
 

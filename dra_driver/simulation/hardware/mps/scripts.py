@@ -12,6 +12,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from dra_driver.simulation.hardware.mps import named_scripts
+
 CONTROL_PATH = "usr/bin/nvidia-cuda-mps-control"  # below the host's root
 SERVER_PATH = "usr/bin/nvidia-cuda-mps-server"
 CLIENT_PATH = "usr/bin/simulated-cuda-client"
@@ -19,6 +21,7 @@ CLIENT_PATH = "usr/bin/simulated-cuda-client"
 # Where this very code lies, so that the scripts work from any folder, from a checkout as from an installation.
 _PACKAGES = Path(__file__).resolve().parents[4]
 
+# Where a line ends in @name@, protocol 3 puts something; without it the line is as if nothing stood there.
 _HEAD = """\
 #!/bin/sh
 python=@python@
@@ -40,7 +43,7 @@ tell_of_its_end() {  # for as long as we are there to hear it
   echo :gone >&3
 }
 make_fifos() {  # of a request of ours: .in for the answer, and .out if we say more
-  number=0
+@ticket@  number=0
   until mkfifo -m 600 "$pipe/clients/$$.$number.in" 2>/dev/null; do
     number=$((number + 1))
     [ "$number" -lt 1000 ] || { echo "no FIFO can be made in $pipe/clients" >&2; exit 1; }
@@ -64,7 +67,7 @@ _CONTROL = """\
 case "$#:${1-}" in
   0:) command -v mkfifo timeout >/dev/null || ! have_python || run_python ui ;;
   1:-v) echo 'CUDA MPS Control binary version: @cuda@'; exit 0 ;;
-  *)
+@named@  *)
     have_python && run_python control "$@"
     echo "nvidia-cuda-mps-control $*: the daemon does not run in a container; without options it takes commands" >&2
     exit 1
@@ -116,10 +119,10 @@ finish() {  # exit code
 
 if have_daemon; then
   make_fifos
-  mkfifo -m 600 "$out" || exit 1
+  @there@mkfifo -m 600 "$out" || exit 1
   exec 5<>"$out"
   wish="$$ ${CUDA_VISIBLE_DEVICES:--} ${CUDA_MPS_ACTIVE_THREAD_PERCENTAGE:--}"
-  send client "$wish ${CUDA_MPS_PINNED_DEVICE_MEM_LIMIT:--} $allocate"
+  send client "$wish ${CUDA_MPS_PINNED_DEVICE_MEM_LIMIT:--} $allocate@priority@"
 elif have_python; then
   folder=$(mktemp -d) && mkfifo "$folder/in" "$folder/out" || exit 1
   (run_python direct "$$" "$allocate" <"$folder/out" >"$folder/in") &
@@ -168,20 +171,22 @@ finish 0
 """
 
 
-def control_script(state_file: Path, cuda_version: int, *, python: Path | None = None) -> str:
-    """``python``: the one that has this package."""
-    return _filled(_HEAD + _CONTROL, state_file, python).replace("@cuda@", str(cuda_version))
+def control_script(state_file: Path, cuda_version: int, *, named: bool = False, python: Path | None = None) -> str:
+    """``python``: the one that has this package. ``named``: the driver knows protocol 3."""
+    return _filled(_HEAD + _CONTROL, state_file, python, named=named).replace("@cuda@", str(cuda_version))
 
 
 def server_script() -> str:
     return _SERVER
 
 
-def client_script(state_file: Path, *, python: Path | None = None) -> str:
-    return _filled(_HEAD + _CLIENT, state_file, python)
+def client_script(state_file: Path, *, named: bool = False, python: Path | None = None) -> str:
+    return _filled(_HEAD + _CLIENT, state_file, python, named=named)
 
 
-def _filled(script: str, state_file: Path, python: Path | None) -> str:
+def _filled(script: str, state_file: Path, python: Path | None, *, named: bool) -> str:
+    for place, text in named_scripts.PLACES.items():
+        script = script.replace(f"@{place}@", text if named else "")
     return (
         script.replace("@python@", shlex.quote(str(python or sys.executable)))
         .replace("@packages@", shlex.quote(str(_PACKAGES)))

@@ -20,11 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dra_driver.simulation.hardware.mps import context, processes
+from dra_driver.simulation.hardware.mps import context, namespace, processes
 from dra_driver.simulation.hardware.mps.context import FAULT, Context, Refused
 from dra_driver.simulation.hardware.mps.devices import Device, State, User, visible
 from dra_driver.simulation.hardware.mps.link import Link
 from dra_driver.simulation.hardware.mps.logs import Log
+from dra_driver.simulation.hardware.mps.namespace import Namespace
 from dra_driver.simulation.hardware.mps.pipes import Answer
 from dra_driver.simulation.hardware.mps.presence import Presence, has_ended
 
@@ -55,7 +56,7 @@ class Server:
         self._limits: dict[str, int] = {}
         self._clients: dict[int, Client] = {}
         self._connected = 0
-        self._waiting: list[tuple[str, Answer, int]] = []
+        self._waiting: list[tuple[Mapping[str, Any], Answer, int]] = []
         self._wedged = False
         self._ending = False
 
@@ -77,7 +78,7 @@ class Server:
     def told(self, message: Mapping[str, Any], files: Sequence[int]) -> bool:
         match message["do"]:
             case "client":
-                self._connect(message["text"], Answer(files[0]), files[1])
+                self._connect(message, Answer(files[0]), files[1])
             case "percentage":
                 self._percentage = message["value"]
             case "limit":
@@ -110,8 +111,8 @@ class Server:
         self._tell("ACTIVE" if recovered else self._status)
         if recovered and not self._wedged:
             waiting, self._waiting = self._waiting, []
-            for text, answer, other in waiting:
-                self._connect(text, answer, other)
+            for message, answer, other in waiting:
+                self._connect(message, answer, other)
         return self._ending and not self._clients
 
     def lifelines(self) -> tuple[int, ...]:
@@ -122,13 +123,13 @@ class Server:
         self._state.forget_server(self._pid)
         self._presence.end()
 
-    def _connect(self, text: str, answer: Answer, lifeline: int) -> None:
+    def _connect(self, message: Mapping[str, Any], answer: Answer, lifeline: int) -> None:
         if self._wedged or self._status == "FAULT":
             self._log("Client waits")
-            self._waiting.append((text, answer, lifeline))
+            self._waiting.append((message, answer, lifeline))
             return
         try:
-            client = self._accept(text, answer, lifeline)
+            client = self._accept(message, answer, lifeline)
         except Refused as error:
             self._log(f"Client refused: {error}")
             answer.send("error", str(error), ".")
@@ -143,13 +144,17 @@ class Server:
         answer.send("ok", *facts, *context.describe(client.context), ".")
         self._tell(self._status)
 
-    def _accept(self, text: str, answer: Answer, lifeline: int) -> Client:
-        wish = context.parse_wish(text)
+    def _accept(self, message: Mapping[str, Any], answer: Answer, lifeline: int) -> Client:
         current = {each.uuid: each for each in self._state.devices()}
         offered = [current[each.uuid] for each in self._devices if each.uuid in current]
+        wish, priority = namespace.parse_wish(message["text"])
         pid = processes.holder_of(lifeline, wish.pid)
         cgroup = self._state.cgroup_of(pid)
-        granted = context.grant(wish, offered, self._percentage, self._limits, self._used(), cgroup)
+        if "namespace" in message:
+            own = Namespace(**message["namespace"])
+            granted = namespace.grant(wish, priority, own, offered, self._used(), cgroup)
+        else:
+            granted = context.grant(wish, offered, self._percentage, self._limits, self._used(), cgroup)
         for device in granted.devices:
             mine = sum(device.uuid in _uuids(client) for client in self._clients.values())
             if mine >= device.most_mps_clients:
@@ -205,6 +210,7 @@ class Server:
                 "devices": [device.uuid for device in each.context.devices],
                 "namespace": processes.namespace(each.pid),
                 "command": processes.name(each.pid),
+                "mps_namespace": each.context.namespace,
             }
             for each in self._clients.values()
         ]

@@ -1,4 +1,6 @@
-"""The command language from standard input, where the shell has no tools for it: ``python -m ...mps.ui STATE``.
+"""The command language where the shell has no tools for it: ``python -m ...mps.ui STATE [COMMAND...]``.
+
+Commands of protocol 2 come from standard input, one of protocol 3 as arguments.
 
 The image of the driver has Python, and neither mkfifo nor timeout; containers are the other way round. It speaks as the
 shell script does (``scripts``, ``pipes``), and ends with its exit codes.
@@ -22,10 +24,14 @@ class NoDaemon(Exception):
     """None is there, or it has ended meanwhile."""
 
 
-def main(_arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     folder = pipe_directory(os.environ)
     try:
-        _open_control(folder)
+        os.close(_open_control(folder))
+        if arguments[1:]:
+            word, *answer = _ask(folder, " ".join(arguments[1:]))
+            (sys.stdout if word == "ok" else sys.stderr).write("".join(f"{each}\n" for each in answer))
+            return 0 if word == "ok" else 1
         for line in sys.stdin:
             text = line.strip()
             word, *answer = _ask(folder, text)

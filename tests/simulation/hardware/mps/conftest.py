@@ -50,13 +50,13 @@ def has_open(pid: int, path: Path) -> bool:
 class MpsNode:
     """A node, one pipe directory on it, and the programs as a user calls them."""
 
-    def __init__(self, folder: Path, machine: str = "h100-sxm5-80gb") -> None:
+    def __init__(self, folder: Path, machine: str = "h100-sxm5-80gb", driver: str | None = None) -> None:
         self.folder = folder
         self.state_file = folder / "gpus.json"
         self.root = folder / "host"
         self.pipe = folder / "pipe"
         self.logs = folder / "log"
-        create_state(machine, self.state_file, seed="node")
+        create_state(machine, self.state_file, seed="node", driver=driver)
         host_root.build(self.root, self.state_file)
         self.clients: list[subprocess.Popen[str]] = []
         self.shell: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dra_driver.simulation.hardware.mps import context, values
+from dra_driver.simulation.hardware.mps import context, namespace, values
 from dra_driver.simulation.hardware.mps.context import Refused
 from dra_driver.simulation.hardware.mps.devices import EXCLUSIVE_PROCESS, PROHIBITED, Device, User, visible
 
@@ -46,6 +46,17 @@ def test_memory_that_others_have_is_not_there() -> None:
     assert context.grant(wish, (ONE, TWO), 50, {}, {"GPU-1a": 50 << 30}).allocated == 30 << 30
     with pytest.raises(Refused, match="asked for 30G, 30719M may be had"):
         context.grant(wish, (ONE, TWO), 50, {}, {"GPU-1a": (50 << 30) + 1})
+
+
+def test_in_a_namespace_what_is_free_ends_at_its_limit_and_at_what_others_left() -> None:
+    wish, priority = namespace.parse_wish("7 - - - 10G 1")
+    limited = namespace.Namespace("a", memory=30 << 30)
+    granted = namespace.grant(wish, priority, limited, (ONE, TWO), {"GPU-1a": 60 << 30})
+    assert granted.free == {"GPU-1a": 10 << 30, "GPU-2b": 20 << 30}
+    assert (granted.priority, granted.percentage) == (1, 100.0)
+    unlimited = namespace.grant(wish, None, namespace.Namespace("a", percentage=40.0), (ONE, TWO), {})
+    assert unlimited.free == {"GPU-1a": 70 << 30}
+    assert (unlimited.priority, unlimited.percentage) == (0, 40.0)
 
 
 def test_without_memory_of_its_own_a_device_has_no_end() -> None:
