@@ -17,24 +17,26 @@ from api.strict import show
 class SharingBackend(StrEnum):
     """What fences the shares of a device; attribute ``sharingBackend``. Strongest first."""
 
-    CGROUP = "Cgroup"  # NVML's memory limit on the container's cgroup
+    CGROUP = "Cgroup"  # NVML's memory limit on each container's cgroup
     MPS_NAMESPACE = "MpsNamespace"  # limits of an MPS namespace of the share's own (MPS protocol 3)
     MPS = "Mps"  # limits in the variables of MPS clients
     NONE = "None"
 
 
 class Enforcement(StrEnum):
-    """What a container can do about its fence; attribute ``sharingEnforcement``."""
+    """What a container can do about its limit of memory; attribute ``sharingEnforcement``."""
 
-    ENFORCED = "Enforced"  # nothing: it is held from outside
-    COOPERATIVE = "Cooperative"  # it holds as long as the container's processes leave their variables alone
+    ENFORCED = "Enforced"  # nothing: the driver holds it
+    COOPERATIVE = "Cooperative"  # it holds each process that leaves its variables alone
     NONE = "None"  # nobody holds anybody to what was counted
 
 
 ENFORCEMENT: Final = MappingProxyType(
     {
         SharingBackend.CGROUP: Enforcement.ENFORCED,
-        SharingBackend.MPS_NAMESPACE: Enforcement.ENFORCED,
+        # A process that names a GPU which it does not see in CUDA_MPS_PINNED_DEVICE_MEM_LIMIT has no limit of memory
+        # any more (NVIDIA Dynamo, "Per-GPU Compute and Memory Limits with MPS"); the percentage holds.
+        SharingBackend.MPS_NAMESPACE: Enforcement.COOPERATIVE,
         SharingBackend.MPS: Enforcement.COOPERATIVE,
         SharingBackend.NONE: Enforcement.NONE,
     }

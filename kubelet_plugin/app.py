@@ -60,8 +60,10 @@ from kubelet_plugin.inventory.sharing import NodeSharingInForce
 from kubelet_plugin.inventory.status import PluginInstance
 from kubelet_plugin.inventory.writer import InventoryWriter
 from kubelet_plugin.kinds import build_kinds, tools_of
+from kubelet_plugin.kinds.fence.cgroups import CgroupFences, build_room
 from kubelet_plugin.kinds.fence.facts import FoundFences
 from kubelet_plugin.kinds.fence.measuring import FencedHardware
+from kubelet_plugin.kinds.fence.serving import MpsServing, speaks_named
 from kubelet_plugin.kinds.fence.telling import FenceStatuses
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
@@ -69,6 +71,7 @@ from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
 from kubelet_plugin.kinds.mps.events import DaemonEvents
 from kubelet_plugin.kinds.mps.told import ToldHardware
 from kubelet_plugin.kinds.time_slice import is_time_sliced
+from kubelet_plugin.memory_fence import room as memory_fence
 from kubelet_plugin.node.hardware import build_hardware, read_boot_id
 from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
 from kubelet_plugin.prepare.engine import PrepareEngine
@@ -123,10 +126,17 @@ class PluginApp:
         self._connection = KubeletConnection(self._paths.dra, ignored_pid=os.getpid())
         policy = NodePolicy(node, boot_id, device_policy(spec), spec.enabled_gates())
         sharing = NodeSharingInForce(policy.devices.sharing)
-        found = FoundFences(spec.kubelet.plugins_directory / driver)
-        tools = tools_of(spec, policy, edits, sharing, found, SmiMetrics(registry))
-        if "MPSSupport" in policy.gates:
-            found.check(SharingBackend.MPS, lambda: not tools.supervisor.absence)
+        plugin_folder = spec.kubelet.plugins_directory / driver
+        found = FoundFences(plugin_folder)
+        self._cgroup_fences = CgroupFences(
+            plugin_folder / memory_fence.FOLDER,
+            lambda shares: build_room(spec, shares, boot_id),
+            wanted=policy.devices.sharing.has_fractions,
+        )
+        tools = tools_of(spec, policy, edits, sharing, found, self._cgroup_fences, SmiMetrics(registry))
+        found.check(SharingBackend.CGROUP, lambda: self._cgroup_fences.has_limits(self._gpu_uuids()))
+        found.check(SharingBackend.MPS_NAMESPACE, lambda: speaks_named(tools.supervisor))
+        found.check(SharingBackend.MPS, lambda: not tools.supervisor.absence)
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds
@@ -167,7 +177,9 @@ class PluginApp:
             policy,
             self._engine,
             DeviceMemory(),
+            MpsServing(tools.supervisor, found),
         )
+        self._cgroup_fences.shares.entries = self._engine.entries
         self._inventory = InventoryWriter(
             api,
             node,
@@ -245,6 +257,8 @@ class PluginApp:
             self._inventory.start()
             stack.callback(self._inventory.stop)
             self._hardware.wait_for_first_reading(_FIRST_READING_SECONDS)
+            self._cgroup_fences.start()
+            stack.callback(self._cgroup_fences.stop)
             taken = self._take_over.start()
             stack.callback(self._take_over.stop)
             driver = self._driver_change.version()  # before the engine looks at its claims
@@ -255,6 +269,7 @@ class PluginApp:
             self._stuck.start()
             stack.callback(self._stuck.stop)
             logger.info("state of earlier processes", extra={"recovered": recovered, "taken_over": taken})
+            self._cgroup_fences.serve()
             self._layouts.start()
             stack.callback(self._layouts.stop)
             self._fenced.start()
@@ -304,6 +319,10 @@ class PluginApp:
     def _driver_replaced(self, reason: str) -> None:
         self._events.event(self._node_ref, EventKind.NORMAL, "DriverReplaced", reason)
         self._give_up(reason)
+
+    def _gpu_uuids(self) -> tuple[str, ...]:
+        machine = self._hardware.state.machine
+        return () if machine is None else tuple(gpu.uuid for gpu in machine.gpus)
 
     def _trouble(self, device: HeldDevice, entry: ClaimEntry) -> str:
         machine = self._hardware.state.machine

@@ -38,7 +38,7 @@ class Info(_message.Message):
     def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., mps_protocols: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Group(_message.Message):
-    __slots__ = ("id", "devices", "exclusive_gpus", "active_thread_percentage", "pinned_memory_mib", "multi_user", "mps_protocol")
+    __slots__ = ("id", "devices", "exclusive_gpus", "active_thread_percentage", "pinned_memory_mib", "multi_user", "mps_protocol", "serve")
     class PinnedMemoryMibEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class Group(_message.Message):
     PINNED_MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     MULTI_USER_FIELD_NUMBER: _ClassVar[int]
     MPS_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    SERVE_FIELD_NUMBER: _ClassVar[int]
     id: str
     devices: _containers.RepeatedScalarFieldContainer[str]
     exclusive_gpus: _containers.RepeatedScalarFieldContainer[str]
@@ -60,7 +61,8 @@ class Group(_message.Message):
     pinned_memory_mib: _containers.ScalarMap[str, int]
     multi_user: bool
     mps_protocol: int
-    def __init__(self, id: _Optional[str] = ..., devices: _Optional[_Iterable[str]] = ..., exclusive_gpus: _Optional[_Iterable[str]] = ..., active_thread_percentage: _Optional[int] = ..., pinned_memory_mib: _Optional[_Mapping[str, int]] = ..., multi_user: _Optional[bool] = ..., mps_protocol: _Optional[int] = ...) -> None: ...
+    serve: bool
+    def __init__(self, id: _Optional[str] = ..., devices: _Optional[_Iterable[str]] = ..., exclusive_gpus: _Optional[_Iterable[str]] = ..., active_thread_percentage: _Optional[int] = ..., pinned_memory_mib: _Optional[_Mapping[str, int]] = ..., multi_user: _Optional[bool] = ..., mps_protocol: _Optional[int] = ..., serve: _Optional[bool] = ...) -> None: ...
 
 class Share(_message.Message):
     __slots__ = ("name", "pinned_memory_mib", "active_thread_percentage", "low_priority")

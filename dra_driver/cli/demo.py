@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from pydantic import ValidationError
+
 from dra_driver.allocator.allocate import Snapshot
 from dra_driver.cli import kept
 from dra_driver.cli.demo_cleanup import count_published, delete_all, delete_everything, wait_until_clean
@@ -56,6 +58,7 @@ _QUICKSTART_GPUS = 10
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
     machine: str
+    driver: str | None  # version of the GPUs' driver; None: the machine's
     nodes: int | None  # None: two, or more of a small machine
     files: tuple[Path, ...]  # empty: the quickstart
     keep: bool
@@ -78,7 +81,13 @@ def run(options: DemoOptions) -> int:
     with workplace.logging(verbose=options.verbose), _terminated_as_interrupted():
         output.start()
         output.step(f"starting {nodes} nodes of {description.name} ({description.title})")
-        cluster = EmbeddedCluster(options.machine, nodes, workplace.folder, configuration=loaded.configuration)
+        cluster = EmbeddedCluster(
+            options.machine,
+            nodes,
+            workplace.folder,
+            configuration=loaded.configuration,
+            driver_version=options.driver,
+        )
         code = _run(Demo(cluster, loaded, output, options.timeout), cluster, output, keep=options.keep)
     workplace.leave(wanted=code == 1 or options.folder is not None)
     return code
@@ -94,6 +103,8 @@ def _run(demo: Demo, cluster: EmbeddedCluster, output: Output, *, keep: bool) ->
         good = demo.clean_up() and good
     except (DriverError, OSError, ApiError, ManifestError, ExpectationError) as error:
         return _fail(error)
+    except ValidationError:
+        return _fail(ManifestError("--driver: a driver version looks like 580.105.08"))
     except (ProcessDiedError, ClusterNotReadyError) as error:
         return _fail(error, code=1)
     except KeyboardInterrupt:

@@ -65,6 +65,9 @@ def demo(
     machine: Annotated[
         str, typer.Option(help="A recorded machine (gpu-dra machine list), or a machine file.")
     ] = "a100-sxm4-40gb",
+    driver: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="The GPUs' driver, in the place of the machine's.")
+    ] = None,
     nodes: Annotated[
         int | None, typer.Option(min=1, max=50, help="How many nodes.", show_default="2, more of a small machine")
     ] = None,
@@ -83,7 +86,7 @@ def demo(
 ) -> None:
     from dra_driver.cli.demo import DemoOptions, run
 
-    raise typer.Exit(run(DemoOptions(machine, nodes, tuple(file or ()), keep, folder, timeout, verbose)))
+    raise typer.Exit(run(DemoOptions(machine, driver, nodes, tuple(file or ()), keep, folder, timeout, verbose)))
 
 
 @app.command(

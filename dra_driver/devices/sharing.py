@@ -62,6 +62,10 @@ class SharingPolicy:
     rules: tuple[SharingRule, ...] = ()
     otherwise: Sharing | None = None
 
+    @property
+    def has_fractions(self) -> bool:
+        return any(isinstance(rule.sharing, Fractions) for rule in self.rules)
+
     def for_gpu(self, node: str, gpu: Gpu) -> Sharing | None:
         return self._first(node, gpu, None)
 

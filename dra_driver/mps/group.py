@@ -35,6 +35,8 @@ class MpsGroup:
     """``devices``: UUIDs of GPUs or MIG devices, sorted. ``exclusive_gpus``: the whole GPUs among them, whose compute
     mode becomes EXCLUSIVE_PROCESS. ``pinned_memory_mib`` by UUID; a device without an entry has no limit.
 
+    ``serve``: its server is there from the start, and not with the first client, as it always is with NAMED.
+
     With ``protocol`` NAMED the limits are those of its shares, and it has none itself. EXCLUSIVE_PROCESS is as useful
     there: NVIDIA's Common Tasks set it for both protocols, and without it a client whose pipe directory leads nowhere
     has the whole GPU, silently.
@@ -47,6 +49,7 @@ class MpsGroup:
     pinned_memory_mib: Mapping[str, int] = field(default_factory=dict, hash=False)
     multi_user: bool = False
     protocol: int = LEGACY
+    serve: bool = False
 
 
 @dataclass(frozen=True, slots=True)

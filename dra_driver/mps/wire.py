@@ -26,6 +26,7 @@ def group_to_wire(group: MpsGroup) -> pb.Group:
         pinned_memory_mib=dict(group.pinned_memory_mib),
         multi_user=group.multi_user,
         mps_protocol=0 if group.protocol == LEGACY else group.protocol,  # as before there were two
+        serve=group.serve,
     )
 
 
@@ -40,6 +41,7 @@ def group_from_wire(message: pb.Group) -> MpsGroup:
         pinned_memory_mib=dict(message.pinned_memory_mib),
         multi_user=message.multi_user,
         protocol=message.mps_protocol or LEGACY,
+        serve=message.serve,
     )
 
 

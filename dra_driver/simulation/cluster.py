@@ -77,7 +77,8 @@ class EmbeddedCluster:
     """``machine`` is a recorded machine's name or a machine file; ``folder`` is empty or does not exist.
 
     ``leader_election``: as in production; otherwise the one controller, which has nobody to elect, leads at once.
-    ``configuration``: the DriverConfiguration that its programs start with.
+    ``configuration``: the DriverConfiguration that its programs start with. ``driver_version``: of the GPUs' driver, in
+    the place of the machine's.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class EmbeddedCluster:
         log_level: str = "info",
         leader_election: bool = False,
         configuration: Obj | None = None,
+        driver_version: str | None = None,
     ) -> None:
         self.folder = folder
         self.driver = driver
@@ -101,6 +103,7 @@ class EmbeddedCluster:
         self._log_level = log_level
         self._leader_election = leader_election
         self._configuration = configuration
+        self._driver_version = driver_version
         engine = CelEngine()
         self.api = EmbeddedApi(check_expression=_expression_check(engine))
         self._server = ApiServer(self.api)
@@ -195,7 +198,7 @@ class EmbeddedCluster:
     def _start_node(self, node: NodeFiles) -> None:
         for folder in (node.cdi, node.kubelet, node.host):
             folder.mkdir(parents=True, exist_ok=True)
-        create_state(self._machine, node.state, seed=node.name)
+        create_state(self._machine, node.state, seed=node.name, driver=self._driver_version)
         host_root.build(node.host, node.state)
         self.kubelets[node.name].start()
         self._start_process(f"plugin-{node.name}", "kubelet_plugin.main", self._plugin_arguments(node))

@@ -67,6 +67,11 @@ class DriverPods:
 
         return eventually(look, 60)
 
+    def replace_driver(self, node: str, version: str) -> None:
+        """The simulated GPUs of a node have another driver from now on; its plugin starts anew because of that."""
+        code = "from dra_driver.simulation.hardware.driver import replace_driver; "
+        self._play(node, f"{code}replace_driver(state, libraries={version!r}, module={version!r})")
+
     @contextlib.contextmanager
     def lost_gpu(self, node: str, minor: int) -> Iterator[None]:
         """The GPU has fallen off the bus, until the end of the context."""

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from api.fractions import API_VERSION
+from api.fractions import API_VERSION, SharingBackend
 from dra_driver.kube.interface import RESOURCE_CLAIMS, Obj
 from dra_driver.quantity import Quantity
-from e2e.kit.pools import driver_slices
+from e2e.kit.mps_clients import Counting, client_pod, try_allocating
+from e2e.kit.pools import driver_slices, gpus
 from e2e.kit.space import Space
 from e2e.kit.stage import Stage
 from e2e.kit.waiting import NotYet, eventually
-from e2e.kit.workloads import GPU_CLASS, claim_spec, exactly
+from e2e.kit.workloads import GPU_CLASS, Use, claim_spec, exactly, only_uuid
 
 FRACTION_CLASS: Final = "fraction.gpu.nvidia.com"
 VALUES: Final = Path(__file__).resolve().parents[2] / "deploy" / "examples" / "values" / "fractions.yaml"
@@ -23,23 +24,23 @@ _SECONDS = 60.0
 
 
 @contextmanager
-def offering_fractions(stage: Stage, settings: Sequence[str]) -> Iterator[None]:
-    """With the values of the example; the driver is as it was afterwards."""
+def offering_fractions(stage: Stage, settings: Sequence[str], backend: SharingBackend) -> Iterator[None]:
+    """With the values of the example, once ``backend`` fences them; the driver is as it was afterwards."""
     stage.driver.install(settings, [VALUES])
     try:
-        eventually(lambda: check_offered(stage), _SECONDS)
+        eventually(lambda: check_offered(stage, backend), _SECONDS)
         yield
     finally:
         stage.install_driver()
         eventually(lambda: check_whole(stage), _SECONDS)
 
 
-def check_offered(stage: Stage) -> None:
-    """All whole GPUs are offered in fractions which something fences."""
+def check_offered(stage: Stage, backend: SharingBackend) -> None:
+    """All whole GPUs are offered in fractions which ``backend`` fences."""
     for device in _gpus(stage):
-        backend = device["attributes"].get("sharingBackend", {}).get("string")
-        if not device.get("allowMultipleAllocations") or backend in (None, "None"):
-            raise NotYet(f"{device['name']} is not offered in fractions, or nothing fences them: {backend}")
+        found = device["attributes"].get("sharingBackend", {}).get("string")
+        if not device.get("allowMultipleAllocations") or found != backend:
+            raise NotYet(f"{device['name']} is not offered in fractions, or not fenced by {backend} but by {found}")
 
 
 def check_whole(stage: Stage) -> None:
@@ -57,6 +58,27 @@ def usable(stage: Stage) -> Mapping[str, int]:
 def _gpus(stage: Stage) -> list[Obj]:
     devices = (device for each in driver_slices(stage.api) for device in each["spec"].get("devices") or ())
     return [device for device in devices if device["attributes"]["type"]["string"] == "gpu"]
+
+
+def check_held(stage: Stage, space: Space) -> Obj:
+    """Two pods on one GPU: each counts on, may allocate what it has, and is refused what it has not. What ``status``
+    tells of the smaller share."""
+    node = stage.nodes[0]
+    uuid = gpus(stage.api, node)[0].uuid
+    for name, memory, compute in (("small", "4Gi", "25"), ("large", "8Gi", "50")):
+        space.claim(name, fraction(memory, compute, selectors=[only_uuid(uuid)]))
+        space.pod(client_pod(name, Use(claim=name), node=node))
+    counting = [Counting.begin(space, name) for name in ("small", "large")]
+    assert try_allocating(space, "small", "3G") == ""
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in try_allocating(space, "small", "5G")
+    assert try_allocating(space, "large", "5G") == ""
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in try_allocating(space, "large", "9G")
+    for each in counting:
+        each.check_goes_on()
+    told = wait_told(space, "small")
+    assert (told["data"]["memoryBytes"], told["data"]["computePercent"]) == (4 * 2**30, 25)
+    assert told["shareID"] != wait_told(space, "large")["shareID"]
+    return told
 
 
 def fraction(

@@ -5,7 +5,7 @@ The client is a shell script of the node's file tree; with MPS the pipe director
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dra_driver.kube.interface import Obj
@@ -35,10 +35,14 @@ def ask_daemon(space: Space, name: str, command: str, container: str = "main") -
     return space.kubectl.execute(space.namespace, name, container, program).strip()
 
 
-def try_allocating(space: Space, name: str, size: str, container: str = "main") -> str:
-    """A second process of the container allocates that much. Empty when it may, else what it was told."""
+def try_allocating(
+    space: Space, name: str, size: str, container: str = "main", *, variables: Sequence[str] = ()
+) -> str:
+    """A second process of the container allocates that much, with its environment changed by ``variables``. Empty when
+    it may, else what it was told."""
     try:
-        space.kubectl.execute(space.namespace, name, container, ["sh", _PROGRAM, "--allocate", size])
+        command = ["env", *variables, "sh", _PROGRAM, "--allocate", size]
+        space.kubectl.execute(space.namespace, name, container, command)
     except KubectlError as error:
         return str(error)
     return ""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from api.fractions import SharingBackend
 from dra_driver.cli.manifests import in_order, load
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
 from e2e.kit.features import SHARES
-from e2e.kit.fractions import VALUES, fraction, offering_fractions, usable, wait_told
+from e2e.kit.fractions import VALUES, check_held, fraction, offering_fractions, usable
 from e2e.kit.manifests import features_used, try_manifests
-from e2e.kit.mps_clients import Counting, client_pod, try_allocating
 from e2e.kit.pools import gpus
 from e2e.kit.space import Space, names
 from e2e.kit.stage import SETTINGS, Stage
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.own_install, pytest.mark.needs(SHARES), pytest.mark.si
 def offering(session_stage: Stage) -> Iterator[None]:
     if not session_stage.features.has(SHARES):
         pytest.skip("the server has no consumable capacity")
-    with offering_fractions(session_stage, SETTINGS):
+    with offering_fractions(session_stage, SETTINGS, SharingBackend.MPS):
         yield
 
 
@@ -52,24 +52,8 @@ def test_example(stage: Stage, leaving: list[Space], path: Path) -> None:
 
 
 def test_a_container_is_held_to_its_fraction(stage: Stage, offering: None, space: Space) -> None:
-    """Two on one GPU: each counts on, may allocate what it has, and is refused what it has not."""
-    node = stage.nodes[0]
-    uuid = gpus(stage.api, node)[0].uuid
-    for name, memory, compute in (("small", "4Gi", "25"), ("large", "8Gi", "50")):
-        space.claim(name, fraction(memory, compute, selectors=[only_uuid(uuid)]))
-        space.pod(client_pod(name, Use(claim=name), node=node))
-    counting = [Counting.begin(space, name) for name in ("small", "large")]
-    assert try_allocating(space, "small", "3G") == ""
-    assert "CUDA_ERROR_OUT_OF_MEMORY" in try_allocating(space, "small", "5G")
-    assert try_allocating(space, "large", "5G") == ""
-    assert "CUDA_ERROR_OUT_OF_MEMORY" in try_allocating(space, "large", "9G")
-    for each in counting:
-        each.check_goes_on()
-    told = wait_told(space, "small")
-    assert told["data"]["memoryBytes"] == 4 * GIB
-    assert told["data"]["computePercent"] == 25
-    assert told["data"]["enforcement"] in ("Enforced", "Cooperative")
-    assert told["shareID"] != wait_told(space, "large")["shareID"]
+    told = check_held(stage, space)
+    assert (told["data"]["backend"], told["data"]["enforcement"]) == ("Mps", "Cooperative")
 
 
 def test_who_asks_for_nothing_has_the_gpu_alone(stage: Stage, offering: None, space: Space) -> None:

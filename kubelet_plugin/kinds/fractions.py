@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from api.fractions import SharingBackend
-from dra_driver.devices.fences import strongest
+from dra_driver.devices.fences import fences_of
 from dra_driver.devices.naming import MigName, read_name
 from dra_driver.devices.shares import COMPUTE, MEMORY, usable_memory
 from dra_driver.devices.sharing import Fractions
 from dra_driver.hardware.model import Gpu
 from kubelet_plugin.claims.allocated import AllocatedDevice
 from kubelet_plugin.claims.node_policy import NodePolicy
-from kubelet_plugin.kinds.gpus import gpu_behind, memory_of
+from kubelet_plugin.kinds.gpus import gpu_behind, memory_of, place_word
 from kubelet_plugin.kinds.sharing import SharingInForce, sharing_of_name
 from kubelet_plugin.prepare.kind import ClaimDevice
+
+PIPE_IN_CONTAINER: Final = "/tmp/nvidia-mps"  # noqa: S108
+"""Of MPS, and the variable that says so: the contract of NVIDIA's driver (cmd/gpu-kubelet-plugin/sharing.go)."""
+PIPE_ENV: Final = f"CUDA_MPS_PIPE_DIRECTORY={PIPE_IN_CONTAINER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,11 @@ def fraction_of(device: AllocatedDevice) -> Fraction | None:
     return Fraction(memory.value(), compute.value())
 
 
+def fractions_group(gpu_uuid: str, device: str) -> str:
+    """The MPS group of all fractions of a device."""
+    return f"fractions-{place_word(gpu_uuid, device)}"
+
+
 class FractionFences:
     """Which fence each share gets."""
 
@@ -62,13 +71,14 @@ class FractionFences:
         self._fences = fences
         self._policy = policy
 
-    def fence(self, device: ClaimDevice) -> SharingBackend | None:
-        """None for a device that needs none: it is no fraction, or all of the device, which nobody else can have."""
-        fraction = fraction_of(device.allocated)
-        if fraction is None or self._is_all(fraction, device):
-            return None
+    def fences(self, device: ClaimDevice) -> tuple[SharingBackend, ...]:
+        """The strongest first. None at all for a device that needs none: it is no fraction, or all of the device, which
+        nobody else can have."""
+        fraction, gpu = fraction_of(device.allocated), gpu_behind(device.place)
+        if fraction is None or gpu is None or self._is_all(fraction, device):
+            return ()
         mig = isinstance(read_name(device.allocated.device), MigName)
-        return strongest(self._fences.backends(), self._policy.devices, mig=mig)
+        return fences_of(self._fences.backends(), gpu, self._policy.devices, mig=mig)
 
     def _is_all(self, fraction: Fraction, device: ClaimDevice) -> bool:
         gpu, name = gpu_behind(device.place), device.allocated.device

@@ -60,6 +60,15 @@ def memory_of(name: str, gpu: Gpu) -> int | None:
     return None if profile is None else profile.memory_mib * _MIB
 
 
+def place_word(gpu_uuid: str, device: str) -> str:
+    """A device in the id of an MPS group: by its GPU, and the place of a MIG device there."""
+    gpu, name = gpu_uuid.removeprefix("GPU-"), read_name(device)
+    if not isinstance(name, MigName):
+        return gpu
+    part = "" if name.compute_start is None else f"-c{name.compute_start}"
+    return f"{gpu}-{name.profile_id}-{name.start}{part}"
+
+
 def mig_uuid(name: MigName, instances: Iterable[GpuInstance]) -> str | None:
     """``instances`` of its GPU."""
     return next((found.uuid for found in _compute_instances(name, instances)), None)

@@ -17,7 +17,9 @@ from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.hardware.setup import build_capabilities, build_compute_policy
 from kubelet_plugin.hardware.time_slices import TimeSliceHardware
+from kubelet_plugin.kinds.fence.cgroups import CgroupFences, CgroupLimits
 from kubelet_plugin.kinds.fence.kind import Fences
+from kubelet_plugin.kinds.fence.namespaces import NamespaceLimits
 from kubelet_plugin.kinds.fence.tools import ClientVariables, FenceTools, NoFence
 from kubelet_plugin.kinds.fractions import FractionFences, NodeFences
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
@@ -53,6 +55,7 @@ class NodeTools:
     mps_states: GroupStates
     sharing: SharingInForce
     fences: NodeFences
+    cgroup_fences: CgroupFences
     plugin_folder: Path
 
 
@@ -62,6 +65,7 @@ def tools_of(
     edits: Edits,
     sharing: SharingInForce,
     fences: NodeFences,
+    cgroup_fences: CgroupFences,
     smi_calls: SmiObserver,
 ) -> NodeTools:
     """Those of a real node, or of a simulated one. What needs NVML works once the hardware is started."""
@@ -82,6 +86,7 @@ def tools_of(
         mps_states=GroupStates(),
         sharing=sharing,
         fences=fences,
+        cgroup_fences=cgroup_fences,
         plugin_folder=plugin_folder,
     )
 
@@ -113,7 +118,12 @@ def _fraction_fences(tools: NodeTools) -> FractionFences:
 
 
 def _fence_tools(tools: NodeTools) -> FenceTools:
-    return {SharingBackend.MPS: ClientVariables(), SharingBackend.NONE: NoFence()}
+    return {
+        SharingBackend.CGROUP: CgroupLimits(tools.cgroup_fences),
+        SharingBackend.MPS_NAMESPACE: NamespaceLimits(tools.supervisor, tools.plugin_folder),
+        SharingBackend.MPS: ClientVariables(),
+        SharingBackend.NONE: NoFence(),
+    }
 
 
 def build_kinds(tools: NodeTools) -> Kinds:

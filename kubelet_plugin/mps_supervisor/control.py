@@ -22,6 +22,7 @@ from kubelet_plugin.mps_supervisor.surroundings import Home
 
 PERCENTAGE: Final = "get_default_active_thread_percentage"
 SERVERS: Final = "get_server_list"
+START_SERVER: Final = "start_server"  # -uid UID
 STATUS: Final = "get_server_status"  # of a server, by its process id
 CLIENTS: Final = "get_client_list"  # the same
 

@@ -21,12 +21,16 @@ from dra_driver.mps.group import LEGACY, NAMED, GroupFolders, MpsGroup
 from dra_driver.processes import Process
 from kubelet_plugin.mps_supervisor.cgroups import OwnCgroups, cgroup_of
 from kubelet_plugin.mps_supervisor.control import (
+    SERVERS,
+    START_SERVER,
+    STATUS,
     Control,
     Declined,
     NoAnswer,
     last_words,
     refused,
     settings_commands,
+    whole_numbers,
 )
 from kubelet_plugin.mps_supervisor.named import ServerStart, Shares
 from kubelet_plugin.mps_supervisor.named_answers import QUIT
@@ -110,7 +114,16 @@ class Daemons:
         problem = refused(group.active_thread_percentage, self.control.ask(folders, *commands, seconds=seconds))
         if problem is not None:
             raise GroupFailed(f"the control daemon of MPS group {group.id} refuses its settings: {problem}")
-        return ""
+        return self._serving(folders, seconds) if group.serve else ""
+
+    def _serving(self, folders: GroupFolders, seconds: float) -> str:
+        """Empty: it has a server that takes clients."""
+        servers = whole_numbers(self.control.ask(folders, SERVERS, seconds=seconds))
+        if not servers:
+            self.control.ask(folders, f"{START_SERVER} -uid {os.getuid()}", seconds=seconds)
+            return "its server is started"
+        said = self.control.ask(folders, f"{STATUS} {servers[0]}", seconds=seconds)
+        return "" if said[-1:] == ("ACTIVE",) else f"its server is {' '.join(said) or 'not there'}"
 
     def end(self, folders: GroupFolders, daemon: Process | None, drain: float, protocol: int = LEGACY) -> None:
         """End it with its servers: asked first, if it is alive, then killed. Its clients have ``drain`` seconds.

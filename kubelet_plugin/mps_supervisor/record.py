@@ -73,6 +73,8 @@ def write(folders: GroupFolders, record: Record) -> None:
         },
         "daemon": None if daemon is None else {"pid": daemon.pid, "started": daemon.started},
     }
+    if group.serve:
+        data["group"]["serve"] = True
     if group.protocol != LEGACY:
         data["version"] = _WITH_SHARES
         data["group"]["protocol"] = group.protocol
@@ -119,6 +121,7 @@ def _group(data: dict[str, Any]) -> MpsGroup:
         pinned_memory_mib=data["pinnedMemoryMiB"],
         multi_user=data["multiUser"],
         protocol=data.get("protocol", LEGACY),
+        serve=data.get("serve", False),
     )
 
 

@@ -88,6 +88,11 @@ def cgroup_hierarchy(spec: DriverSpec) -> CgroupHierarchy:
     return StateFile(state_file).read().hierarchy
 
 
+def host_proc(spec: DriverSpec) -> Path:
+    """The host's processes, as this process sees them. A simulated node's tree has none; there ours must be its."""
+    return Path("/proc") if spec.hardware.simulated_state is not None else spec.hardware.host_root / "proc"
+
+
 def read_boot_id(spec: DriverSpec) -> str:
     """The kernel's boot id, which this process's /proc has as well as the host's; a simulated node has one in its tree.
 

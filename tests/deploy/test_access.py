@@ -13,6 +13,7 @@ CODE = {
     "controller": ("controller", "dra_driver/kube/election.py", SHARED),
     "kubelet-plugin": ("kubelet_plugin", SHARED),
 }
+FINER = ("resource.k8s.io", "resourceclaims/driver", "associated-node:patch")
 
 
 def granted(rendered: Rendered, component: str) -> frozenset[requests.Request]:
@@ -34,7 +35,14 @@ def granted(rendered: Rendered, component: str) -> frozenset[requests.Request]:
 
 @pytest.mark.parametrize("component", sorted(CODE))
 def test_each_process_may_do_what_its_code_does_and_nothing_else(default: Rendered, component: str) -> None:
-    assert granted(default, component) == requests.requests_of(*CODE[component])
+    assert granted(default, component) - {FINER} == requests.requests_of(*CODE[component])
+
+
+def test_the_plugin_may_say_of_its_own_nodes_devices_how_they_are_fenced(default: Rendered) -> None:
+    """What newer servers ask for beside the patch of resourceclaims/status that the code makes (KEP-4817)."""
+    (role,) = (each for each in default.all("ClusterRole") if each["metadata"]["name"].endswith("kubelet-plugin"))
+    (rule,) = (each for each in role["rules"] if "resourceclaims/driver" in each["resources"])
+    assert (rule["resourceNames"], rule["verbs"]) == (["gpu.nvidia.com"], ["associated-node:patch"])
 
 
 def test_the_plugin_has_no_word_in_slices(default: Rendered) -> None:

@@ -10,7 +10,7 @@ from api.fractions import ENFORCEMENT, Enforcement, SharingBackend, suffices
 from api.mig_policy import MigMode
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.configured import device_policy
-from dra_driver.devices.fences import strongest
+from dra_driver.devices.fences import fences_of
 from dra_driver.devices.model import AllocatableDevice
 from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.devices.shares import Refused, form_of, sharing_of
@@ -66,7 +66,7 @@ def test_compute_never_adds_up_to_more_than_all_of_it() -> None:
     [
         ((), ("None", "None")),
         ((SharingBackend.MPS,), ("Mps", "Cooperative")),
-        ((SharingBackend.MPS, SharingBackend.MPS_NAMESPACE), ("MpsNamespace", "Enforced")),
+        ((SharingBackend.MPS, SharingBackend.MPS_NAMESPACE), ("MpsNamespace", "Cooperative")),
         (tuple(SharingBackend), ("Cgroup", "Enforced")),
     ],
 )
@@ -81,11 +81,26 @@ def test_mps_that_is_switched_off_fences_nothing() -> None:
         "gpu-0"
     ].attributes
     assert attributes["sharingBackend"] == "None"
-    assert strongest(tuple(SharingBackend), DevicePolicy(sharing_by=off)) is SharingBackend.CGROUP
+    assert fences_of(tuple(SharingBackend), PLAIN, DevicePolicy(sharing_by=off)) == (SharingBackend.CGROUP,)
+
+
+def test_mps_is_beside_the_drivers_limit_which_is_of_memory_alone() -> None:
+    assert fences_of(tuple(SharingBackend), PLAIN, DevicePolicy()) == (
+        SharingBackend.CGROUP,
+        SharingBackend.MPS_NAMESPACE,
+    )
+    assert fences_of((SharingBackend.CGROUP,), PLAIN, DevicePolicy()) == (SharingBackend.CGROUP,)
+    assert fences_of(tuple(SharingBackend), PLAIN, DevicePolicy(), mig=True) == (SharingBackend.MPS,)
+
+
+def test_mps_limits_nobody_before_volta() -> None:
+    pascal = gpu(0, mig=None, cuda_compute_capability="6.1")
+    assert fences_of((SharingBackend.MPS,), pascal, DevicePolicy()) == (SharingBackend.NONE,)
 
 
 def test_enforcement_is_a_ladder() -> None:
-    assert [ENFORCEMENT[backend].value for backend in SharingBackend] == ["Enforced", "Enforced", "Cooperative", "None"]
+    levels = [ENFORCEMENT[backend].value for backend in SharingBackend]
+    assert levels == ["Enforced", "Cooperative", "Cooperative", "None"]
     assert suffices(SharingBackend.MPS, Enforcement.COOPERATIVE)
     assert not suffices(SharingBackend.MPS, Enforcement.ENFORCED)
     assert suffices(SharingBackend.NONE, Enforcement.NONE)
@@ -116,7 +131,7 @@ def test_mig_devices_that_exist_are_divided_and_never_by_cgroup() -> None:
     found = offered(one, FINE, *SharingBackend, profile="1g.10gb", mode=MigMode.STATIC)
     device = found[name]
     assert device.allow_multiple_allocations
-    assert device.attributes["sharingBackend"] == "MpsNamespace"
+    assert device.attributes["sharingBackend"] == "Mps"
     assert policy_of(device, "memory") == ("9728Mi", "9728Mi", "256Mi", "9728Mi", "256Mi")
     assert policy_of(device, "multiprocessors")[1] == "0"
 

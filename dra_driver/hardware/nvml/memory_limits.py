@@ -75,12 +75,17 @@ class GpuMemoryLimits:
     def __init__(self, hierarchy: CgroupHierarchy) -> None:
         self._hierarchy = hierarchy
 
+    @property
+    def hierarchy_problem(self) -> str | None:
+        """What of the cgroups keeps all GPUs from being limited, in words."""
+        return self._hierarchy.problem()
+
     def why_not(self, gpu_uuid: str) -> str | None:
         """Why no memory of the GPU can be limited, in words; None when nothing speaks against it.
 
         It only reads. A driver whose accounting was turned off by an option is found out by a set, not here.
         """
-        problem = self._hierarchy.problem()
+        problem = self.hierarchy_problem
         if problem is not None:
             return problem
         handle = _handle(gpu_uuid)

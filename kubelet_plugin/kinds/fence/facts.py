@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 FILE: Final = "fractions.json"
 
-BackendCheck = Callable[[], bool]
-"""Whether the node has a backend now; cheap, and never waits."""
+BackendCheck = Callable[[], bool | None]
+"""Whether the node has a backend; None where that cannot be told right now. It may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,15 @@ class Divisible:
         return self.profile is not None or self.gpu.mig is None or not self.gpu.mig.enabled
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """``reserves``: in bytes, by UUID."""
+
+    driver: str = ""
+    backends: tuple[SharingBackend, ...] = ()
+    reserves: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+
 class FoundFences(NodeFences):
     """A ``kinds.fractions.NodeFences``. Thread-safe."""
 
@@ -53,55 +62,68 @@ class FoundFences(NodeFences):
         self._file = folder / FILE
         self._checks: dict[SharingBackend, BackendCheck] = {}
         self._lock = threading.Lock()
-        self._driver = ""
-        self._by_uuid: dict[str, int] = {}
-        self._by_name: dict[str, int] = {}
+        self._kept = _Kept()
+        self._by_name: Mapping[str, int] = {}
 
     def check(self, backend: SharingBackend, is_there: BackendCheck) -> None:
         """How it is found whether the node has ``backend``; one that nobody looks for is not there."""
         self._checks[backend] = is_there
 
     def backends(self) -> tuple[SharingBackend, ...]:
-        return tuple(each for each in SharingBackend if each in self._checks and self._checks[each]())
+        return self._kept.backends
 
     def reserve(self, device: str) -> int | None:
-        with self._lock:
-            return self._by_name.get(device)
+        return self._by_name.get(device)
 
     def load(self) -> None:
-        """What an earlier process has measured."""
+        """What an earlier process has found."""
         try:
-            document = json.loads(self._file.read_text(encoding="utf-8"))
-            driver, reserves = _parsed(document)
+            self._kept = _parsed(json.loads(self._file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("%s is of no use, memory is measured anew: %r", self._file, error)
-            return
+
+    def look(self) -> bool:
+        """Look for all backends; whether there are others than before. What cannot be told now stays as it was. May
+        wait. Raises OSError where that cannot be kept."""
+        before = self._kept.backends
+        answers = {backend: self._checks[backend]() if backend in self._checks else False for backend in SharingBackend}
+        now = tuple(each for each, there in answers.items() if (each in before if there is None else there))
+        if now == before:
+            return False
         with self._lock:
-            self._driver, self._by_uuid = driver, reserves
+            self._keep(replace(self._kept, backends=now))
+        logger.info("fractions can be fenced by %s", ", ".join(now) or "nothing")
+        return True
 
     def see(self, machine: Machine) -> None:
         """Which devices there are now. What was measured with another driver is nothing any more."""
         with self._lock:
-            if machine.driver_version != self._driver:
-                self._driver, self._by_uuid = machine.driver_version, {}
-            found = ((each.name, self._by_uuid.get(each.uuid)) for each in divisible(machine))
+            if machine.driver_version != self._kept.driver:
+                self._kept = replace(self._kept, driver=machine.driver_version, reserves={})
+            found = ((each.name, self._kept.reserves.get(each.uuid)) for each in divisible(machine))
             self._by_name = {name: reserve for name, reserve in found if reserve is not None}
 
     def unmeasured(self, machine: Machine) -> tuple[Divisible, ...]:
-        with self._lock:
-            return tuple(each for each in divisible(machine) if each.uuid not in self._by_uuid)
+        return tuple(each for each in divisible(machine) if each.uuid not in self._kept.reserves)
 
     def measured(self, machine: Machine, device: Divisible, reserve: int) -> None:
         """Raises OSError where it cannot be kept."""
         with self._lock:
             known = {each.uuid for each in divisible(machine)}
-            reserves = {uuid: held for uuid, held in self._by_uuid.items() if uuid in known} | {device.uuid: reserve}
-            document = {"driverVersion": machine.driver_version, "reserves": dict(sorted(reserves.items()))}
-            write_atomically(self._file, json.dumps(document).encode(), mode=0o600, durability=Durability.WHOLE)
-            self._by_uuid = reserves
-            self._by_name[device.name] = reserve
+            reserves = {uuid: held for uuid, held in self._kept.reserves.items() if uuid in known}
+            self._keep(replace(self._kept, reserves={**reserves, device.uuid: reserve}))
+            self._by_name = {**self._by_name, device.name: reserve}
+
+    def _keep(self, now: _Kept) -> None:
+        document = {
+            "driverVersion": now.driver,
+            "backends": [each.value for each in now.backends],
+            "reserves": dict(sorted(now.reserves.items())),
+        }
+        write_atomically(self._file, json.dumps(document).encode(), mode=0o600, durability=Durability.WHOLE)
+        self._kept = now
 
 
 def divisible(machine: Machine) -> Iterator[Divisible]:
@@ -133,9 +155,10 @@ def with_fences(machine: Machine, fences: NodeFences, wanted: Iterable[Divisible
     return replace(machine, gpus=gpus, fences=fences.backends())
 
 
-def _parsed(document: Any) -> tuple[str, dict[str, int]]:
-    """Raises KeyError, TypeError, ValueError, AttributeError for what :meth:`FoundFences.measured` did not write."""
+def _parsed(document: Any) -> _Kept:
+    """Raises KeyError, TypeError, ValueError, AttributeError for what :class:`FoundFences` did not write."""
     reserves = {str(uuid): int(held) for uuid, held in document["reserves"].items()}
     if min(reserves.values(), default=0) < 0:
         raise ValueError("a reserve is negative")
-    return str(document["driverVersion"]), reserves
+    backends = tuple(each for each in SharingBackend if each.value in document["backends"])
+    return _Kept(str(document["driverVersion"]), backends, reserves)

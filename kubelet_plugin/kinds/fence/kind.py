@@ -28,29 +28,27 @@ class Fences(Wrapper):
         self._tools = tools
 
     def wraps(self, device: ClaimDevice) -> bool:
-        return self._fences.fence(device) is not None
+        return bool(self._fences.fences(device))
 
     def honours(self, config: ClaimConfig) -> bool:
         return isinstance(config, FractionConfig)
 
     def refuses(self, device: ClaimDevice, beside: Sequence[ClaimDevice], others: Others) -> Refusal | None:
-        fraction, backend = fraction_of(device.allocated), self._fences.fence(device)
+        fraction, backends = fraction_of(device.allocated), self._fences.fences(device)
         if fraction is None:
             return None
         gpu = gpu_behind(device.place)
         memory = None if gpu is None else memory_of(device.allocated.device, gpu)
         together = refused_together(device, fraction, memory, others.entries)
-        if backend is None:
+        if not backends:
             return together
-        theirs = [(other, self._fences.fence(other)) for other in beside]
+        theirs = [(other, self._fences.fences(other)) for other in beside]
         return (
-            refused_settings(device, fraction, backend, memory) or refused_beside(device, backend, theirs) or together
+            refused_settings(device, fraction, backends, memory) or refused_beside(device, backends, theirs) or together
         )
 
     def making_steps(self, devices: Sequence[ClaimDevice]) -> tuple[FenceShare, ...]:
-        return tuple(
-            _step(device, backend) for device in devices if (backend := self._fences.fence(device)) is not None
-        )
+        return tuple(_step(device, backend) for device in devices for backend in self._fences.fences(device))
 
     def again(self, record: StepRecord) -> FenceShare:
         return recorded_fence(record)

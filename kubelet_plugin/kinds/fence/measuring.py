@@ -7,8 +7,8 @@ memory counts too. A device that is in use is measured when it is not any more; 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
@@ -57,15 +57,15 @@ class Claims(Protocol):
 
 
 class Serving(Protocol):
-    """An MPS server on the device meanwhile, where the node has MPS."""
+    """``kinds.fence.serving.MpsServing``. Both raise ``HardwareError``."""
 
-    def __call__(self, device: Divisible, /) -> AbstractContextManager[None]: ...
+    def __call__(self, device: Divisible, /) -> AbstractContextManager[None]:
+        """An MPS server on the device meanwhile, where the node has MPS."""
+        ...
 
-
-@contextmanager
-def nothing_serves(_device: Divisible) -> Iterator[None]:
-    """A ``Serving`` where nothing but the driver needs memory."""
-    yield
+    def tidy(self) -> None:
+        """What a killed plugin has left of that is stopped."""
+        ...
 
 
 class FencedHardware:
@@ -80,7 +80,7 @@ class FencedHardware:
         policy: NodePolicy,
         claims: Claims,
         memory: Memory,
-        serving: Serving = nothing_serves,
+        serving: Serving,
     ) -> None:
         self._hardware = hardware
         self._readings = readings
@@ -89,6 +89,7 @@ class FencedHardware:
         self._claims = claims
         self._memory = memory
         self._serving = serving
+        self._tidied = False
         self.loop = Loop(
             "fractions", self._round, limit=_LIMIT_SECONDS, doing="measuring of memory", expected=(DriverError, OSError)
         )
@@ -125,12 +126,16 @@ class FencedHardware:
             self.loop.wake()
 
     def _round(self) -> float | None:
+        if not self._tidied:
+            self._serving.tidy()
+            self._tidied = True
         machine = self._readings.state.machine
-        if machine is None:
+        if machine is None or not (wanted := self._wanted(machine)):
             return None
+        self._found.look()
         self._found.see(machine)
         unmeasured = {each.uuid for each in self._found.unmeasured(machine)}
-        open_ones = [each for each in self._wanted(machine) if each.uuid in unmeasured and each.is_there]
+        open_ones = [each for each in wanted if each.uuid in unmeasured and each.is_there]
         measured = [each for each in open_ones if self._measure(machine, each)]
         self._changed.tell()  # also where the backends are others now; the inventory's writer compares
         return None if len(measured) == len(open_ones) else _AGAIN_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from api.claim_config import ClaimConfig, ClientPriority, FractionConfig, GpuConfig, MigDeviceConfig
 from api.fractions import ENFORCEMENT, Enforcement, SharingBackend, suffices
@@ -23,16 +23,17 @@ def settings_of(config: ClaimConfig) -> FractionConfig:
 
 
 def refused_settings(
-    device: ClaimDevice, fraction: Fraction, backend: SharingBackend, memory: int | None
+    device: ClaimDevice, fraction: Fraction, backends: Sequence[SharingBackend], memory: int | None
 ) -> Refusal | None:
-    """``memory``: bytes of the whole device, as far as they are known."""
-    return next(_refused_settings(device, fraction, backend, memory), None)
+    """``backends``: what fences it, the strongest first. ``memory``: bytes of the whole device, as far as known."""
+    return next(_refused_settings(device, fraction, backends, memory), None)
 
 
 def _refused_settings(
-    device: ClaimDevice, fraction: Fraction, backend: SharingBackend, memory: int | None
+    device: ClaimDevice, fraction: Fraction, backends: Sequence[SharingBackend], memory: int | None
 ) -> Iterator[Refusal]:
-    name, config = device.allocated.device, settings_of(device.config)
+    name, config, backend = device.allocated.device, settings_of(device.config), backends[0]
+    by_mps = any(each in _ONE_TO_A_CONTAINER for each in backends)
     minimum = config.minimum_enforcement or Enforcement.COOPERATIVE
     if isinstance(device.config, GpuConfig | MigDeviceConfig) and device.config.sharing is not None:
         why = f"{device.config.sharing.strategy} cannot be asked for on {name}, which is offered in fractions"
@@ -41,19 +42,25 @@ def _refused_settings(
         yield Refusal(_MINIMUM, minimum, _weaker(backend), why=_why_weak(name, backend, minimum))
     if config.memory_limit is not None:
         yield from _refused_limit(name, config.memory_limit, fraction, backend, memory)
-    if config.priority is ClientPriority.LOW and backend not in _ONE_TO_A_CONTAINER:
+    if fraction.compute and backend is SharingBackend.CGROUP and not by_mps:
+        why = f"nothing on this node can hold a share of {name} to {fraction.compute} percent, which MPS would do"
+        advice = "ask for no compute, or have your administrator switch the MPS supervisor on"
+        yield Refusal("capacity.requests.compute", str(fraction.compute), advice, why=why)
+    if config.priority is ClientPriority.LOW and not by_mps:
         why = f"{name} is fenced by {backend} on this node, which knows no priorities"
         yield Refusal(_PRIORITY, ClientPriority.LOW, "remove it, or select a device whose fence is MPS", why=why)
 
 
 def refused_beside(
-    device: ClaimDevice, backend: SharingBackend, beside: Iterable[tuple[ClaimDevice, SharingBackend | None]]
+    device: ClaimDevice,
+    backends: Collection[SharingBackend],
+    beside: Iterable[tuple[ClaimDevice, Collection[SharingBackend]]],
 ) -> Refusal | None:
     """Two shares of one claim may be in one container, which has one set of MPS variables and one pipe directory."""
-    if backend not in _ONE_TO_A_CONTAINER:
+    if not any(each in _ONE_TO_A_CONTAINER for each in backends):
         return None
     for other, theirs in beside:
-        if theirs in _ONE_TO_A_CONTAINER:
+        if any(each in _ONE_TO_A_CONTAINER for each in theirs):
             why = (
                 f"claim {device.claim} has fractions of {other.allocated.device} (request {other.allocated.request}) "
                 f"and of {device.allocated.device} (request {device.allocated.request}), which MPS fences on this "
@@ -69,12 +76,18 @@ def refused_together(
 ) -> Refusal | None:
     """What is held already and this one are more than there is: a second scheduler, or one that counts otherwise."""
     name = device.allocated.device
-    held = [(entry, fence) for entry in others for fence in fences_in(entry.steps) if fence.device == name]
+    # A share may have several fences, of the same size.
+    held = {
+        (entry.holder, fence.share_id): fence
+        for entry in others
+        for fence in fences_in(entry.steps)
+        if fence.device == name
+    }
     if not held:
         return None
-    taken = sum(fence.memory for _entry, fence in held)
-    percent = sum(fence.compute for _entry, fence in held)
-    holder = held[-1][0].holder
+    taken = sum(fence.memory for fence in held.values())
+    percent = sum(fence.compute for fence in held.values())
+    holder, _share = list(held)[-1]
     if memory is not None and taken + fraction.memory > memory:
         asked, there = Quantity.binary(fraction.memory), Quantity.binary(memory - taken)
         advice = f"{name} has {there} left on this node: {_UNTIL}"

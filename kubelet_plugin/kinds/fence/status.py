@@ -38,8 +38,9 @@ class FenceState:
 
 def fence_states(entry: ClaimEntry, trouble: Troubles) -> tuple[FenceState, ...]:
     """Of a prepared claim; none for one without fractions. Raises ValueError for a damaged record."""
+    # Of several the first, which is the strongest.
     fences: dict[tuple[str, str | None], FenceShare] = {
-        (fence.device, fence.share_id): fence for fence in fences_in(entry.steps)
+        (fence.device, fence.share_id): fence for fence in reversed(fences_in(entry.steps))
     }
     return tuple(_states(entry, fences, trouble))
 

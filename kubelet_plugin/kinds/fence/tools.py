@@ -51,12 +51,14 @@ class ClientVariables(FenceTool):
         """Nothing to do."""
 
     def edits(self, fence: FenceShare) -> ContainerEdits:
-        variables = [f"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT={fence.uuid}={fence.memory // _MIB}M"]
-        if fence.compute:
-            variables.append(f"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE={fence.compute}")
-        if fence.low_priority:
-            variables.append("CUDA_MPS_CLIENT_PRIORITY=1")
-        return ContainerEdits(env=tuple(variables))
+        ceiling = (f"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE={fence.compute}",) if fence.compute else ()
+        return ContainerEdits(env=(*limit_variables(fence), *ceiling))
+
+
+def limit_variables(fence: FenceShare) -> tuple[str, ...]:
+    """What a client takes over whatever its server says, and may not say otherwise in a pod's spec."""
+    memory = f"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT={fence.uuid}={fence.memory_limit // _MIB}M"
+    return (memory, "CUDA_MPS_CLIENT_PRIORITY=1") if fence.low_priority else (memory,)
 
 
 class NoFence(FenceTool):

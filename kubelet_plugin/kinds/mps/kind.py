@@ -11,12 +11,12 @@ from api.mig_policy import MigMode
 from dra_driver.cdi.spec import ContainerEdits, Mount
 from dra_driver.devices.sharing import Replicas
 from dra_driver.hardware.model import Gpu, Machine
-from dra_driver.mps.group import GroupState, GroupStatus, folders_of
+from dra_driver.mps.group import NAMED, GroupState, GroupStatus, folders_of
 from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
 from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
-from kubelet_plugin.kinds.fractions import FractionFences
+from kubelet_plugin.kinds.fractions import PIPE_ENV, PIPE_IN_CONTAINER, FractionFences, fractions_group
 from kubelet_plugin.kinds.gpus import gpu_behind
 from kubelet_plugin.kinds.mps.limits import MpsDevice, refused_settings
 from kubelet_plugin.kinds.mps.member import Member, member_held, member_of
@@ -28,22 +28,21 @@ from kubelet_plugin.kinds.mps.states import GroupStates
 from kubelet_plugin.kinds.mps.step import (
     MPS_GROUP,
     GroupUp,
-    fractions_group,
     group_in,
     group_with,
     lost_group,
     recorded_step,
     replicas_group,
+    step_with,
 )
 from kubelet_plugin.kinds.mps.supervisor import Supervisor
 from kubelet_plugin.kinds.sharing import SharingInForce
 from kubelet_plugin.prepare.kind import ClaimDevice, MakerPlan, Mended, Others, Refusal, StepRunner, Wrapper
 
 # What containers see is the contract of NVIDIA's driver (cmd/gpu-kubelet-plugin/sharing.go, GetCDIContainerEdits).
-PIPE_IN_CONTAINER = "/tmp/nvidia-mps"  # noqa: S108
-_PIPE_ENV = f"CUDA_MPS_PIPE_DIRECTORY={PIPE_IN_CONTAINER}"
 _SHM_IN_CONTAINER = "/dev/shm"  # noqa: S108
 _MOUNT_OPTIONS = ("rw", "nosuid", "nodev", "bind")
+_BY_MPS = (SharingBackend.MPS_NAMESPACE, SharingBackend.MPS)
 
 
 class Mps(Wrapper):
@@ -72,7 +71,7 @@ class Mps(Wrapper):
     # -- what is wanted, and refused ----------------------------------------------------------------------------------
 
     def wraps(self, device: ClaimDevice) -> bool:
-        return self.honours(device.config) or self._replicas(device) is not None or self._is_fraction(device)
+        return self.honours(device.config) or self._replicas(device) is not None or self._fraction(device) is not None
 
     def honours(self, config: ClaimConfig) -> bool:
         return asked_mps(config) is not None
@@ -82,12 +81,12 @@ class Mps(Wrapper):
         groups = [(each, self._group(each, claim)) for each in claim]
         step = groups[0][1]
         group = None if step is None else step.group
-        fraction = self._is_fraction(device)
+        fraction = self._fraction(device) is not None
         # Two fractions in one claim are the matter of their fences.
         theirs = [
             (each, step.group if step else None)
             for each, step in groups[1:]
-            if not (fraction and self._is_fraction(each))
+            if not fraction or self._fraction(each) is None
         ]
         return (
             (None if fraction else refused_on_a_share(device, self._replicas(device)))
@@ -110,11 +109,12 @@ class Mps(Wrapper):
     def _replicas(self, device: ClaimDevice) -> Replicas | None:
         return mps_replicas(device, self._sharing.current(), self._policy.node)
 
-    def _is_fraction(self, device: ClaimDevice) -> bool:
-        return self._fences.fence(device) is SharingBackend.MPS
+    def _fraction(self, device: ClaimDevice) -> SharingBackend | None:
+        """Which MPS fences it; None for what is no fraction, or one without MPS."""
+        return next((each for each in self._fences.fences(device) if each in _BY_MPS), None)
 
     def _group(self, device: ClaimDevice, claim: Sequence[ClaimDevice]) -> GroupUp | None:
-        return group_step(device, claim, self._replicas(device), fraction=self._is_fraction(device))
+        return group_step(device, claim, self._replicas(device), self._fraction(device))
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -148,16 +148,16 @@ class Mps(Wrapper):
     # -- edits --------------------------------------------------------------------------------------------------------
 
     def late_edits(self, device: ClaimDevice, done: Sequence[StepRecord]) -> ContainerEdits:
-        group = group_with(member_of(device), done)
-        if group is None or device.allocated.admin_access:
+        step = step_with(member_of(device), done)
+        if step is None or device.allocated.admin_access:
             return ContainerEdits()
-        folders = folders_of(self._plugin_folder, group)
+        folders = folders_of(self._plugin_folder, step.group)
+        shm = Mount(str(folders.shm), _SHM_IN_CONTAINER, _MOUNT_OPTIONS)
+        if step.protocol == NAMED:
+            # Each share has a pipe directory of its own (``kinds.fence``); this one leads to everybody's limits.
+            return ContainerEdits(mounts=(shm,))
         return ContainerEdits(
-            env=(_PIPE_ENV,),
-            mounts=(
-                Mount(str(folders.shm), _SHM_IN_CONTAINER, _MOUNT_OPTIONS),
-                Mount(str(folders.pipe), PIPE_IN_CONTAINER, _MOUNT_OPTIONS),
-            ),
+            env=(PIPE_ENV,), mounts=(shm, Mount(str(folders.pipe), PIPE_IN_CONTAINER, _MOUNT_OPTIONS))
         )
 
     # -- what has become of it ----------------------------------------------------------------------------------------
@@ -169,6 +169,7 @@ class Mps(Wrapper):
     def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
         """Whether it had a group is not known any more. Stopping one that is not there is nothing."""
         shares = {member_held(held) for held in devices if held.is_share and held.gpu_uuid and not held.admin_access}
-        groups = (group(member) for member in sorted(shares) for group in (replicas_group, fractions_group))
+        groups = [replicas_group(member) for member in sorted(shares)]
+        groups += [fractions_group(member.gpu_uuid, member.device) for member in sorted(shares)]
         steps = (lost_group(), *map(lost_group, groups))
         return Mended(tuple(devices), tuple(step.record() for step in steps))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from api.claim_config import SharingStrategy
+from api.fractions import SharingBackend
 from dra_driver.devices.naming import read_name
 from dra_driver.devices.sharing import Replicas, SharingPolicy
+from dra_driver.mps.group import LEGACY, NAMED
 from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.kinds.fractions import fractions_group
 from kubelet_plugin.kinds.gpus import gpu_behind
 from kubelet_plugin.kinds.mps.member import member_of, memory_mib
 from kubelet_plugin.kinds.mps.settings import Settings, asked_mps
-from kubelet_plugin.kinds.mps.step import GroupUp, claim_group, fractions_group, groups_in, replicas_group
+from kubelet_plugin.kinds.mps.step import GroupUp, claim_group, groups_in, replicas_group
 from kubelet_plugin.kinds.sharing import sharing_of_name
 from kubelet_plugin.prepare.kind import ClaimDevice
 
@@ -26,15 +29,21 @@ def mps_replicas(device: ClaimDevice, policy: SharingPolicy, node: str) -> Repli
 
 
 def group_step(
-    device: ClaimDevice, claim: Sequence[ClaimDevice], replicas: Replicas | None, *, fraction: bool = False
+    device: ClaimDevice,
+    claim: Sequence[ClaimDevice],
+    replicas: Replicas | None,
+    fraction: SharingBackend | None = None,
 ) -> GroupUp | None:
     """The group of ``device``, with all devices of it among those of the ``claim``; None for one without MPS.
 
-    ``fraction``: it is a share whose limits are its clients' own, so the group has none.
+    ``fraction``: which MPS fences it, for a fraction. Its limits are its own, so the group has none; and its holders
+    may be of different users, whom MPS lets in one after the other unless it is told otherwise.
     """
     member, gpu = member_of(device), gpu_behind(device.place)
-    if fraction:
-        return GroupUp(fractions_group(member), (member,), Settings())
+    if fraction is not None:
+        protocol = NAMED if fraction is SharingBackend.MPS_NAMESPACE else LEGACY
+        group = fractions_group(member.gpu_uuid, member.device)
+        return GroupUp(group, (member,), Settings(multi_user=True), protocol)
     if replicas is not None and gpu is not None:
         settings = Settings.of_replicas(replicas.count, memory_mib(member, gpu))
         return GroupUp(replicas_group(member), (member,), settings)

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dra_driver.mps.group import MpsGroup
+from dra_driver.mps.group import LEGACY, MpsGroup
 from kubelet_plugin.claims.entry import StepRecord
+from kubelet_plugin.kinds.gpus import place_word
 from kubelet_plugin.kinds.mps.member import Member
 from kubelet_plugin.kinds.mps.settings import Settings
 
 MPS_GROUP: Final = "MpsGroup"
 
-_GROUP, _DEVICES = "group", "devices"
+_GROUP, _DEVICES, _PROTOCOL = "group", "devices", "protocol"
 _REPLICAS: Final = "replicas-"
-_FRACTIONS: Final = "fractions-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class GroupUp:
     group: str
     members: tuple[Member, ...]
     settings: Settings
+    protocol: int = LEGACY
 
     kind = MPS_GROUP
 
@@ -41,6 +42,8 @@ class GroupUp:
 
     def record(self) -> StepRecord:
         known = {_GROUP: self.group, _DEVICES: " ".join(map(str, self.members)), **self.settings.to_arguments()}
+        if self.protocol != LEGACY:
+            known[_PROTOCOL] = str(self.protocol)
         return StepRecord(self.kind, {name: value for name, value in known.items() if value})
 
     def resolved(self, uuid_of: dict[Member, str]) -> MpsGroup:
@@ -54,6 +57,7 @@ class GroupUp:
             active_thread_percentage=self.settings.active_thread_percentage,
             pinned_memory_mib=self.settings.by_uuid(uuids),
             multi_user=self.settings.multi_user,
+            protocol=self.protocol,
         )
 
 
@@ -61,7 +65,8 @@ def recorded_step(record: StepRecord) -> GroupUp:
     """Raises ValueError for a record that this step did not write."""
     arguments = record.arguments
     members = tuple(map(Member.parse, arguments.get(_DEVICES, "").split()))
-    return GroupUp(arguments.get(_GROUP, ""), members, Settings.from_arguments(arguments))
+    protocol = int(arguments.get(_PROTOCOL, LEGACY))
+    return GroupUp(arguments.get(_GROUP, ""), members, Settings.from_arguments(arguments), protocol)
 
 
 def claim_group(claim_uid: str, members: Iterable[Member]) -> str:
@@ -78,20 +83,7 @@ def groups_of_claim(claim_uid: str) -> str:
 
 def replicas_group(member: Member) -> str:
     """The group of all replicas of a device."""
-    return f"{_REPLICAS}{_place(member)}"
-
-
-def fractions_group(member: Member) -> str:
-    """The group of all fractions of a device that their clients' variables fence."""
-    return f"{_FRACTIONS}{_place(member)}"
-
-
-def _place(member: Member) -> str:
-    gpu, name = member.gpu_uuid.removeprefix("GPU-"), member.mig
-    if name is None:
-        return gpu
-    part = "" if name.compute_start is None else f"-c{name.compute_start}"
-    return f"{gpu}-{name.profile_id}-{name.start}{part}"
+    return f"{_REPLICAS}{place_word(member.gpu_uuid, member.device)}"
 
 
 def lost_group(group: str = "") -> GroupUp:
@@ -110,6 +102,12 @@ def groups_in(records: Iterable[StepRecord]) -> Iterator[GroupUp]:
     return (step for step in steps if step.members)
 
 
-def group_with(member: Member, records: Iterable[StepRecord]) -> str | None:
+def step_with(member: Member, records: Iterable[StepRecord]) -> GroupUp | None:
     """The group through which a claim with these steps uses one of its devices; None where it does without."""
-    return next((step.group for step in groups_in(records) if member in step.members), None)
+    return next((step for step in groups_in(records) if member in step.members), None)
+
+
+def group_with(member: Member, records: Iterable[StepRecord]) -> str | None:
+    """Its id."""
+    step = step_with(member, records)
+    return None if step is None else step.group

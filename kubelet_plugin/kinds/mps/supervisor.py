@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from dra_driver.mps.group import GroupStatus, MpsGroup
+from dra_driver.mps.group import GroupStatus, MpsGroup, MpsShare
 from dra_driver.observability.loops import Loop
 
 Told = Callable[[tuple[GroupStatus, ...]], None]
@@ -33,6 +33,18 @@ class Supervisor(Protocol):
         ...
 
     def groups(self) -> tuple[GroupStatus, ...]: ...
+
+    def put_share(self, group_id: str, share: MpsShare) -> GroupStatus:
+        """Of a group of protocol 3. Returns when the limits were read back; at once when the same share is there."""
+        ...
+
+    def remove_share(self, group_id: str, name: str) -> None:
+        """Returns when nothing of it is left. A name or a group that nobody knows is success."""
+        ...
+
+    def protocols(self) -> tuple[int, ...]:
+        """Which protocols the node's MPS programs speak."""
+        ...
 
     @property
     def absence(self) -> str:

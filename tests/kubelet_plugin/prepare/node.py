@@ -13,7 +13,7 @@ from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import DriverRoots, Root
 from dra_driver.cdi.store import CdiStore
 from dra_driver.devices.policy import DevicePolicy, MigPolicy
-from dra_driver.errors import DriverError
+from dra_driver.errors import DriverError, HardwareUnavailable
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.kube.interface import RESOURCE_CLAIMS, NotFound, Obj, Resource
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, StepRecord
@@ -22,11 +22,14 @@ from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.hardware.time_slices import TimeSliceHardware
 from kubelet_plugin.kinds import NodeTools, build_kinds
+from kubelet_plugin.kinds.fence.cgroups import CgroupFences
 from kubelet_plugin.kinds.fractions import NodeFences, NothingFenced
 from kubelet_plugin.kinds.mig.capabilities import CapabilityReader
 from kubelet_plugin.kinds.mig.refused import RefusedPlacements
 from kubelet_plugin.kinds.mps.states import GroupStates
 from kubelet_plugin.kinds.sharing import NothingShared, SharingInForce
+from kubelet_plugin.memory_fence.keeper import Fences
+from kubelet_plugin.memory_fence.room import Room
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
@@ -134,6 +137,10 @@ class Listener:
         self.told.set()
 
 
+def no_room(shares: Fences) -> Room:
+    raise HardwareUnavailable("a test node limits no memory by cgroup")
+
+
 class TestNode:
     """Folders and collaborators of a plugin; :meth:`engine` makes as many engines over them as a test needs."""
 
@@ -162,6 +169,7 @@ class TestNode:
         self.mps_states = GroupStates()
         self.sharing: SharingInForce = NothingShared()
         self.fences: NodeFences = NothingFenced()
+        self.cgroup_fences = CgroupFences(folder / "none", no_room, wanted=False)
         self.gates: frozenset[str] = frozenset()
         self.claims = Claims()
         self.cdi = CdiStore(folder / "cdi")
@@ -213,6 +221,7 @@ class TestNode:
                 mps_states=self.mps_states,
                 sharing=self.sharing,
                 fences=self.fences,
+                cgroup_fences=self.cgroup_fences,
                 plugin_folder=self.plugin_folder,
             )
         )

@@ -218,6 +218,11 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* Whether the plugin limits memory of GPUs by cgroup: where the driver can, which the plugin finds. */}}
+{{- define "gpu-dra.limitsMemory" -}}
+{{- if or (not .Values.simulated.enabled) .Values.simulated.cgroups.root }}true{{ end }}
+{{- end }}
+
 {{- define "gpu-dra.hardwareVolumes" -}}
 {{- if .Values.simulated.enabled -}}
 - name: simulated

@@ -62,11 +62,12 @@ class Node:
         self.claims: dict[str, ClaimEntry] = {}
         self.asked: list[str] = []
         self.serving: list[str] = []
+        self.tidied = 0
         self.found = FoundFences(folder)
         self.found.check(SharingBackend.MPS, lambda: True)
         policy = DevicePolicy(sharing=SharingPolicy(rules or (RULE,)))
         self.hardware = FencedHardware(
-            self.source, self.source, self.found, NodePolicy("n", "boot", policy), self, self, self.served
+            self.source, self.source, self.found, NodePolicy("n", "boot", policy), self, self, self
         )
 
     @contextmanager
@@ -84,8 +85,11 @@ class Node:
     def is_idle(self, uuid: str) -> bool:
         return uuid not in self.busy
 
+    def tidy(self) -> None:
+        self.tidied += 1
+
     @contextmanager
-    def served(self, device: Divisible) -> Iterator[None]:
+    def __call__(self, device: Divisible, /) -> Iterator[None]:
         self.serving.append(device.uuid)
         try:
             yield

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from dra_driver.errors import HardwareError
 from dra_driver.mps.errors import GroupDiffers, GroupFailed, SupervisorUnavailable
-from dra_driver.mps.group import RECORD, GroupState, GroupStatus, MpsGroup, folders_of, groups_folder
+from dra_driver.mps.group import (
+    LEGACY,
+    NAMED,
+    RECORD,
+    GroupState,
+    GroupStatus,
+    MpsGroup,
+    MpsShare,
+    ShareStatus,
+    folders_of,
+    groups_folder,
+)
 from dra_driver.observability.loops import Loop
 from kubelet_plugin.kinds.mps.supervisor import Told
 
@@ -50,9 +61,7 @@ class FakeSupervisor:
         folders = folders_of(self._plugin_folder, group.id)
         for folder in (folders.pipe, folders.log, folders.shm):
             folder.mkdir(parents=True, exist_ok=True)
-        written = folders.root / f"{RECORD}.new"
-        written.write_text(json.dumps(asdict(group)))
-        written.rename(folders.root / RECORD)
+        self._write(group, self._shares(group.id))
         self.tell()
         return self._status(group)
 
@@ -61,6 +70,30 @@ class FakeSupervisor:
         shutil.rmtree(folders_of(self._plugin_folder, group_id).root, ignore_errors=True)
         self.states.pop(group_id, None)
         self.tell()
+
+    def put_share(self, group_id: str, share: MpsShare) -> GroupStatus:
+        self._call(f"put {group_id} {share.name}")
+        group = self._group(group_id)
+        if group is None or group.protocol != NAMED:
+            raise GroupFailed(f"MPS group {group_id} does not run, or has no shares")
+        known = {each.name: each for each in self._shares(group_id)}
+        if known.get(share.name, share) != share:
+            raise GroupDiffers(f"share {share.name} has other limits")
+        if self.broken is not None:
+            raise self.broken
+        self._write(group, (*(each for each in known.values() if each != share), share))
+        self.tell()
+        return self._status(group)
+
+    def remove_share(self, group_id: str, name: str) -> None:
+        self._call(f"remove {group_id} {name}")
+        group = self._group(group_id)
+        if group is not None:
+            self._write(group, tuple(each for each in self._shares(group_id) if each.name != name))
+            self.tell()
+
+    def protocols(self) -> tuple[int, ...]:
+        return (LEGACY, NAMED)
 
     def groups(self) -> tuple[GroupStatus, ...]:
         self._call("groups")
@@ -103,12 +136,26 @@ class FakeSupervisor:
             text = (folders_of(self._plugin_folder, group_id).root / RECORD).read_text()
         except FileNotFoundError:
             return None
-        group = MpsGroup(**json.loads(text))
+        group = MpsGroup(**json.loads(text)["group"])
         return replace(group, devices=tuple(group.devices), exclusive_gpus=tuple(group.exclusive_gpus))
+
+    def _shares(self, group_id: str) -> tuple[MpsShare, ...]:
+        try:
+            text = (folders_of(self._plugin_folder, group_id).root / RECORD).read_text()
+        except FileNotFoundError:
+            return ()
+        return tuple(MpsShare(**each) for each in json.loads(text)["shares"])
+
+    def _write(self, group: MpsGroup, shares: Iterable[MpsShare]) -> None:
+        folder = folders_of(self._plugin_folder, group.id).root
+        written = folder / f"{RECORD}.new"
+        written.write_text(json.dumps({"group": asdict(group), "shares": [asdict(each) for each in shares]}))
+        written.rename(folder / RECORD)
 
     def _status(self, group: MpsGroup) -> GroupStatus:
         state = self.states.get(group.id, GroupState.READY)
-        return GroupStatus(group, state, "" if state is GroupState.READY else f"a test says {state}", 4711)
+        said = "" if state is GroupState.READY else f"a test says {state}"
+        return GroupStatus(group, state, said, 4711, shares=tuple(map(ShareStatus, self._shares(group.id))))
 
 
 def failed(group: str) -> HardwareError:
