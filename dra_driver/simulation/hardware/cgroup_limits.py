@@ -41,7 +41,7 @@ class Use(Protocol):
 
 def living(limits: Iterable[Limit]) -> tuple[Limit, ...]:
     """Those whose cgroup is still there: the others went with it."""
-    return tuple(each for each in limits if inode(Path(each.cgroup)) == each.inode)
+    return tuple(each for each in limits if _inode(each.cgroup) == each.inode)
 
 
 def limit_of(limits: Iterable[Limit], cgroup: str) -> Limit | None:
@@ -90,6 +90,15 @@ def reported(limits: Iterable[Limit], cgroup: str | None) -> int | None:
     Compute and Memory Limits with MPS). None: the whole GPU's."""
     own = None if cgroup is None else limit_of(living(limits), cgroup)
     return None if own is None or own.hard == UNLIMITED else own.hard
+
+
+def _inode(cgroup: str) -> int | None:
+    """A process in a container may see a part of the hierarchy only; the machine's first process has it all."""
+    found = inode(Path(cgroup))
+    try:
+        return inode(Path(f"/proc/1/root{cgroup}")) if found is None else found
+    except PermissionError:
+        return None
 
 
 def _is_in(cgroup: str, other: str) -> bool:
