@@ -72,6 +72,10 @@ class DriverPods:
         code = "from dra_driver.simulation.hardware.driver import replace_driver; "
         self._play(node, f"{code}replace_driver(state, libraries={version!r}, module={version!r})")
 
+    def forget_memory_limits(self, node: str) -> None:
+        """Nothing limits memory of simulated GPUs by cgroup any more, as after a driver that was loaded anew."""
+        self._play(node, "faults.forget_memory_limits(state)")
+
     @contextlib.contextmanager
     def lost_gpu(self, node: str, minor: int) -> Iterator[None]:
         """The GPU has fallen off the bus, until the end of the context."""
