@@ -32,22 +32,31 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=[NAMESPACE, CGROUP], ids=str)
-def backend(session_stage: Stage, request: pytest.FixtureRequest) -> Iterator[SharingBackend]:
-    """What fences fractions meanwhile, as the strongest that nodes have."""
+@pytest.fixture(scope="module")
+def newer_driver(session_stage: Stage) -> Iterator[None]:
     if not session_stage.features.has(SHARES):
         pytest.skip("the server has no consumable capacity")
+    replace_driver(session_stage, NEW)
+    try:
+        yield
+    finally:
+        replace_driver(session_stage, OLD)
+
+
+def replace_driver(stage: Stage, version: str) -> None:
+    """A plugin ends when its driver was replaced, and comes again."""
+    for node in stage.nodes:
+        stage.pods.replace_driver(node, version)
+    stage.driver.wait()
+
+
+@pytest.fixture(scope="module", params=[NAMESPACE, CGROUP], ids=str)
+def backend(session_stage: Stage, newer_driver: None, request: pytest.FixtureRequest) -> Iterator[SharingBackend]:
+    """What fences fractions meanwhile, as the strongest that nodes have."""
     wanted: SharingBackend = request.param
     settings = [*SETTINGS, *(cgroups_of(session_stage) if wanted is CGROUP else ())]
-    for node in session_stage.nodes:
-        session_stage.pods.replace_driver(node, NEW)
-    try:
-        with offering_fractions(session_stage, settings, wanted):
-            yield wanted
-    finally:
-        for node in session_stage.nodes:
-            session_stage.pods.replace_driver(node, OLD)
-        session_stage.driver.wait()
+    with offering_fractions(session_stage, settings, wanted):
+        yield wanted
 
 
 def cgroups_of(stage: Stage) -> Sequence[str]:
