@@ -126,6 +126,9 @@ class GpuEntry(LenientModel):
     mig_refused: list[RefusedPlacementEntry] | None = None
     mps_unhealthy: list[UnhealthyMpsEntry] | None = None
     reserves: list[ReserveEntry] | None = None
+    unfenced: list[str] | None = Field(
+        default=None, description="Devices, by published name, on which a share's fence has gone."
+    )
 
 
 class MachineStatus(LenientModel):

@@ -178,6 +178,7 @@ class PluginApp:
             self._engine,
             DeviceMemory(),
             MpsServing(tools.supervisor, found),
+            self._cgroup_fences.unfenced,
         )
         self._cgroup_fences.shares.entries = self._engine.entries
         self._inventory = InventoryWriter(
@@ -191,7 +192,7 @@ class PluginApp:
             reader=sharing,
         )
         self._fence_statuses = FenceStatuses(
-            api, driver, boot_id, self._engine.entries, self._trouble, self._failure_events
+            api, driver, boot_id, self._engine.entries, self._trouble, self._failure_events, look=self._look_at_fences
         )
         tools.mps_states.on_change(lambda _before, _now: self._fence_statuses.look_again())
         tools.mps_states.on_change(DaemonEvents(self._failure_events, self._engine.entries).changed)
@@ -323,6 +324,10 @@ class PluginApp:
     def _gpu_uuids(self) -> tuple[str, ...]:
         machine = self._hardware.state.machine
         return () if machine is None else tuple(gpu.uuid for gpu in machine.gpus)
+
+    def _look_at_fences(self) -> None:
+        if self._cgroup_fences.look():
+            self._fenced.look_again()
 
     def _trouble(self, device: HeldDevice, entry: ClaimEntry) -> str:
         machine = self._hardware.state.machine

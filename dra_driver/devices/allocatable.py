@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import replace
 
 from dra_driver.devices.attributes import gpu_attributes, gpu_capacity
+from dra_driver.devices.fence_taints import with_fence_taints
 from dra_driver.devices.fences import fencing_of
 from dra_driver.devices.mig_devices import existing_devices, placement_devices
 from dra_driver.devices.mig_gpu import MigGpu
 from dra_driver.devices.mig_resources import capacities, counter_set, most_of_each
 from dra_driver.devices.mig_taints import whole_gpu_taints
 from dra_driver.devices.model import AllocatableDevice, CounterConsumption, CounterSet, DeviceKind, DeviceSet
-from dra_driver.devices.mps_taints import with_mps_taints
 from dra_driver.devices.naming import gpu_name
 from dra_driver.devices.offered import OfferedAs, offered_as
 from dra_driver.devices.ordering import order_gpus
@@ -28,7 +28,7 @@ def allocatable_devices(machine: Machine, policy: DevicePolicy, node: str = "") 
     Raises HardwareError when two GPUs claim one minor number, since they would share a name.
     """
     _refuse_shared_minors(machine)
-    per_gpu = [with_mps_taints(_of_gpu(gpu, machine, policy, node), gpu, policy) for gpu in order_gpus(machine.gpus)]
+    per_gpu = [with_fence_taints(_of_gpu(gpu, machine, policy, node), gpu, policy) for gpu in order_gpus(machine.gpus)]
     return DeviceSet(
         tuple(device for devices in per_gpu for device in devices.devices),
         tuple(counters for devices in per_gpu for counters in devices.counter_sets),

@@ -128,6 +128,7 @@ def _gpu_entry(gpu: Gpu, product: int) -> GpuEntry:
         mig_refused=[_refused_entry(each) for each in gpu.mig.refused] or None if gpu.mig else None,
         mps_unhealthy=[UnhealthyMpsEntry(device=each.device, message=each.message) for each in gpu.mps_unhealthy]
         or None,
+        unfenced=list(gpu.unfenced) or None,
         reserves=[ReserveEntry(device=each.device, bytes=each.bytes) for each in gpu.reserves] or None,
     )
 
@@ -176,6 +177,7 @@ def _gpu(entry: GpuEntry, status: MachineStatus) -> Gpu:
         pci_device_id=None if product.pci_device_id is None else int(product.pci_device_id, 16),
         mig=_mig(entry, product),
         mps_unhealthy=tuple(UnhealthyMps(each.device, each.message) for each in entry.mps_unhealthy or ()),
+        unfenced=tuple(entry.unfenced or ()),
         reserves=tuple(Reserve(each.device, each.bytes) for each in entry.reserves or ()),
     )
 

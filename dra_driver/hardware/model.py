@@ -139,6 +139,7 @@ class Gpu:
     mig: MigState | None = None
     mps_unhealthy: tuple[UnhealthyMps, ...] = ()
     reserves: tuple[Reserve, ...] = ()
+    unfenced: tuple[str, ...] = ()  # devices, by published name, on which a share's fence has gone; the plugin's word
 
 
 @dataclass(frozen=True, slots=True)

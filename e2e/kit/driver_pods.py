@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dra_driver.kube.interface import LEASES, NODE_INVENTORIES, PODS, KubeApi, NotFound, Obj
 from e2e.install import CONTROLLER, NAMESPACE
-from e2e.kit.kubectl import Kubectl
+from e2e.kit.kubectl import Kubectl, KubectlError
 from e2e.kit.waiting import NotYet, eventually
 
 PLUGIN_LABELS = "app.kubernetes.io/component=kubelet-plugin"
@@ -70,7 +70,18 @@ class DriverPods:
     def replace_driver(self, node: str, version: str) -> None:
         """The simulated GPUs of a node have another driver from now on; its plugin starts anew because of that."""
         code = "from dra_driver.simulation.hardware.driver import replace_driver; "
-        self._play(node, f"{code}replace_driver(state, libraries={version!r}, module={version!r})")
+
+        def play() -> None:
+            try:
+                self._play(node, f"{code}replace_driver(state, libraries={version!r}, module={version!r})")
+            except KubectlError as error:  # its container is being started anew
+                raise NotYet(str(error)) from error
+
+        eventually(play, 60)
+
+    def forget_memory_limits(self, node: str) -> None:
+        """Nothing limits memory of simulated GPUs by cgroup any more, as after a driver that was loaded anew."""
+        self._play(node, "faults.forget_memory_limits(state)")
 
     @contextlib.contextmanager
     def lost_gpu(self, node: str, minor: int) -> Iterator[None]:

@@ -13,9 +13,10 @@ from e2e.kit.features import SHARES
 from e2e.kit.fractions import VALUES, check_held, fraction, offering_fractions, wait_told
 from e2e.kit.manifests import try_manifests
 from e2e.kit.mps_clients import client_pod, try_allocating
-from e2e.kit.pools import gpus
+from e2e.kit.pools import driver_slices, gpus
 from e2e.kit.space import Space
 from e2e.kit.stage import SETTINGS, Stage
+from e2e.kit.waiting import NotYet, eventually
 from e2e.kit.workloads import Use, only_uuid
 
 EXAMPLES = VALUES.parents[1] / "fractions"
@@ -31,22 +32,31 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=[NAMESPACE, CGROUP], ids=str)
-def backend(session_stage: Stage, request: pytest.FixtureRequest) -> Iterator[SharingBackend]:
-    """What fences fractions meanwhile, as the strongest that nodes have."""
+@pytest.fixture(scope="module")
+def newer_driver(session_stage: Stage) -> Iterator[None]:
     if not session_stage.features.has(SHARES):
         pytest.skip("the server has no consumable capacity")
+    replace_driver(session_stage, NEW)
+    try:
+        yield
+    finally:
+        replace_driver(session_stage, OLD)
+
+
+def replace_driver(stage: Stage, version: str) -> None:
+    """A plugin ends when its driver was replaced, and comes again."""
+    for node in stage.nodes:
+        stage.pods.replace_driver(node, version)
+    stage.driver.wait()
+
+
+@pytest.fixture(scope="module", params=[NAMESPACE, CGROUP], ids=str)
+def backend(session_stage: Stage, newer_driver: None, request: pytest.FixtureRequest) -> Iterator[SharingBackend]:
+    """What fences fractions meanwhile, as the strongest that nodes have."""
     wanted: SharingBackend = request.param
     settings = [*SETTINGS, *(cgroups_of(session_stage) if wanted is CGROUP else ())]
-    for node in session_stage.nodes:
-        session_stage.pods.replace_driver(node, NEW)
-    try:
-        with offering_fractions(session_stage, settings, wanted):
-            yield wanted
-    finally:
-        for node in session_stage.nodes:
-            session_stage.pods.replace_driver(node, OLD)
-        session_stage.driver.wait()
+    with offering_fractions(session_stage, settings, wanted):
+        yield wanted
 
 
 def cgroups_of(stage: Stage) -> Sequence[str]:
@@ -86,6 +96,31 @@ def test_a_process_that_forgets_its_variables(stage: Stage, backend: SharingBack
     unseen = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=GPU-00000000-0000-0000-0000-000000000000=1M"
     said = try_allocating(space, "part", "5G", variables=[unseen])
     assert ("CUDA_ERROR_OUT_OF_MEMORY" in said) == (backend is CGROUP), said
+
+
+def test_a_fence_that_has_gone_is_told(stage: Stage, backend: SharingBackend, space: Space) -> None:
+    if backend is not CGROUP:
+        pytest.skip("an MPS namespace that is not as it should be is put right by the supervisor")
+    node = stage.nodes[0]
+    first = gpus(stage.api, node)[0]
+    space.claim("part", fraction("2Gi", selectors=[only_uuid(first.uuid)]))
+    space.pod(client_pod("part", Use(claim="part"), node=node))
+    space.wait_ready("part")
+    wait_told(space, "part")
+    stage.pods.forget_memory_limits(node)
+    condition = wait_told(space, "part", "False")["conditions"][0]
+    assert (condition["reason"], "memory limit of cgroup" in condition["message"]) == ("FenceGone", True)
+    eventually(lambda: check_tainted(stage, first.name, tainted=True), 30)
+    space.delete_pods("part")
+    space.delete_claim("part")
+    eventually(lambda: check_tainted(stage, first.name, tainted=False), 60)
+
+
+def check_tainted(stage: Stage, name: str, *, tainted: bool) -> None:
+    devices = (device for each in driver_slices(stage.api) for device in each["spec"].get("devices") or ())
+    keys = {taint["key"] for device in devices if device["name"] == name for taint in device.get("taints") or ()}
+    if ("gpu.nvidia.com/fence-gone" in keys) != tainted:
+        raise NotYet(f"taints of {name} are {sorted(keys)}")
 
 
 def test_what_is_guaranteed_and_what_may_be_had(stage: Stage, backend: SharingBackend, space: Space) -> None:

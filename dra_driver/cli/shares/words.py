@@ -11,7 +11,7 @@ from api.claim_config import SharingStrategy
 from controller.retention import UNAVAILABLE_TAINT
 from dra_driver.allocator.model import Taint
 from dra_driver.cli.shares.use import COUNTED, Blocked, DeviceUse, Share, Why
-from dra_driver.devices import mig_taints, mps_taints
+from dra_driver.devices import fence_taints, mig_taints
 from dra_driver.devices.mig_resources import COUNTERS, is_memory_slice_capacity
 from dra_driver.devices.shares import COMPUTE, MEMORY, SHARES
 from dra_driver.quantity import Quantity
@@ -34,7 +34,11 @@ _TAINTS = {
         DRAINING,
         "it is to be offered otherwise, or no longer; whoever has some keeps it, and nobody new gets any",
     ),
-    mps_taints.UNHEALTHY: (
+    fence_taints.GONE: (
+        "fence gone",
+        "a container on it may have more than its share, since its limit was taken away; delete that one's pod",
+    ),
+    fence_taints.UNHEALTHY: (
         "MPS unhealthy",
         "its MPS daemon is dead or stuck; delete the pods that have it, then it is offered again",
     ),

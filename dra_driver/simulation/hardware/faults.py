@@ -81,6 +81,15 @@ def inject_mps_fault(
     _change(state_file, lambda faults: faults.model_copy(update={"mps": (*faults.mps, fault)}))
 
 
+def forget_memory_limits(state_file: Path) -> None:
+    """No cgroup has a limit any more, as after a driver that was loaded anew."""
+    StateFile(state_file).update(
+        lambda state: state.model_copy(
+            update={"gpus": tuple(gpu.model_copy(update={"memory_limits": ()}) for gpu in state.gpus)}
+        )
+    )
+
+
 def add_client(state_file: Path, uuid: str, *, pid: int = 4242) -> None:
     """A process uses the GPU or MIG device of ``uuid``: what would take it away answers "in use".
 

@@ -19,13 +19,14 @@ from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.kinds.fence.step import FenceShare, fences_in
 from kubelet_plugin.kinds.fence.tools import FenceTool
 from kubelet_plugin.memory_fence.edits import edits_for
-from kubelet_plugin.memory_fence.keeper import Fences
+from kubelet_plugin.memory_fence.keeper import Fences, LostFence
 from kubelet_plugin.memory_fence.room import Room, build
 from kubelet_plugin.memory_fence.share import ShareLimit, ShareName
 from kubelet_plugin.node.hardware import cgroup_hierarchy, host_proc
 
 logger = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 10.0
 _CLEAR_SECONDS = 20.0  # a GPU that hangs must not hold an unprepare for ever; it is tried again
 
 
@@ -54,6 +55,7 @@ class CgroupFences:
         self._wanted = wanted
         self._room: Room | None = None
         self._problem = "no rule asks for fractions"
+        self._lost: Mapping[tuple[str, str], str] = {}
         self.shares = PreparedShares()
 
     def start(self) -> None:
@@ -81,6 +83,30 @@ class CgroupFences:
         if self._room is None:
             raise HardwareError(f"the memory of containers cannot be limited on this node: {self._problem}")
         return self._room
+
+    def look(self) -> bool:
+        """Read the limits of all containers again; whether others are lost than before. It may wait, and passes over
+        what does not answer."""
+        if self._room is None:
+            return False
+        found = self._room.keeper.check(until=time.monotonic() + _LOOK_SECONDS)
+        lost = {(each.share.claim_uid, each.share.key): _lost(each) for each in found}
+        before, self._lost = self._lost, lost
+        return before.keys() != lost.keys()
+
+    def trouble(self, claim_uid: str, share_id: str) -> str:
+        """As far as the last look told."""
+        return self._lost.get((claim_uid, share_id), "")
+
+    def unfenced(self) -> frozenset[str]:
+        """Devices, by published name, of the shares whose limits are lost."""
+        entries = self.shares.entries() if self._lost else {}
+        return frozenset(
+            fence.device
+            for uid, entry in entries.items()
+            for fence in fences_in(entry.steps)
+            if (uid, fence.share_id) in self._lost
+        )
 
     def has_limits(self, gpu_uuids: Iterable[str]) -> bool | None:
         """Whether the driver limits memory by cgroup here; None where it does not answer."""
@@ -111,6 +137,9 @@ class CgroupLimits(FenceTool):
     def take_down(self, fence: FenceShare) -> None:
         self._fences.room.keeper.clear(fence.claim_uid, fence.share_id, until=time.monotonic() + _CLEAR_SECONDS)
 
+    def trouble(self, fence: FenceShare) -> str:
+        return self._fences.trouble(fence.claim_uid, fence.share_id)
+
     def edits(self, fence: FenceShare) -> ContainerEdits:
         share = ShareName.of(fence.claim_uid, fence.share_id)
         return edits_for(share, [_limit(fence)], self._fences.room.hook)
@@ -124,6 +153,15 @@ def build_room(spec: DriverSpec, shares: Fences, boot_id: str) -> Room:
         hierarchy=cgroup_hierarchy(spec),
         boot_id=lambda: boot_id,
         proc=host_proc(spec),
+    )
+
+
+def _lost(lost: LostFence) -> str:
+    found = lost.found
+    now = "none" if found is None or not found.limited else f"soft {found.soft}, hard {found.hard} bytes"
+    return (
+        f"the memory limit of cgroup {lost.cgroup} on GPU {lost.gpu_uuid} is {now}, and was soft {lost.soft}, hard "
+        f"{lost.hard} bytes; delete the pod to have it limited again"
     )
 
 

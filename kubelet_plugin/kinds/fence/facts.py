@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from api.fractions import SharingBackend
 from dra_driver.devices.mig_devices import existing_name, existing_profile
-from dra_driver.devices.naming import gpu_name
+from dra_driver.devices.naming import gpu_name, minor_of
 from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import Gpu, Machine, Reserve
 from kubelet_plugin.kinds.fractions import NodeFences
@@ -137,6 +137,17 @@ def divisible(machine: Machine) -> Iterator[Divisible]:
                 for compute in instance.compute_instances:
                     name, of = existing_name(gpu, profile, instance, compute), existing_profile(profile, compute)
                     yield Divisible(name, compute.uuid, gpu, of, profile.memory_mib << 20)
+
+
+def with_unfenced(machine: Machine, names: Collection[str]) -> Machine:
+    """``machine``, with the devices of ``names`` as those on which a fence has gone. Pure."""
+    if not names:
+        return machine
+
+    def on(gpu: Gpu) -> tuple[str, ...]:
+        return tuple(sorted(name for name in names if minor_of(name) == gpu.minor))
+
+    return replace(machine, gpus=tuple(replace(gpu, unfenced=on(gpu)) for gpu in machine.gpus))
 
 
 def with_fences(machine: Machine, fences: NodeFences, wanted: Iterable[Divisible]) -> Machine:

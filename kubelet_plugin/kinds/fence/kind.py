@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from api.claim_config import ClaimConfig, ClientPriority, FractionConfig
 from api.fractions import SharingBackend
 from api.memory import in_bytes
 from dra_driver.cdi.spec import ContainerEdits, join_edits
 from dra_driver.errors import DeviceNotFound
-from kubelet_plugin.claims.entry import StepRecord
+from dra_driver.hardware.model import Machine
+from kubelet_plugin.claims.entry import ClaimEntry, HeldDevice, StepRecord
+from kubelet_plugin.claims.model import ClaimRef
 from kubelet_plugin.kinds.fence.refused import refused_beside, refused_settings, refused_together, settings_of
 from kubelet_plugin.kinds.fence.step import FENCE, FenceShare, fences_in, recorded_fence
 from kubelet_plugin.kinds.fence.tools import FenceRunner, FenceTools, tool_of
 from kubelet_plugin.kinds.fractions import FractionFences, fraction_of
 from kubelet_plugin.kinds.gpus import device_uuid, gpu_behind, memory_of
-from kubelet_plugin.prepare.kind import ClaimDevice, Others, Refusal, StepRunner, Wrapper
+from kubelet_plugin.prepare.kind import ClaimDevice, Mended, Others, Refusal, StepRunner, Wrapper
 
 
 class Fences(Wrapper):
@@ -60,6 +62,23 @@ class Fences(Wrapper):
         key = (device.allocated.device, device.allocated.share_id)
         mine = (fence for fence in fences_in(done) if (fence.device, fence.share_id) == key)
         return join_edits(*(tool_of(self._tools, fence).edits(fence) for fence in mine))
+
+    def trouble(self, device: HeldDevice, entry: ClaimEntry, machine: Machine) -> str:
+        key = (device.prepared.device_name, device.prepared.share_id)
+        mine = (fence for fence in fences_in(entry.steps) if (fence.device, fence.share_id) == key)
+        return "; ".join(filter(None, (tool_of(self._tools, fence).trouble(fence) for fence in mine)))
+
+    def mend(self, claim: ClaimRef, devices: Sequence[HeldDevice], machine: Callable[[], Machine]) -> Mended:
+        """How its shares were fenced is not known any more. A namespace of theirs goes if there is one; limits of
+        cgroups are cleared by themselves, as those of a claim that is prepared no more."""
+        shares = (held for held in devices if held.prepared.share_id is not None and held.gpu_uuid)
+        steps = tuple(_lost(claim, held).record() for held in shares if not held.admin_access)
+        return Mended(tuple(devices), steps)
+
+
+def _lost(claim: ClaimRef, held: HeldDevice) -> FenceShare:
+    name, share = held.prepared.device_name, held.prepared.share_id or ""
+    return FenceShare(claim.uid, name, share, held.gpu_uuid, "", SharingBackend.MPS_NAMESPACE, 0, 0, 0)
 
 
 def _step(device: ClaimDevice, backend: SharingBackend) -> FenceShare:

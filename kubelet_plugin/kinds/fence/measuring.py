@@ -7,20 +7,20 @@ memory counts too. A device that is in use is measured when it is not any more; 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
 from dra_driver.devices.sharing import Fractions, SharingPolicy
-from dra_driver.errors import DriverError
+from dra_driver.errors import DriverError, StateError
 from dra_driver.hardware.model import Machine
 from dra_driver.observability.listeners import Listeners
 from dra_driver.observability.loops import Loop
 from kubelet_plugin.claims.entry import ClaimEntry
 from kubelet_plugin.claims.node_policy import NodePolicy
 from kubelet_plugin.hardware.watch import HardwareState
-from kubelet_plugin.kinds.fence.facts import Divisible, FoundFences, divisible, with_fences
+from kubelet_plugin.kinds.fence.facts import Divisible, FoundFences, divisible, with_fences, with_unfenced
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,9 @@ class FencedHardware:
         claims: Claims,
         memory: Memory,
         serving: Serving,
+        unfenced: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        """``unfenced``: devices on which a fence has gone; may raise ``StateError``."""
         self._hardware = hardware
         self._readings = readings
         self._found = found
@@ -90,6 +92,7 @@ class FencedHardware:
         self._memory = memory
         self._serving = serving
         self._tidied = False
+        self._without_fence = unfenced
         self.loop = Loop(
             "fractions", self._round, limit=_LIMIT_SECONDS, doing="measuring of memory", expected=(DriverError, OSError)
         )
@@ -102,10 +105,15 @@ class FencedHardware:
         state = self._hardware.state
         if state.machine is None:
             return state
-        return replace(state, machine=with_fences(state.machine, self._found, self._wanted(state.machine)))
+        told = with_fences(state.machine, self._found, self._wanted(state.machine))
+        return replace(state, machine=with_unfenced(told, self._unfenced()))
 
     def on_change(self, listener: Callable[[], None]) -> None:
         self._changed.add(listener)
+
+    def look_again(self) -> None:
+        """Fences may have gone. Returns at once."""
+        self._changed.tell()
 
     def start(self) -> None:
         self._found.load()
@@ -118,6 +126,13 @@ class FencedHardware:
     def _wanted(self, machine: Machine) -> tuple[Divisible, ...]:
         policy, node = self._policy.devices.sharing, self._policy.node
         return tuple(each for each in divisible(machine) if isinstance(_offered(policy, node, each), Fractions))
+
+    def _unfenced(self) -> Collection[str]:
+        try:
+            return self._without_fence()
+        except StateError as error:
+            logger.warning("cannot tell whose fences have gone: %s", error)
+            return ()
 
     def _was_read(self) -> None:
         machine = self._readings.state.machine

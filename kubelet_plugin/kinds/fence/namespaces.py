@@ -52,7 +52,9 @@ class NamespaceLimits(FenceTool):
         self._supervisor.put_share(fractions_group(fence.gpu_uuid, fence.device), share_of(fence))
 
     def take_down(self, fence: FenceShare) -> None:
-        self._supervisor.remove_share(fractions_group(fence.gpu_uuid, fence.device), share_name(fence.share_id))
+        group = fractions_group(fence.gpu_uuid, fence.device)
+        if folders_of(self._plugin_folder, group).root.exists():  # or there is nothing, nor need be a supervisor
+            self._supervisor.remove_share(group, share_name(fence.share_id))
 
     def edits(self, fence: FenceShare) -> ContainerEdits:
         folders = folders_of(self._plugin_folder, fractions_group(fence.gpu_uuid, fence.device))

@@ -42,7 +42,7 @@ def _wall_clock() -> str:
 
 class FenceStatuses:
     """Thread ``fence-status`` between start and stop; a ``dra_service.CallObserver``. ``entries``: the checkpoint as it
-    is now; may raise ``StateError``."""
+    is now; may raise ``StateError``. ``look``: before each round, whether fences are still there; it may wait."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class FenceStatuses:
         trouble: Troubles,
         events: Events,
         *,
+        look: Callable[[], object] = bool,
         now: Callable[[], str] = _wall_clock,
     ) -> None:
         self._api = api
@@ -61,6 +62,7 @@ class FenceStatuses:
         self._entries = entries
         self._trouble = trouble
         self._events = events
+        self._look = look
         self._now = now
         self._written: dict[str, tuple[FenceState, ...]] = {}  # by claim UID
         self._gone: set[tuple[str, str, str]] = set()  # claim UID, device and share of which an Event tells
@@ -92,6 +94,7 @@ class FenceStatuses:
         self.loop.wake()
 
     def _round(self) -> float | None:
+        self._look()
         try:
             entries = self._entries()
         except StateError as error:

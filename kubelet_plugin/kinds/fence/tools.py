@@ -32,6 +32,11 @@ class FenceTool(Protocol):
 
     def edits(self, fence: FenceShare) -> ContainerEdits: ...
 
+    def trouble(self, fence: FenceShare) -> str:
+        """What is known to be wrong with it, without asking; empty for nothing. That a group's daemon is not well, its
+        group tells (``kinds.mps``)."""
+        return ""
+
 
 class ClientVariables(FenceTool):
     """Limits that an MPS client takes from its environment: nothing is on the node but the share's MPS group.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dra_driver.devices.allocatable import allocatable_devices
+from dra_driver.devices.fence_taints import with_fence_taints
 from dra_driver.devices.model import AllocatableDevice, DeviceSet, Taint
-from dra_driver.devices.mps_taints import with_mps_taints
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.inventory import machine_from_status, machine_to_status
 from dra_driver.hardware.model import Machine, UnhealthyMps
+from tests.devices import builders
 from tests.devices.recorded import recorded
 
 TAINT = Taint("gpu.nvidia.com/mps-unhealthy", "", "NoSchedule")
@@ -46,9 +47,16 @@ def test_the_daemon_of_a_mig_device_concerns_only_this() -> None:
 def test_a_replica_is_tainted_with_the_device_that_it_stands_for() -> None:
     devices = DeviceSet(tuple(replace(_device(), name=name) for name in (f"{MIG}-replica-0", "gpu-1-mig-1g10gb-19-1")))
     gpu = with_unhealthy(recorded("h100-sxm5-80gb"), MIG).gpus[1]
-    first, second = with_mps_taints(devices, gpu, DevicePolicy()).devices
+    first, second = with_fence_taints(devices, gpu, DevicePolicy()).devices
     assert (first.taints, second.taints) == ((TAINT,), ())
 
 
 def _device() -> AllocatableDevice:
     return next(iter(allocatable_devices(recorded("h100-sxm5-80gb"), DevicePolicy(), "n").devices))
+
+
+def test_a_fence_that_has_gone_keeps_newcomers_away() -> None:
+    one = builders.machine(builders.gpu(0, mig=None, unfenced=("gpu-0",)))
+    assert machine_from_status(machine_to_status(one)) == one
+    (device,) = allocatable_devices(one, DevicePolicy(driver="gpu.example.com")).devices
+    assert [(taint.key, taint.effect) for taint in device.taints] == [("gpu.example.com/fence-gone", "NoSchedule")]
