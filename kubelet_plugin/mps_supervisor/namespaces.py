@@ -41,7 +41,7 @@ class Isolation(Protocol):
         ...
 
     def mounted_below(self, folder: Path) -> tuple[Path, ...]:
-        """Where something is mounted in ``folder``, deepest first."""
+        """Where something is mounted in ``folder``, deepest first, by paths that begin with it."""
         ...
 
     def start(
@@ -75,8 +75,9 @@ class Namespaces:
                 kernel.unmount(str(folder), kernel.UMOUNT_NOFOLLOW | kernel.MNT_DETACH)
 
     def mounted_below(self, folder: Path) -> tuple[Path, ...]:
-        found = (_unescaped(line.split()[4]) for line in _MOUNTS.read_text().splitlines())
-        inside = {Path(each) for each in found if Path(each) == folder or folder in Path(each).parents}
+        real = folder.resolve()  # the kernel names no links (proc(5)), and /var/lib/kubelet may be one
+        found = (Path(_unescaped(line.split()[4])) for line in _MOUNTS.read_text().splitlines())
+        inside = {folder / each.relative_to(real) for each in found if each.is_relative_to(real)}
         return tuple(sorted(inside, key=lambda each: len(each.parts), reverse=True))
 
     def start(

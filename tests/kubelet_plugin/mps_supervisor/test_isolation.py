@@ -52,6 +52,19 @@ def test_a_mount_is_there_until_it_is_unmounted(isolation: Isolation, tmp_path: 
     assert isolation.mounted_below(tmp_path) == ()
 
 
+def test_a_mount_below_a_link(isolation: Isolation, tmp_path: Path) -> None:
+    """As where the kubelet's folder is one."""
+    (tmp_path / "real" / "shm").mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    isolation.mount_tmpfs(link / "shm", 64)
+    isolation.mount_tmpfs(link / "shm", 64)
+    assert isolation.mounted_below(link) == (link / "shm",)
+    isolation.unmount(link / "shm")
+    assert isolation.mounted_below(link) == ()
+    (tmp_path / "real" / "shm").rmdir()
+
+
 def test_nothing_is_mounted_on_what_is_no_folder(isolation: Isolation, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nothing"):
         isolation.mount_tmpfs(tmp_path / "nothing", 64)
