@@ -311,3 +311,61 @@ def test_a_demo_that_is_ended_leaves_no_process(
         demo.kill()
         demo.wait()
     wait_for(lambda: not any(is_running(pid) for pid in child_pids(log.read_text())))
+
+
+FRACTIONS = SHARING.parent / "fractions"
+
+
+@pytest.mark.parametrize(
+    ("driver", "backend"), [((), "Mps"), (("--driver", "615.71.09"), "MpsNamespace")], ids=["own", "615"]
+)
+def test_the_folder_of_fractions(tmp_path: Path, driver: tuple[str, ...], backend: str) -> None:
+    """With its DriverConfiguration, and fenced by what the GPUs' driver has: the demo's containers have no cgroup."""
+    if not contained.is_possible():
+        pytest.skip("this machine lets nobody but root have mounts of their own, and an MPS supervisor makes some")
+    done = run(tmp_path, "demo", "--nodes", "1", "-f", str(FRACTIONS), *driver, "--folder", str(tmp_path / "c"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.startswith("fractions-")}
+    assert [rows[f"fractions-01/{pod}"][2:] for pod in ("first", "second")] == [
+        ["Running", "Running", "ok", "gpu-0"]
+    ] * 2
+    assert {rows[f"fractions-0{pod}"][2] for pod in ("3/enforced", "4/elastic", "5/first")} == {"Pending"}
+    assert f"(fenced by {backend})" in done.stdout
+    (first,) = re.findall(r"^fractions-01/first .*\n +main: (.*)$", done.stdout, re.M)
+    assert "CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps" in first
+    assert re.search(r"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=GPU-[0-9a-f-]+=10240M", first)
+    assert "no pod, claim, CDI file or checkpoint entry is left, all 8 devices are free" in done.stdout
+
+
+CONFIGURATION = """
+apiVersion: gpu-dra.dev/v1alpha1
+kind: DriverConfiguration
+spec: {sharing: {rules: [{fractions: {STEP}}]}}
+"""
+
+
+def test_a_driver_configuration_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "driver.yaml").write_text(CONFIGURATION.replace("STEP", "memoryStep: much"))
+    (tmp_path / "m.yaml").write_text(TEMPLATE)
+    done = run(tmp_path, "demo", "-f", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"gpu-dra demo: {tmp_path}/driver.yaml, document 1: DriverConfiguration: ")
+    assert 'spec.sharing.rules[0].fractions.memoryStep: must be a quantity of memory, not "much"' in done.stderr
+
+
+def test_two_driver_configurations(tmp_path: Path) -> None:
+    for name, step in (("a.yaml", "memoryStep: 1Gi"), ("b.yaml", "memoryStep: 2Gi"), ("c.yaml", "memoryStep: 1Gi")):
+        (tmp_path / name).write_text(CONFIGURATION.replace("STEP", step))
+    (tmp_path / "m.yaml").write_text(TEMPLATE)
+    done = run(tmp_path, "demo", "-f", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        f"{tmp_path}/b.yaml, document 1: a second DriverConfiguration, the other one is in {tmp_path}/a.yaml, document 1; "
+        "keep one of them"
+    ) in done.stderr
+
+
+def test_a_driver_that_is_no_version(tmp_path: Path) -> None:
+    done = run(tmp_path, "demo", "--driver", "nonsense")
+    assert done.returncode == 2
+    assert done.stderr == "gpu-dra demo: --driver: a driver version looks like 580.105.08\n"

@@ -13,7 +13,16 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.claim_config import API_VERSION, KINDS, BackendPolicy, SharingStrategy, TimeSliceInterval, decode
+from api import fractions
+from api.claim_config import (
+    API_VERSION,
+    KINDS,
+    BackendPolicy,
+    ClientPriority,
+    SharingStrategy,
+    TimeSliceInterval,
+    decode,
+)
 from api.strict import DecodeError
 
 FAST = settings(
@@ -50,21 +59,30 @@ MIG_SHARING = MPS_SHARING | st.just({"strategy": "TimeSlicing"})
 GPU_SHARING = MPS_SHARING | sharing(SharingStrategy.TIME_SLICING, "timeSlicingConfig", TIME_SLICING)
 
 
-def kind(name: str, **optional: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({"apiVersion": st.just(API_VERSION), "kind": st.just(name)}, optional=optional)
+def kind(
+    name: str, version: str = API_VERSION, **optional: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"apiVersion": st.just(version), "kind": st.just(name)}, optional=optional)
 
 
 VALID = (
     kind("GpuConfig", sharing=GPU_SHARING)
     | kind("MigDeviceConfig", sharing=MIG_SHARING)
     | kind("VfioDeviceConfig", iommu=IOMMU)
+    | kind(
+        "FractionConfig",
+        fractions.API_VERSION,
+        minimumEnforcement=st.sampled_from([str(e) for e in fractions.Enforcement]) | st.none(),
+        memoryLimit=QUANTITIES | st.none(),
+        priority=st.sampled_from([str(p) for p in ClientPriority]) | st.none(),
+    )
 )
 
 # Names and values that come close, and ones that no one would write. Few strategies, since drawing costs more than
 # decoding.
 NAMES = st.sampled_from(
     ["apiVersion", "kind", "sharing", "iommu", "strategy", "interval", "mpsConfig", "timeSlicingConfig", "multiUser",
-     "multi_user", "intervl", "", "0", "[key]", "\x00", "\ud800", "a.b", "spec", "__class__", "model_config"]
+     "multi_user", "minimumEnforcement", "memoryLimit", "priority", "intervl", "", "0", "[key]", "\x00", "\ud800", "a.b", "spec", "__class__", "model_config"]
 )  # fmt: skip
 NEAR: list[Any] = [
     *KINDS,
@@ -73,6 +91,9 @@ NEAR: list[Any] = [
     "Long",
     "ComputeDomainChannelConfig",
     API_VERSION,
+    fractions.API_VERSION,
+    "Cooperative",
+    "Low",
     "1Ei",
     "-1Gi",
     "10 Gi",
