@@ -35,7 +35,7 @@ test: $(VENV)/.stamp-dev ## run the tests
 
 test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
 	@GPU_DRA_LONG_TESTS=1 GPU_DRA_KILL_ROUNDS=50 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
-		tests/crash tests/property
+		tests/crash tests/property tests/contract/test_allocator.py
 
 ROUNDS ?= 500
 test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, ten minutes

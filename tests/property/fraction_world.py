@@ -21,8 +21,9 @@ from dra_driver.cli.shares.holding import DeviceUse, Use, nodes_of
 from dra_driver.cli.shares.reading import ClusterView
 from dra_driver.devices.shares import COMPUTE, MEMORY
 from dra_driver.devices.sharing import Fractions
-from dra_driver.kube.interface import Obj
+from dra_driver.kube.interface import RESOURCE_CLAIMS, Obj
 from dra_driver.simulation.manifests import device_classes
+from dra_driver.simulation.validation.defaults import apply_defaults
 from e2e.kit.fraction_requests import Offer, random_pod
 from e2e.kit.workloads import GPU_CLASS, MIG_CLASS, claim_spec, exactly, only_uuid
 from tests.allocator.builders import DRIVER, share_ids
@@ -31,6 +32,7 @@ from tests.property.fraction_rules import Ledger, asked_of, demands, is_for, num
 
 ENGINE = CelEngine()
 STEPS = ((256 * MIB, 1), (1024 * MIB, 5), (512 * MIB, 30), (100 * MIB, 7))
+_TIME = "2026-11-23T08:03:30Z"
 _MOST_BYTES = 2**63 - 1
 _MOST_HOLDERS = 12
 _TRIES = 400  # choices of devices that the restatement looks through
@@ -67,14 +69,23 @@ class FractionWorld:
 
     def step(self) -> None:
         """One set of requests; before it, some claims may end."""
-        while len(self.held) > _MOST_HOLDERS or (self.held and self.random.random() < 0.5):
-            self.free_one()
-        self.ask(
-            [claim(f"c{self.sets}-{number}", spec) for number, spec in enumerate(random_pod(self.random, self.offer))]
-        )
-        self.sets += 1
+        self.free_some()
+        self.ask(self.random_claims())
         if self.sets % 10 == 0:
             self.check_shares()
+
+    def free_some(self) -> None:
+        while len(self.held) > _MOST_HOLDERS or (self.held and self.random.random() < 0.5):
+            self.free_one()
+
+    def random_claims(self) -> list[Obj]:
+        """The claims of a new pod, as a server stores them."""
+        self.sets += 1
+        specs = random_pod(self.random, self.offer)
+        wanted = [claim(f"c{self.sets}-{number}", spec) for number, spec in enumerate(specs)]
+        for entry in wanted:
+            apply_defaults(RESOURCE_CLAIMS, entry, now=_TIME)
+        return wanted
 
     def ask(self, wanted: Sequence[Obj]) -> bool:
         """Whether all of a pod's claims were allocated; they hold what they have got."""
@@ -122,7 +133,7 @@ class FractionWorld:
         outcome = Allocator(ENGINE, snapshot).allocate(Node(NODE), [parse_claim(entry) for entry in wanted])
         if isinstance(outcome, Failure):
             return outcome
-        statuses = (allocation_status(each, NODE, "2026-11-23T08:03:30Z", self.new_id) for each in outcome)
+        statuses = (allocation_status(each, NODE, _TIME, self.new_id) for each in outcome)
         return [{**entry, "status": {"allocation": status}} for entry, status in zip(wanted, statuses, strict=True)]
 
     def story(self) -> str:
