@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, KubeApi, NotFound, Obj
+from e2e.kit.pools import wait_published
 from e2e.kit.waiting import NotYet, eventually
 
 _TAINT = {"key": "e2e.gpu-dra.dev/no-machine", "effect": "NoSchedule"}
-_CHALLENGE_SECONDS = 30.0
+_CHALLENGE_SECONDS = _PUBLISH_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,16 @@ class GhostNode:
         self.api.create(NODE_INVENTORIES, {"metadata": {"name": self.name, "ownerReferences": [owner]}, "spec": {}})
         status = copied_status(self.api.get(NODE_INVENTORIES, like)["status"], self.name)
         self.api.patch(NODE_INVENTORIES, self.name, {"status": status}, subresource="status")
+
+    def give_room(self) -> None:
+        """So that the scheduler binds pods that tolerate its taint. Nobody runs them."""
+        room = {"cpu": "1000", "memory": "1Ti", "pods": "1000"}
+        self.api.patch(NODES, self.name, {"status": {"capacity": room, "allocatable": room}}, subresource="status")
+
+    def publish(self) -> None:
+        """Answer the controller, and wait for the slices. Raises TimedOut."""
+        self.answer(self.challenge())
+        wait_published(self.api, [self.name], _PUBLISH_SECONDS)
 
     def challenge(self) -> str:
         """What the controller asks; it asks when slices are missing. Raises TimedOut."""
