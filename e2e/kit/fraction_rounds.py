@@ -30,7 +30,6 @@ _DECIDED_SECONDS = 20.0
 _GONE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 _MOST_PODS = 6
-_TOLERATES_ALL = [{"operator": "Exists"}]
 
 Given = Mapping[str, object]
 """By claim what it has; or under "" the word for why the pod cannot be scheduled."""
@@ -63,7 +62,7 @@ class Rounds:
 
     def __init__(self, space: Space, streams: Sequence[Stream], random: Random) -> None:
         self._space = space
-        self._streams = streams
+        self.streams = streams
         self._random = random
         self._engine = CelEngine()
         self._classes = space.api.list(DEVICE_CLASSES).items
@@ -72,13 +71,14 @@ class Rounds:
 
     def play(self) -> list[str]:
         """One round. Returns where the two differ, a sentence each."""
+        self._forget_refused()
         self._end()
-        asked = {stream.node: self._ask(stream) for stream in self._streams}
+        asked = {stream.node: self._ask(stream) for stream in self.streams}
         claims = self._space.claims()
-        expected = {stream.node: self._ours(stream, asked[stream.node], claims) for stream in self._streams}
+        expected = {stream.node: self._ours(stream, asked[stream.node], claims) for stream in self.streams}
         found = self._decided(asked, expected)
         differences = []
-        for stream in self._streams:
+        for stream in self.streams:
             ours, theirs = expected[stream.node], found[stream.node]
             if ours != theirs:
                 specs = [each["spec"]["devices"]["requests"] for each in asked[stream.node].claims]
@@ -93,14 +93,24 @@ class Rounds:
 
     def close(self) -> None:
         """Nothing would ever end a pod on such a node."""
-        self._delete([each for stream in self._streams for each in stream.holding])
+        self._delete([each for stream in self.streams for each in stream.holding])
         self._space.start_deleting(*self._space.pods(), grace=0)
 
     # -- one round ---------------------------------------------------------------------------------------------------
 
+    def _forget_refused(self) -> None:
+        """Until the scheduler knows that pods which it could not place are gone: it would try them again when others
+        end, and what it has in mind for them is not free meanwhile. It learns of pods in order and places one after
+        the other, so it has come to that when it has placed one more."""
+        self._number += 1
+        name = f"p{self._number}-after-all"
+        self._space.pod(_tolerant(pod(name, node=self.streams[0].node, grace=0)))
+        eventually(lambda: self._check_placed(name), _DECIDED_SECONDS, poll=_POLL_SECONDS)
+        self._space.start_deleting(name, grace=0)
+
     def _end(self) -> None:
         ended: list[Asked] = []
-        for stream in self._streams:
+        for stream in self.streams:
             while len(stream.holding) > _MOST_PODS or (stream.holding and self._random.random() < 0.4):
                 ended.append(stream.holding.pop(self._random.randrange(len(stream.holding))))
         self._delete(ended)
@@ -120,9 +130,7 @@ class Rounds:
         specs = random_pod(self._random, stream.offer)
         claims = tuple(self._space.claim(f"{name}-{number}", spec) for number, spec in enumerate(specs))
         uses = [Use(claim=each["metadata"]["name"], entry=f"c{number}") for number, each in enumerate(claims)]
-        body = pod(name, *uses, node=stream.node, grace=0)
-        body["spec"]["tolerations"] = _TOLERATES_ALL
-        self._space.pod(body)
+        self._space.pod(_tolerant(pod(name, *uses, node=stream.node, grace=0)))
         return Asked(name, claims)
 
     def _ours(self, stream: Stream, asked: Asked, claims: Mapping[str, Obj]) -> Given:
@@ -150,6 +158,10 @@ class Rounds:
             eventually(look, _DECIDED_SECONDS, poll=_POLL_SECONDS)
         return found
 
+    def _check_placed(self, name: str) -> None:
+        if not self._space.pods()[name]["spec"].get("nodeName"):
+            raise NotYet(f"pod {name} is not placed")
+
     def _check_gone(self, names: set[str]) -> None:
         if left := names & self._space.claims().keys():
             raise NotYet(f"claims are still there: {', '.join(sorted(left))}")
@@ -164,6 +176,10 @@ def stream_of(space: Space, node: str, *, memory_step: int, compute_step: int) -
     memory = Quantity.parse(whole[0]["capacity"][MEMORY]["value"]).value()
     offer = Offer(memory, memory_step, compute_step, len(whole), tuple(sorted(profiles)))
     return Stream(node, offer, slices)
+
+
+def _tolerant(body: Obj) -> Obj:
+    return {**body, "spec": {**body["spec"], "tolerations": [{"operator": "Exists"}]}}
 
 
 def _given(pod: Obj, claims: Sequence[Obj]) -> Given:

@@ -10,6 +10,7 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from uuid import NAMESPACE_OID, uuid5
 
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, KubeApi, NotFound, Obj
 from e2e.kit.pools import wait_published
@@ -77,5 +78,5 @@ def copied_status(status: Obj, name: str) -> Obj:
     found = copy.deepcopy(status)
     found.pop("answer", None)
     for gpu in (found.get("machine") or {}).get("gpus") or ():
-        gpu["uuid"] = f"{gpu['uuid']}-{name}"
+        gpu["uuid"] = f"GPU-{uuid5(NAMESPACE_OID, gpu['uuid'] + name)}"  # as long as any, so that it is published whole
     return found

@@ -20,7 +20,7 @@ from e2e.kit.features import ALL_SHARES, SHARES
 from e2e.kit.fraction_requests import Offer, random_pod
 from e2e.kit.fraction_rounds import Rounds, Stream, stream_of
 from e2e.kit.ghost import GhostNode, ghost_node
-from e2e.kit.pools import driver_slices
+from e2e.kit.pools import driver_slices, versions
 from e2e.kit.space import Space, unique_name
 from e2e.kit.stage import SETTINGS, Stage
 from e2e.kit.waiting import NotYet, eventually
@@ -120,6 +120,9 @@ def test_the_scheduler_gives_what_our_allocator_gives(stage: Stage, space: Space
         for number in range(_ROUNDS):
             differences = rounds.play()
             assert not differences, f"round {number} of seed {_SEED}: " + "\n".join(differences)
+        for one in rounds.streams:
+            now = driver_slices(stage.api, one.node)
+            assert versions(now) == versions(one.slices), f"what {one.node} offers has changed meanwhile"
     finally:
         rounds.close()
     assert rounds.given + rounds.refused >= 200
