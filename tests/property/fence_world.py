@@ -8,74 +8,26 @@ changes something at the supervisor, and each write of a file.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from api.fractions import SharingBackend
-from api.mig_policy import MigMode
-from dra_driver.devices.policy import MigPolicy, MigRule
 from dra_driver.errors import DriverError
-from dra_driver.hardware.model import Machine
-from dra_driver.mps.group import GroupState, GroupStatus, MpsGroup, folders_of
+from dra_driver.mps.group import GroupState
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.kinds.fence.step import FenceShare, fences_in
-from kubelet_plugin.kinds.fractions import NodeFences
 from kubelet_plugin.prepare.engine import PrepareEngine
-from tests.cdi.driver_root import VERSION
-from tests.devices.builders import gpu
-from tests.devices.mig_gpus import AMPERE, mig_gpu
-from tests.kubelet_plugin.kinds.fence.claims import node_with, variables
-from tests.kubelet_plugin.kinds.mps.fake import FakeSupervisor, failed
-from tests.kubelet_plugin.prepare.node import TestNode, ref
+from tests.kubelet_plugin.kinds.fence.claims import variables
+from tests.kubelet_plugin.kinds.mps.fake import failed
+from tests.kubelet_plugin.prepare.node import ref
 from tests.kubelet_plugin.prepare.on_this_thread import fly, start
-from tests.property.fence_claims import MIB, RESERVE, Part, Target, Wanted, random_wanted, why_not
+from tests.property.fence_claims import Part, Wanted, random_wanted, why_not
+from tests.property.fence_node import MPS, NONE, fence_node
 from tests.property.killing import Clockwork, Killed
 
-MPS, NONE = SharingBackend.MPS, SharingBackend.NONE
 _MOST_CLAIMS = 10
-_PROFILE, _PROFILE_ID, _MIG_MEMORY = "1g10gb", 19, 9984 * MIB
-
-
-class SupervisorUnderWatch(FakeSupervisor):
-    """The fake supervisor with moments."""
-
-    def __init__(self, node: TestNode, clockwork: Clockwork) -> None:
-        super().__init__(node.plugin_folder)
-        self.clockwork = clockwork
-        self.plugin_folder = node.plugin_folder
-
-    def start(self, group: MpsGroup) -> GroupStatus:
-        self.clockwork.moment()
-        status = super().start(group)
-        self.clockwork.moment()
-        return status
-
-    def stop(self, group_id: str) -> None:
-        self.clockwork.moment()
-        super().stop(group_id)
-        self.clockwork.moment()
-
-    def lose(self, group_id: str) -> None:
-        """Nothing of the group is left, and nobody has asked for that."""
-        shutil.rmtree(folders_of(self.plugin_folder, group_id).root)
-        self.states.pop(group_id, None)
-
-
-class Found(NodeFences):
-    """What is found on the node may change."""
-
-    def __init__(self) -> None:
-        self.backend = MPS
-
-    def backends(self) -> tuple[SharingBackend, ...]:
-        return (self.backend,)
-
-    def reserve(self, device: str) -> int | None:
-        return RESERVE
 
 
 @dataclass
@@ -92,31 +44,7 @@ class FenceWorld:
         self.clockwork = Clockwork()
         self.patch("kubelet_plugin.prepare.checkpoint.write_atomically", self.clockwork.write)
         self.patch("dra_driver.cdi.store.write_atomically", self.clockwork.write)
-        divided = mig_gpu(2, enabled=True, **AMPERE)
-        machine = Machine(VERSION, 12040, (gpu(0, mig=None), gpu(1, mig=None), divided))
-        self.node = node_with(self.folder, on=machine, policy=MigPolicy((MigRule(mode=MigMode.STATIC),)))
-        self.found = Found()
-        self.node.fences = self.found
-        self.supervisor = SupervisorUnderWatch(self.node, self.clockwork)
-        self.node.supervisor = self.supervisor
-        made = [self.node.fake_mig.by_hand(divided.uuid, _PROFILE_ID, place) for place in (0, 1)]
-        self.node.machine = self.node.fake_mig.machine(machine)
-        self.targets = (
-            *(
-                Target(f"gpu-{each.minor}", each.uuid, each.uuid, 80 * 1024 * MIB, _group(each.uuid))
-                for each in machine.gpus[:2]
-            ),
-            *(
-                Target(
-                    f"gpu-2-mig-{_PROFILE}-{_PROFILE_ID}-{place}",
-                    divided.uuid,
-                    each.compute_instances[0].uuid,
-                    _MIG_MEMORY,
-                    f"{_group(divided.uuid)}-{_PROFILE_ID}-{place}",
-                )
-                for place, each in enumerate(made)
-            ),
-        )
+        self.node, self.supervisor, self.found, self.targets = fence_node(self.folder, self.clockwork)
         self.boot = 1
         self.claims: dict[str, Wanted] = {}
         self.number = self.kills = self.prepared = self.lost = 0
@@ -356,10 +284,6 @@ class FenceWorld:
 
     def _fences(self, uid: str) -> tuple[FenceShare, ...]:
         return fences_in(self.engine.entries()[uid].steps)
-
-
-def _group(gpu_uuid: str) -> str:
-    return f"fractions-{gpu_uuid.removeprefix('GPU-')}"
 
 
 def _groups(entry: ClaimEntry) -> Iterator[str]:
