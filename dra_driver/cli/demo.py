@@ -141,7 +141,7 @@ class Demo:
         supervised = asks_for_mps(self._manifests, self._configuration) and self._start_supervisors()
         self._cluster.wait_until_ready(self._timeout)
         if shares_by_rule(self._configuration):
-            self._not_shared = wait_for_rules(self._cluster.api, self._output.step, fenced=supervised)
+            self._not_shared = wait_for_rules(self._cluster.api, self._output.step, self._timeout, fenced=supervised)
         self._devices = count_published(self._cluster.api)
         self._output.step(f"{self._devices} devices published for {len(self._cluster.nodes)} nodes")
         self._apply()

@@ -16,6 +16,7 @@ from api.driver_config import decode
 from api.fractions import SharingBackend
 from api.node_inventory import SHARING_CONFIGURED
 from api.sharing_policy import DevicePluginConfigSettings
+from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.cli.manifests import Manifest
 from dra_driver.devices.shares import BACKEND
 from dra_driver.kube.interface import CONFIG_MAPS, NODE_INVENTORIES, RESOURCE_SLICES, KubeApi, Obj
@@ -71,31 +72,40 @@ def wait_for_shares(api: KubeApi, before: Mapping[str, Condition], say: Callable
     wrong; empty for nothing.
     """
     say(f"waiting for what the nodes make of ConfigMap {_CONFIG_MAP} ...")
-    return _wait(api, say, lambda now: all(now[node] not in (None, before.get(node)) for node in now))
+    began = time.monotonic()
+    _wait(api, lambda now: all(now[node] not in (None, before.get(node)) for node in now), _SECONDS)
+    return _wrong(api, say, began)
 
 
-def wait_for_rules(api: KubeApi, say: Callable[[str], None], *, fenced: bool) -> str:
-    """The same for the rules of a DriverConfiguration. ``fenced``: nodes have MPS, which they find when it serves."""
+def wait_for_rules(api: KubeApi, say: Callable[[str], None], timeout: float, *, fenced: bool) -> str:
+    """The same for the rules of a DriverConfiguration. ``timeout``: before a node offers its devices in fractions it
+    measures the memory of each, one after the other. ``fenced``: nodes have MPS, which they find when it serves."""
     say("waiting for what the nodes make of the rules about sharing ...")
 
-    def is_made(now: Mapping[str, Condition]) -> bool:
-        said = [condition for condition in now.values() if condition is not None and condition[0] == "True"]
-        return len(said) == len(now) and not (fenced and _without_fence(api))
+    def all_true(now: Mapping[str, Condition]) -> bool:
+        return all(condition is not None and condition[0] == "True" for condition in now.values())
 
-    return _wait(api, say, is_made)
+    began = time.monotonic()
+    _wait(api, all_true, timeout)
+    if all_true(sharing_conditions(api)):
+        _wait(api, lambda _now: _are_complete(api) and not (fenced and _without_fence(api)), _SECONDS)
+    return _wrong(api, say, began)
 
 
-def _wait(api: KubeApi, say: Callable[[str], None], is_made: Callable[[Mapping[str, Condition]], bool]) -> str:
-    deadline = time.monotonic() + _SECONDS
-    now = sharing_conditions(api)
-    while time.monotonic() < deadline and not is_made(now):
+def _wait(api: KubeApi, is_made: Callable[[Mapping[str, Condition]], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not is_made(sharing_conditions(api)):
         time.sleep(_POLL_SECONDS)
-        now = sharing_conditions(api)
+
+
+def _wrong(api: KubeApi, say: Callable[[str], None], began: float) -> str:
+    """Says what the nodes say, and returns what of that is wrong."""
+    now, seconds = sharing_conditions(api), time.monotonic() - began
     wrong = []
     for condition, nodes in _by_condition(now).items():
         where = "each node" if len(nodes) == len(now) else ", ".join(nodes)
         if condition is None:
-            sentence = f"condition {SHARING_CONFIGURED} is not there on {where} after {_SECONDS:.0f} s"
+            sentence = f"condition {SHARING_CONFIGURED} is not there on {where} after {seconds:.0f} s"
         else:
             sentence = f"{SHARING_CONFIGURED} is {condition[0]} on {where}: {condition[1]}"
         say(sentence)
@@ -113,6 +123,11 @@ def _by_condition(conditions: Mapping[str, Condition]) -> dict[Condition, list[s
     for node, condition in sorted(conditions.items()):
         found.setdefault(condition, []).append(node)
     return found
+
+
+def _are_complete(api: KubeApi) -> bool:
+    """Whether no pool is half written: the last devices that were measured have just changed theirs."""
+    return not any(pool.problem for pool in pools_from_slices(list_all(api, RESOURCE_SLICES)))
 
 
 def _without_fence(api: KubeApi) -> bool:

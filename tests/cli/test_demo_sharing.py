@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dra_driver.cli import demo_sharing
-from dra_driver.cli.demo_sharing import sharing_conditions, wait_for_shares
+from dra_driver.cli.demo_sharing import sharing_conditions, wait_for_rules, wait_for_shares
 from dra_driver.kube.interface import NODE_INVENTORIES, RESOURCE_SLICES, Obj
 from dra_driver.simulation.store import EmbeddedApi
 
@@ -104,3 +104,25 @@ def test_shares_that_do_not_come_are_not_taken_for_good() -> None:
     told: list[str] = []
     assert wait_for_shares(api, {}, told.append) == told[-1]
     assert told[-1].startswith("no shares are offered by b")
+
+
+@pytest.mark.usefixtures("short")
+def test_rules_are_waited_for_while_devices_are_measured() -> None:
+    """That takes a node longer than the shares of a ConfigMap do."""
+    api = cluster(a=("False", "gpu-0 is not shared: it was not measured"))
+    offer(api, "a")
+    later = threading.Timer(1.0, say, (api, "a", "True", FOUR))
+    later.start()
+    told: list[str] = []
+    assert wait_for_rules(api, told.append, 30.0, fenced=True) == ""
+    assert told[1:] == [f"SharingConfigured is True on each node: {FOUR}"]
+
+
+def test_rules_that_do_nothing_are_told() -> None:
+    api = cluster(a=("False", "no memory of its own"))
+    offer(api, "a")
+    told: list[str] = []
+    began = time.monotonic()
+    wrong = wait_for_rules(api, told.append, 0.2, fenced=True)
+    assert time.monotonic() - began < 5
+    assert wrong == "SharingConfigured is False on each node: no memory of its own"

@@ -22,9 +22,11 @@ from rich.text import Text
 
 from api.driver_spec import DriverSpec
 from dra_driver.cli.cluster import connect_or_demo
-from dra_driver.cli.shares import report
-from dra_driver.cli.shares.holding import NodeUse, nodes_of
+from dra_driver.cli.shares.document import shares_json
+from dra_driver.cli.shares.holding import nodes_of
 from dra_driver.cli.shares.reading import ClusterView, read_cluster
+from dra_driver.cli.shares.report import table_lines
+from dra_driver.cli.shares.use import NodeUse
 from dra_driver.cli.shares.watching import Watching
 from dra_driver.errors import DriverError
 from dra_driver.kube.interface import ApiError
@@ -98,9 +100,9 @@ class Printer:
 
     def __call__(self, nodes: Nodes) -> None:
         if self._output is Output.JSON:
-            print(json.dumps(report.shares_json(nodes, self._driver), indent=None if self._again else 2), flush=True)
+            print(json.dumps(shares_json(nodes, self._driver), indent=None if self._again else 2), flush=True)
             return
-        lines = report.table_lines(nodes, self._driver, wide=self._output is Output.WIDE)
+        lines = table_lines(nodes, self._driver, wide=self._output is Output.WIDE)
         if self._again:
             lines = chain([Text(time.strftime("%H:%M:%S"), style="bold")], lines, [Text()])
         for line in lines:

@@ -8,130 +8,37 @@ DeviceTaintRule adds are in no slice, so they are not seen. Admin access holds n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 
 from dra_driver.allocator.consumption import largest
 from dra_driver.allocator.counters import CounterBalance
 from dra_driver.allocator.eligibility import Eligibility, Rejection, RejectionKind
-from dra_driver.allocator.model import ClaimKey, Device, DeviceClass, DeviceRequest, Holding, Taint
+from dra_driver.allocator.model import ClaimKey, Device, DeviceClass, DeviceRequest
 from dra_driver.allocator.pools import Pool
 from dra_driver.allocator.selectors import Program
 from dra_driver.allocator.shares import ShareBalance
 from dra_driver.allocator.taints import blocking_taint
-from dra_driver.cli.shares.reading import ClusterView, HolderPod
+from dra_driver.cli.shares.fences import Fence
+from dra_driver.cli.shares.reading import ClusterView
+from dra_driver.cli.shares.use import (
+    COUNTED,
+    EXCLUSIVE,
+    FRACTIONS,
+    NOT_TOLD,
+    Blocked,
+    DeviceUse,
+    Holder,
+    NodeUse,
+    Share,
+    Use,
+    Why,
+)
 from dra_driver.devices.naming import MigName, device_behind, gpu_name, is_replica, minor_of, read_name
-from dra_driver.devices.shares import REPLICAS, SHARES, STRATEGY
+from dra_driver.devices.shares import BACKEND, ENFORCED_BY, REPLICAS, SHARES, STRATEGY
 from dra_driver.quantity import Quantity
 
-EXCLUSIVE = "exclusive"
-NOT_TOLD = "not told"  # of another driver's devices, or an older version's
-
 _CLASS = "asked"
-_NONE, _ONE = Quantity.of(0), Quantity.of(1)
+_ONE = Quantity.of(1)
 _TYPE, _UUID, _PARENT, _PRODUCT = "type", "uuid", "parentUUID", "productName"
-
-
-class Why(StrEnum):
-    """Why nobody else gets anything of a device."""
-
-    FULL = "full"
-    IN_USE = "inUse"  # somebody has all of it
-    HARDWARE = "hardwareInUse"  # devices of the same hardware are in use, and its counters say so
-    TAINT = "tainted"
-    POOL = "pool"  # the scheduler uses no device of the pool
-    POLICY = "policy"  # no request fits its policy
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """``detail`` is a sentence's end; ``claims`` have what is missing."""
-
-    why: Why
-    detail: str = ""
-    claims: tuple[ClaimKey, ...] = ()
-    taint: Taint | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One result of an allocation. ``id`` is empty for a device that is given as a whole."""
-
-    id: str
-    device: str
-    consumes: Mapping[str, Quantity] = field(hash=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A claim, the pods that may use it, and all that it has of one row's devices."""
-
-    claim: ClaimKey
-    pods: tuple[HolderPod, ...]
-    shares: tuple[Share, ...]
-
-    @property
-    def consumes(self) -> Mapping[str, Quantity]:
-        total: dict[str, Quantity] = {}
-        for share in self.shares:
-            for name, amount in share.consumes.items():
-                total[name] = total.get(name, _NONE) + amount
-        return total
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One capacity. ``largest``: what one more request could have of it; None when it could have nothing, and for what
-    has no request policy, of which a share takes all."""
-
-    name: str
-    value: Quantity
-    held: Quantity
-    largest: Quantity | None
-
-    @property
-    def free(self) -> Quantity:
-        return max(self.value - self.held, _NONE)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceUse:
-    """One row: a device, or all the replica devices of one. ``devices`` are the names that claims have.
-
-    A device that is given as a whole counts as one of ``shares``, and so does each replica.
-    """
-
-    node: str
-    name: str
-    devices: tuple[str, ...]
-    uuid: str
-    gpu_uuid: str
-    product: str
-    shared_by: str
-    uses: tuple[Use, ...]
-    holders: tuple[Holder, ...]
-    taints: tuple[Taint, ...]
-    blocked: Blocked | None
-
-    @property
-    def is_exclusive(self) -> bool:
-        return self.shared_by == EXCLUSIVE
-
-    @property
-    def is_mig(self) -> bool:
-        return isinstance(read_name(self.name), MigName)
-
-    def use(self, name: str) -> Use | None:
-        return next((use for use in self.uses if use.name == name), None)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeUse:
-    """``notes`` are about what no row shows."""
-
-    name: str
-    devices: tuple[DeviceUse, ...]
-    notes: tuple[str, ...] = ()
 
 
 def nodes_of(view: ClusterView) -> tuple[NodeUse, ...]:
@@ -226,7 +133,6 @@ class _Reader:
     ) -> DeviceUse:
         first = devices[0]
         uuid = str(_own(first, _UUID) or "")
-        is_shared = first.allow_multiple_allocations or is_replica(first.id.device)
         return DeviceUse(
             node=first.id.pool,
             name=name,
@@ -234,7 +140,8 @@ class _Reader:
             uuid=uuid,
             gpu_uuid=str(_own(first, _PARENT) or uuid),
             product=str(_own(first, _PRODUCT) or ""),
-            shared_by=str(_own(first, STRATEGY) or NOT_TOLD) if is_shared else EXCLUSIVE,
+            shared_by=_shared_by(first),
+            fence=_fence(first),
             uses=uses,
             holders=tuple(self._holders(devices, whole)),
             taints=tuple(dict.fromkeys(taint for device in devices for taint in device.taints)),
@@ -246,7 +153,10 @@ class _Reader:
         held: dict[ClaimKey, list[Share]] = {}
         for device in devices:
             for holding in self._view.in_use.get(device.id, ()):
-                held.setdefault(holding.claim, []).append(_share(device, holding, whole))
+                consumes = whole if holding.consumed is None else holding.consumed
+                fence = self._view.fences.get((holding.claim, device.id, holding.share))
+                share = Share(holding.share, device.id.device, consumes, fence)
+                held.setdefault(holding.claim, []).append(share)
         for claim in sorted(held):
             yield Holder(claim, self._view.pods.get(claim, ()), tuple(held[claim]))
 
@@ -277,8 +187,20 @@ def _blocked(rejection: Rejection) -> Blocked:
     return Blocked(why, rejection.detail, rejection.holders)
 
 
-def _share(device: Device, holding: Holding, whole: Mapping[str, Quantity]) -> Share:
-    return Share(holding.share, device.id.device, whole if holding.consumed is None else holding.consumed)
+def _shared_by(device: Device) -> str:
+    if not device.allow_multiple_allocations and not is_replica(device.id.device):
+        return EXCLUSIVE
+    if _fence(device) is not None:
+        return FRACTIONS
+    strategy = _own(device, STRATEGY)
+    if strategy is not None:
+        return str(strategy)
+    return NOT_TOLD if SHARES in device.offers or not device.allow_multiple_allocations else COUNTED
+
+
+def _fence(device: Device) -> Fence | None:
+    backend, enforcement = _own(device, BACKEND), _own(device, ENFORCED_BY)
+    return None if backend is None else Fence(str(backend), str(enforcement or ""))
 
 
 def _own(device: Device, name: str) -> object:

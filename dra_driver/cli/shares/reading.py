@@ -9,6 +9,7 @@ from dra_driver.allocator.allocate import devices_in_use
 from dra_driver.allocator.model import ClaimKey, InUse
 from dra_driver.allocator.parse import claim_key
 from dra_driver.allocator.pools import Pool, pools_from_slices
+from dra_driver.cli.shares.fences import ShareFence, ShareKey, share_fences
 from dra_driver.errors import DriverError
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, KubeApi, Obj
 from dra_driver.kube.lists import list_all
@@ -28,13 +29,14 @@ class HolderPod:
 @dataclass(frozen=True, slots=True)
 class ClusterView:
     """One look at a cluster. ``nodes``: those that are asked about; a pool is named after its node. ``pods`` are those
-    that exist, by claim."""
+    that exist, by claim; ``fences`` what the claims say of their shares."""
 
     driver: str
     nodes: tuple[str, ...]
     pools: Mapping[str, Pool] = field(hash=False)
     in_use: InUse = field(hash=False)
     pods: Mapping[ClaimKey, tuple[HolderPod, ...]] = field(hash=False)
+    fences: Mapping[ShareKey, ShareFence] = field(hash=False)
 
 
 def read_cluster(api: KubeApi, driver: str, node: str | None) -> ClusterView:
@@ -56,7 +58,8 @@ def view(
         raise DriverError(f"no ResourceSlice is of driver {driver}", hint=_which_drivers(everything))
     if node is not None and node not in names:
         raise DriverError(f"node {node} has no device of driver {driver}", hint=f"these have some: {', '.join(names)}")
-    return ClusterView(driver, tuple(names) if node is None else (node,), pools, in_use, _pods_of(claims, pods))
+    asked = tuple(names) if node is None else (node,)
+    return ClusterView(driver, asked, pools, in_use, _pods_of(claims, pods), share_fences(claims, driver))
 
 
 def _which_drivers(slices: Iterable[Obj]) -> str:

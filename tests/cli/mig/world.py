@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from api.fractions import SharingBackend
 from dra_driver.devices.allocatable import allocatable_devices
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.hardware.inventory import machine_to_status
@@ -52,11 +53,15 @@ def inventory(node: str, machine_gpus: Sequence[Gpu], *conditions: Obj) -> Obj:
 
 
 def slices(
-    node: str, machine_gpus: Sequence[Gpu], policy: DevicePolicy | None = None, features: ApiFeatures | None = None
+    node: str,
+    machine_gpus: Sequence[Gpu],
+    policy: DevicePolicy | None = None,
+    features: ApiFeatures | None = None,
+    fences: Sequence[SharingBackend] = (),
 ) -> list[Obj]:
     """As the controller publishes them, on 1.35 and later unless ``features`` say otherwise, with names as the server
-    makes them."""
-    machine = Machine("580.105.08", 13000, tuple(machine_gpus))
+    makes them. ``fences``: what the node has for fractions."""
+    machine = Machine("580.105.08", 13000, tuple(machine_gpus), fences=tuple(fences))
     owner = PoolOwner(DRIVER, node, f"uid-{node}")
     specs = desired_slices(
         allocatable_devices(machine, policy or DevicePolicy(), node), owner, features or ApiFeatures()

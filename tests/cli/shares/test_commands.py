@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from dra_driver.cli.main import app
 from dra_driver.cli.shares.commands import follow
-from dra_driver.cli.shares.holding import NodeUse, nodes_of
+from dra_driver.cli.shares.holding import nodes_of
 from dra_driver.cli.shares.reading import read_cluster
+from dra_driver.cli.shares.use import NodeUse
 from dra_driver.cli.shares.watching import Watching
 from dra_driver.kube.interface import NAMESPACES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, Obj
 from dra_driver.simulation.store import EmbeddedApi
@@ -103,6 +104,8 @@ def test_a_document_has_all_of_it(kubeconfig: Path) -> None:
         "product": "Tesla T4",
         "sharedBy": "TimeSlicing",
         "fence": "none: time slices divide time only",
+        "sharingBackend": None,
+        "sharingEnforcement": None,
         "capacity": {
             "memory": {"value": "15Gi", "held": "0", "free": "15Gi", "largest": "15Gi"},
             "shares": {"value": "4", "held": "2", "free": "2", "largest": "2"},
@@ -125,7 +128,9 @@ def test_a_document_has_all_of_it(kubeconfig: Path) -> None:
     assert [(each["key"], each["word"]) for each in draining["taints"]] == [("gpu.nvidia.com/unavailable", "draining")]
     (whole,) = second["devices"]
     assert (whole["sharedBy"], whole["blocked"]["why"]) == ("exclusive", "inUse")
-    assert whole["holders"][0]["shares"] == [{"id": None, "device": "gpu-0", "consumes": {"shares": "1"}}]
+    assert whole["holders"][0]["shares"] == [
+        {"id": None, "device": "gpu-0", "consumes": {"shares": "1"}, "fence": None}
+    ]
 
 
 def test_nothing_shared_is_one_sentence(kubeconfig: Path) -> None:

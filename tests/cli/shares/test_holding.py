@@ -9,8 +9,9 @@ import pytest
 
 from api.mig_policy import MigMode
 from dra_driver.allocator.model import ClaimKey, Obj
-from dra_driver.cli.shares.holding import NOT_TOLD, Why, nodes_of
+from dra_driver.cli.shares.holding import nodes_of
 from dra_driver.cli.shares.reading import view
+from dra_driver.cli.shares.use import COUNTED, Why
 from dra_driver.cli.shares.words import NOTHING_SHARED, fence
 from dra_driver.devices.policy import MigRule
 from dra_driver.errors import DriverError
@@ -154,7 +155,7 @@ def test_mig_devices_that_are_shared_have_rows_and_others_a_note() -> None:
     assert [each.name for each in nodes[0].devices] == ["gpu-0-mig-1g5gb-19-0"]
     found = row(nodes, "gpu-0-mig-1g5gb-19-0")
     assert (found.uuid, found.gpu_uuid) == ("MIG-0-2", "GPU-a100-sxm4-40gb-0")
-    assert cells(nodes, found.name) == [["MPS", "1/2 shares", "1 share", "1 share, memory 4864Mi", "ml/p (1 share)"]]
+    assert cells(nodes, found.name) == [["MPS", "1/2 shares", "1 share", "1 share, memory 4.75Gi", "ml/p (1 share)"]]
     assert fence(found).startswith("MPS: each process gets at most 1/2")
     assert fence(found).endswith("(inside of a part that fences its processes off from the rest)")
     unshared = table(uses(slices("n0", divided[1:], sharing(mig=STATIC))))
@@ -222,7 +223,7 @@ COMPUTE = {"value": "100", "requestPolicy": {"default": "25", "validValues": ["1
 
 def test_the_largest_request_is_what_rounding_leaves() -> None:
     free = cells(uses(parts(memory=MEMORY, compute=COMPUTE)), "gpu-0")[0]
-    assert free == [NOT_TOLD, "memory 0/40Gi, compute 0/100%", "memory 40Gi, compute 100%",
+    assert free == [COUNTED, "memory 0/40Gi, compute 0/100%", "memory 40Gi, compute 100%",
                     "memory 40Gi, compute 100%", "-"]  # fmt: skip
     held = share("c", "gpu-0", {"memory": "28Gi", "compute": "60"}, pods=["p"])
     nodes = uses(parts(memory=MEMORY, compute=COMPUTE), held)

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dra_driver.cli.main import app
-from dra_driver.cli.shares.holding import NodeUse, nodes_of
+from dra_driver.cli.shares.holding import nodes_of
 from dra_driver.cli.shares.reading import read_cluster
+from dra_driver.cli.shares.use import NodeUse
 from dra_driver.hardware.model import Machine
 from dra_driver.simulation.apiserver.server import ApiServer
 from tests.cli.shares.world import cells, row, table

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from api.claim_config import SharingStrategy
-from dra_driver.cli.shares.holding import Blocked, DeviceUse, NodeUse, nodes_of
+from dra_driver.cli.shares.holding import nodes_of
 from dra_driver.cli.shares.reading import view
 from dra_driver.cli.shares.report import table_lines
+from dra_driver.cli.shares.use import Blocked, DeviceUse, NodeUse
 from dra_driver.devices.policy import DevicePolicy, MigPolicy, MigRule
 from dra_driver.devices.sharing import Replicas, SharingPolicy, SharingRule
 from dra_driver.kube.interface import Obj
