@@ -17,8 +17,9 @@ from dra_driver.allocator.parse import parse_claim, parse_class
 from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.allocator.reasons import Failure, explain
 from dra_driver.allocator.status import allocation_status
-from dra_driver.cli.shares.holding import DeviceUse, Use, nodes_of
+from dra_driver.cli.shares.holding import nodes_of
 from dra_driver.cli.shares.reading import ClusterView
+from dra_driver.cli.shares.use import DeviceUse, Use
 from dra_driver.devices.shares import COMPUTE, MEMORY
 from dra_driver.devices.sharing import Fractions
 from dra_driver.kube.interface import RESOURCE_CLAIMS, Obj
@@ -150,7 +151,7 @@ class FractionWorld:
 
     def check_shares(self) -> None:
         """What ``gpu-dra shares`` calls the largest can be had, and not a step more of anything."""
-        view = ClusterView(DRIVER, (NODE,), {pool.name: pool for pool in self.pools}, self._in_use(), {})
+        view = ClusterView(DRIVER, (NODE,), {pool.name: pool for pool in self.pools}, self._in_use(), {}, {})
         for row in (row for node in nodes_of(view) for row in node.devices):
             uses = {use.name: use for use in row.uses}
             if COMPUTE in uses:
