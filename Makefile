@@ -35,7 +35,7 @@ test: $(VENV)/.stamp-dev ## run the tests
 
 test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
 	@GPU_DRA_LONG_TESTS=1 GPU_DRA_KILL_ROUNDS=50 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
-		tests/crash tests/property/test_mig_prepare.py
+		tests/crash tests/property tests/contract/test_allocator.py
 
 ROUNDS ?= 500
 test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, ten minutes
@@ -109,7 +109,7 @@ e2e-manifests: $(VENV)/.stamp-dev ## your manifests on a real cluster of its own
 # Partitioned on demand: Hopper or newer.
 e2e-mig: $(VENV)/.stamp-dev ## MIG on a real cluster of its own with simulated H100s; K8S=1.34
 	@$(BIN)/python -m pytest e2e/suites/test_mig.py e2e/suites/test_mps.py e2e/suites/test_examples.py \
-		e2e/suites/test_published.py e2e/suites/test_takeover.py --cluster local --kubernetes $(K8S) --machine h100-sxm5-80gb --cluster-name mig -rs $(TEST_ARGS)
+		e2e/suites/test_fraction_rounding.py e2e/suites/test_published.py e2e/suites/test_takeover.py --cluster local --kubernetes $(K8S) --machine h100-sxm5-80gb --cluster-name mig -rs $(TEST_ARGS)
 
 e2e-lifecycle: $(VENV)/.stamp-dev ## that a real cluster leaves nothing behind, however it ends
 	@$(BIN)/python -m pytest e2e/lifecycle $(TEST_ARGS)

@@ -75,7 +75,9 @@ def probe(api: KubeApi, version: tuple[int, int], driver_namespace: str) -> Feat
         missing[SHARES] = "a ResourceSlice loses allowMultipleAllocations (gate DRAConsumableCapacity)"
     elif version < (1, 35):
         # kubernetes#133705, and no skipCounterCheck in allocator_experimental.go of k8s.io/dynamic-resource-allocation
-        # v0.34. Replica devices, which there are without the feature, are devices like others.
+        # v0.34, which also takes the number of a device within a request for its place in the slice: a count that is
+        # larger than a slice ends the scheduler with a panic (measured on 1.34.4). Replica devices, which there are
+        # without the feature, are devices like others.
         missing[ALL_SHARES] = (
             f"kube-scheduler {_text(version)} goes to no other GPU when the first one's shares are gone, and counts "
             "the counters of a partitionable one for each share"

@@ -10,12 +10,14 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from uuid import NAMESPACE_OID, uuid5
 
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, KubeApi, NotFound, Obj
+from e2e.kit.pools import wait_published
 from e2e.kit.waiting import NotYet, eventually
 
 _TAINT = {"key": "e2e.gpu-dra.dev/no-machine", "effect": "NoSchedule"}
-_CHALLENGE_SECONDS = 30.0
+_CHALLENGE_SECONDS = _PUBLISH_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,16 @@ class GhostNode:
         self.api.create(NODE_INVENTORIES, {"metadata": {"name": self.name, "ownerReferences": [owner]}, "spec": {}})
         status = copied_status(self.api.get(NODE_INVENTORIES, like)["status"], self.name)
         self.api.patch(NODE_INVENTORIES, self.name, {"status": status}, subresource="status")
+
+    def give_room(self) -> None:
+        """So that the scheduler binds pods that tolerate its taint. Nobody runs them."""
+        room = {"cpu": "1000", "memory": "1Ti", "pods": "1000"}
+        self.api.patch(NODES, self.name, {"status": {"capacity": room, "allocatable": room}}, subresource="status")
+
+    def publish(self) -> None:
+        """Answer the controller, and wait for the slices. Raises TimedOut."""
+        self.answer(self.challenge())
+        wait_published(self.api, [self.name], _PUBLISH_SECONDS)
 
     def challenge(self) -> str:
         """What the controller asks; it asks when slices are missing. Raises TimedOut."""
@@ -66,5 +78,5 @@ def copied_status(status: Obj, name: str) -> Obj:
     found = copy.deepcopy(status)
     found.pop("answer", None)
     for gpu in (found.get("machine") or {}).get("gpus") or ():
-        gpu["uuid"] = f"{gpu['uuid']}-{name}"
+        gpu["uuid"] = f"GPU-{uuid5(NAMESPACE_OID, gpu['uuid'] + name)}"  # as long as any, so that it is published whole
     return found

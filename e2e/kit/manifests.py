@@ -24,6 +24,7 @@ from e2e.kit.replicas import ensure_namespace, wait_shares, wait_whole
 from e2e.kit.space import GONE_SECONDS, READY_SECONDS, Space, state
 from e2e.kit.stage import Stage
 from e2e.kit.waiting import NotYet, eventually
+from e2e.kit.workloads import GPU_CLASS
 
 _REPLICAS = 4  # of the examples' ConfigMaps
 # What the real scheduler says of devices, whatever the cause; the reasons of gpu-dra's own allocator say more.
@@ -137,4 +138,6 @@ def features_used(manifests: Sequence[Manifest]) -> set[str]:
         "'capacity': {'requests'": SHARES,
     }
     used = {feature for mark, feature in marks.items() if mark in text}
-    return used | ({ALL_SHARES} if SHARES in used and "'allocationMode': 'All'" in text else set())
+    # All shares of a node, or a whole GPU beside one that has fractions: the scheduler must look at a second device.
+    second = ("'allocationMode': 'All'", f"'deviceClassName': '{GPU_CLASS}'")
+    return used | ({ALL_SHARES} if SHARES in used and any(mark in text for mark in second) else set())

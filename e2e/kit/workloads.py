@@ -14,6 +14,7 @@ from dra_driver.kube.interface import Obj
 
 IMAGE = "ubuntu:24.04"
 GPU_CLASS = "gpu.nvidia.com"
+MIG_CLASS = "mig.nvidia.com"
 GRACE_SECONDS = 2
 _IDLE = "trap 'exit 0' TERM; sleep infinity & wait"
 
@@ -90,6 +91,11 @@ def shared(
 def only_uuid(uuid: str) -> str:
     """The selector of one device."""
     return f'device.attributes["{GPU_CLASS}"].uuid == "{uuid}"'
+
+
+def is_profile(profile: str) -> str:
+    """The selector of MIG devices of a profile."""
+    return f'device.attributes["{GPU_CLASS}"].profile == "{profile}"'
 
 
 def at_least(quantity: str) -> str:

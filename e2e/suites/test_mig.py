@@ -22,10 +22,19 @@ from e2e.kit.recording import recording
 from e2e.kit.space import Space, names
 from e2e.kit.stage import SETTINGS, Stage
 from e2e.kit.waiting import NotYet, eventually
-from e2e.kit.workloads import Container, Use, alternative, claim_spec, exactly, first_available, pod
+from e2e.kit.workloads import (
+    MIG_CLASS,
+    Container,
+    Use,
+    alternative,
+    claim_spec,
+    exactly,
+    first_available,
+    is_profile,
+    pod,
+)
 from e2e.suites.test_examples import EXAMPLES
 
-MIG_CLASS = "mig.nvidia.com"
 SMALL, MEDIUM, LARGE = "1g.10gb", "2g.20gb", "3g.40gb"
 _FOLLOW_SECONDS = 10.0  # what the hardware shows must be in the slices by then
 # Before, the scheduler goes through the slices of a pool, and so through GPUs, in no order
@@ -44,10 +53,6 @@ def _partitioned(stage: Stage) -> None:
 
 def mig(name: str, profile: str, count: int | None = None) -> Obj:
     return exactly(name, device_class=MIG_CLASS, count=count, selectors=[is_profile(profile)])
-
-
-def is_profile(profile: str) -> str:
-    return f'device.attributes["gpu.nvidia.com"].profile == "{profile}"'
 
 
 @pytest.mark.timeout(300, func_only=True)

@@ -19,9 +19,8 @@ from e2e.kit.space import Space
 from e2e.kit.stage import SETTINGS, Stage
 from e2e.kit.views import View
 from e2e.kit.waiting import NotYet, eventually
-from e2e.kit.workloads import Use, claim_spec, exactly, only_uuid, pod, shared
+from e2e.kit.workloads import MIG_CLASS, Use, claim_spec, exactly, is_profile, only_uuid, pod, shared
 from e2e.suites.test_health import wait_health
-from e2e.suites.test_mig import MIG_CLASS, is_profile
 from e2e.suites.test_time_slicing import check_told
 
 HALF = {"defaultActiveThreadPercentage": 50, "defaultPinnedDeviceMemoryLimit": "10Gi"}

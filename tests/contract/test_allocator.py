@@ -21,13 +21,18 @@ from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.parse import parse_claim
 from dra_driver.allocator.reasons import Failure, explain
 from dra_driver.allocator.status import allocation_status
+from dra_driver.simulation.hardware.description import recorded_machines
+from dra_driver.simulation.manifests import device_classes
 from e2e.clusters import programs
 from tests.allocator import share_cases, share_worlds
 from tests.allocator.builders import share_ids
 from tests.allocator.share_cases import CASES, Case
+from tests.long_runs import steps
+from tests.property.fraction_nodes import NODE
+from tests.property.fraction_world import FractionWorld
 
 ENGINE = CelEngine()
-NODE = {"metadata": {"name": share_worlds.NODE}}
+_SETS_OF_A_WORLD = 20
 Outcome = list[Obj] | str | None
 """An allocation per claim, an error, or None when the claims do not fit."""
 
@@ -40,10 +45,18 @@ class RealAllocator:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def ask(self, slices: list[Obj], classes: list[Obj], held: list[Obj], wanted: Sequence[Obj]) -> Outcome:
+    def ask(
+        self,
+        slices: list[Obj],
+        classes: list[Obj],
+        held: list[Obj],
+        wanted: Sequence[Obj],
+        node: str = share_worlds.NODE,
+    ) -> Outcome:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        question = {"slices": slices, "classes": classes, "claims": held, "wanted": list(wanted), "node": NODE}
+        question: Obj = {"slices": slices, "classes": classes, "claims": held, "wanted": list(wanted)}
+        question["node"] = {"metadata": {"name": node}}
         self._process.stdin.write(f"{json.dumps(question)}\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
@@ -62,13 +75,15 @@ def real() -> Iterator[RealAllocator]:
         yield RealAllocator(process)
 
 
-def ours(slices: list[Obj], classes: list[Obj], held: list[Obj], wanted: Sequence[Obj]) -> Outcome:
+def ours(
+    slices: list[Obj], classes: list[Obj], held: list[Obj], wanted: Sequence[Obj], node: str = share_worlds.NODE
+) -> Outcome:
     allocator = Allocator(ENGINE, Snapshot.from_objects(slices, classes, held))
-    outcome = allocator.allocate(Node(share_worlds.NODE), [parse_claim(entry) for entry in wanted])
+    outcome = allocator.allocate(Node(node), [parse_claim(entry) for entry in wanted])
     if isinstance(outcome, Failure):
-        return explain({share_worlds.NODE: outcome}) if outcome.fatal else None
+        return explain({node: outcome}) if outcome.fatal else None
     new_id = share_ids()
-    return [allocation_status(result, share_worlds.NODE, "2026-11-23T08:03:30Z", new_id) for result in outcome]
+    return [allocation_status(result, node, "2026-11-23T08:03:30Z", new_id) for result in outcome]
 
 
 def comparable(outcome: Outcome) -> object:
@@ -110,3 +125,19 @@ def test_generated_nodes(real: RealAllocator, data: st.DataObject) -> None:
         if isinstance(outcome, list):
             statuses = zip(wanted, outcome, strict=True)
             held += [{**entry, "status": {"allocation": allocation}} for entry, allocation in statuses]
+
+
+@pytest.mark.parametrize("machine", recorded_machines())
+def test_fractions_of_recorded_machines(real: RealAllocator, machine: str) -> None:
+    """Pods come and go on nodes that are offered in fractions, with MIG and without."""
+    classes = list(device_classes())
+    for seed in range(steps(40, 4)):
+        world = FractionWorld(machine, seed)
+        for _ in range(_SETS_OF_A_WORLD):
+            world.free_some()
+            wanted = world.random_claims()
+            held = list(world.held.values())
+            outcome = ours(world.slices, classes, held, wanted, NODE)
+            theirs = real.ask(world.slices, classes, held, wanted, NODE)
+            assert comparable(outcome) == comparable(theirs), f"{theirs}\n{world.story()}"
+            world.ask(wanted)

@@ -53,7 +53,7 @@ def succeeded(answers: dict[str, Outcome]) -> None:
     assert not failed, failed
 
 
-def recovered(engine: PrepareEngine) -> None:
+def _start(node: TestNode, engine: PrepareEngine) -> None:
     engine.start()
 
 
@@ -61,7 +61,9 @@ def recovered(engine: PrepareEngine) -> None:
 class Devices:
     """What the claims of a sweep are about. ``check`` looks at the hardware; its argument is the prepared claims.
 
-    ``middle``: a file operation in the middle of a prepare. ``claim``: the claim of a UID and of names of devices.
+    ``middle``: a file operation in the middle of a prepare, and of an unprepare where that is asked for. ``claim``: the
+    claim of a UID and of names of devices. ``use``: what becomes of claims between prepare and unprepare. ``start``:
+    what a plugin does at its start.
     """
 
     claims: dict[str, tuple[str, ...]]
@@ -69,6 +71,8 @@ class Devices:
     check: Callable[[TestNode, set[str]], None]
     middle: int
     claim: Callable[[str, tuple[str, ...]], Obj] = lambda uid, names: claim(uid, *_results(names))
+    use: Callable[[TestNode, Sequence[str]], None] = lambda node, uids: None
+    start: Callable[[TestNode, PrepareEngine], None] = _start
 
 
 def _results(names: Sequence[str], **more: str) -> tuple[Obj, ...]:
@@ -189,6 +193,7 @@ def node_in(folder: Path, devices: Devices) -> TestNode:
         node.claims.add(devices.claim(uid, names))
     engine = node.engine()
     succeeded(run(engine, Operation.PREPARE, BYSTANDER))
+    devices.use(node, (BYSTANDER,))
     return node
 
 
@@ -250,6 +255,7 @@ def crash_in_prepare_then_retry(
     succeeded(answers)
     assert node.cdi.claim_uids() == (BYSTANDER, *UIDS)
     assert run(node.engine(), Operation.PREPARE, *UIDS) == answers
+    devices.use(node, UIDS)
     succeeded(run(after, Operation.UNPREPARE, *UIDS))
     check_consistent(node, node.engine(), devices)
     return killed
@@ -270,6 +276,7 @@ def crash_in_prepare_then_unprepare(
 def crash_in_unprepare(node: TestNode, devices: Devices, position: int, folder: Path, *, recover: bool) -> bool:
     before = node.engine(start=False)
     succeeded(run(before, Operation.PREPARE, *UIDS))
+    devices.use(node, UIDS)
     killed = killed_at(position, folder, lambda: succeeded(run(before, Operation.UNPREPARE, *UIDS)))
     after = node.engine(start=recover)
     if recover:
@@ -285,9 +292,27 @@ def crash_in_recovery(node: TestNode, devices: Devices, position: int, folder: P
     before = node.engine(start=False)
     killed_at(devices.middle, folder, lambda: succeeded(run(before, Operation.PREPARE, *UIDS)))
     starting = node.engine(start=False)
-    killed = killed_at(position, folder, lambda: recovered(starting))
+    killed = killed_at(position, folder, lambda: devices.start(node, starting))
     after = node.engine(start=recover)
     succeeded(run(after, Operation.PREPARE, *UIDS))
+    devices.use(node, UIDS)
+    succeeded(run(after, Operation.UNPREPARE, *UIDS))
+    check_consistent(node, node.engine(), devices)
+    return killed
+
+
+def crash_in_recovery_of_unprepare(
+    node: TestNode, devices: Devices, position: int, folder: Path, *, recover: bool
+) -> bool:
+    before = node.engine(start=False)
+    succeeded(run(before, Operation.PREPARE, *UIDS))
+    devices.use(node, UIDS)
+    assert killed_at(devices.middle, folder, lambda: succeeded(run(before, Operation.UNPREPARE, *UIDS)))
+    starting = node.engine(start=False)
+    killed = killed_at(position, folder, lambda: devices.start(node, starting))
+    after = node.engine(start=recover)
+    if recover:
+        check_consistent(node, after, devices)
     succeeded(run(after, Operation.UNPREPARE, *UIDS))
     check_consistent(node, node.engine(), devices)
     return killed
@@ -298,6 +323,7 @@ SCENARIOS: dict[str, Callable[..., bool]] = {
     "prepare-unprepare": crash_in_prepare_then_unprepare,
     "unprepare": crash_in_unprepare,
     "recovery": crash_in_recovery,
+    "recovery-unprepare": crash_in_recovery_of_unprepare,
 }
 
 

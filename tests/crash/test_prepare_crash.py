@@ -55,10 +55,23 @@ def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:
         assert min(_kills(scenario, "mig", folder, stride)) >= 20 // stride
 
 
-def _kills(scenario: str, devices: str, folder: Path, stride: int) -> list[int]:
+@pytest.mark.process
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fence", ["variables", "namespace", "cgroup"])
+@pytest.mark.parametrize(
+    "scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery", "recovery-unprepare"]
+)
+def test_killed_at_every_change_of_files_and_fences(scenario: str, fence: str) -> None:
+    """Fractions with containers: groups, namespaces, limits and their records are there exactly while claims are."""
+    stride = 1 if LONG else 15
+    with fast_folder() as folder:
+        assert min(_kills(scenario, fence, folder, stride, sweep="fraction_sweep")) >= 20 // stride
+
+
+def _kills(scenario: str, devices: str, folder: Path, stride: int, *, sweep: str = "prepare_sweep") -> list[int]:
     """How many kills there were: with recovery at the next plugin's start, and without."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.prepare_sweep", scenario, devices, str(folder), str(stride)],
+        [sys.executable, "-m", f"tests.crash.{sweep}", scenario, devices, str(folder), str(stride)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

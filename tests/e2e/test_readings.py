@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from uuid import UUID
 
 import pytest
 
@@ -112,9 +113,14 @@ def test_token_replaces_the_users_credentials() -> None:
 
 
 def test_ghosts_have_no_answer_and_uuids_of_their_own() -> None:
-    status: Obj = {"answer": "x", "machine": {"gpus": [{"uuid": "GPU-1"}]}}
-    assert copied_status(status, "ghost") == {"machine": {"gpus": [{"uuid": "GPU-1-ghost"}]}}
-    assert status["answer"] == "x"
+    real = f"GPU-{UUID(int=1)}"
+    status: Obj = {"answer": "x", "machine": {"gpus": [{"uuid": real}]}}
+    copies = [copied_status(status, name) for name in ("ghost", "other")]
+    uuids = [copy["machine"]["gpus"][0]["uuid"] for copy in copies]
+    assert [set(copy) for copy in copies] == [{"machine"}, {"machine"}]
+    assert len({real, *uuids}) == 3
+    assert {len(uuid) for uuid in uuids} == {len(real)}
+    assert status == {"answer": "x", "machine": {"gpus": [{"uuid": real}]}}
 
 
 @pytest.mark.parametrize(

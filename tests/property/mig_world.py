@@ -18,7 +18,6 @@ from dra_driver.devices.naming import gpu_name, mig_name, partial_profile
 from dra_driver.devices.policy import MigPolicy, MigRule, toggles_without_reset
 from dra_driver.devices.selector import GpuSelector
 from dra_driver.errors import DriverError, HardwareError
-from dra_driver.files import Durability, write_atomically
 from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.claims.model import Operation
@@ -29,6 +28,7 @@ from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault, Misuse
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.on_this_thread import fly, start
+from tests.property.killing import Clockwork, Killed
 
 _FUNCTIONS = (
     "mode",
@@ -40,29 +40,6 @@ _FUNCTIONS = (
     "destroy_gpu_instance",
 )
 _MOST_CLAIMS = 12
-
-
-class Killed(BaseException):
-    """The plugin process ends here."""
-
-
-@dataclass
-class Clockwork:
-    """Counts moments, and kills at one of them."""
-
-    moments: int = 0
-    kill_at: int = 0
-
-    def moment(self) -> None:
-        self.moments += 1
-        if self.moments == self.kill_at:
-            raise Killed
-
-    def write(self, path: Path, data: bytes, *, mode: int = 0o644, durability: Durability = Durability.NONE) -> None:
-        """In place of ``dra_driver.files.write_atomically``: a kill leaves the old content or the new one."""
-        self.moment()
-        write_atomically(path, data, mode=mode, durability=Durability.NONE)
-        self.moment()
 
 
 class MigUnderWatch(FakeMig):

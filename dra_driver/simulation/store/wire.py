@@ -1,8 +1,9 @@
 """What the server makes of a body before any rule is applied: decoding, defaults and canonical form.
 
-Unknown fields and empty values go, quantities become canonical, defaults appear: what is stored here is what the real
-server would echo (pkg/apis/resource/v1/defaults.go and pkg/apis/core/v1/defaults.go). The DRA kinds are followed
-exactly; of pods only what scheduling, the kubelet and our reconcilers look at; other kinds stay as they are.
+Unknown fields and empty values go, quantities become canonical (where they do there), defaults appear: what is stored
+here is what the real server would echo (pkg/apis/resource/v1/defaults.go and pkg/apis/core/v1/defaults.go). The DRA
+kinds are followed exactly; of pods only what scheduling, the kubelet and our reconcilers look at; other kinds stay as
+they are.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 from dra_driver.kube.interface import PODS, Obj, Resource
 from dra_driver.kube.statuses import bad_request
-from dra_driver.quantity import Quantity
 from dra_driver.simulation.store.metadata import timestamp
+from dra_driver.simulation.store.quantities import served
 from dra_driver.simulation.store.store import TypeKey
 from dra_driver.simulation.validation import apply_defaults, kinds
 from dra_driver.simulation.validation.shapes import ListOf, MapOf, Scalar, Shape, Struct, mismatches
@@ -62,7 +63,7 @@ def _normal(shape: Shape, value: Any) -> Any:
     if value is None:
         return None
     if isinstance(shape, Scalar):
-        return str(Quantity.parse(value)) if shape is Scalar.QUANTITY else value
+        return served(value) if shape is Scalar.QUANTITY else value
     if isinstance(shape, ListOf):
         return [_item(shape.item, item) for item in value] or None
     if isinstance(shape, MapOf):
@@ -72,8 +73,8 @@ def _normal(shape: Shape, value: Any) -> Any:
 
 
 def _item(shape: Shape, value: Any) -> Any:
-    """An item of a list or map stays, even when nothing is in it."""
-    normal = _normal(shape, value)
+    """An item of a list or map stays, even when nothing is in it; a quantity that is null is 0."""
+    normal = _normal(shape, 0 if value is None and shape is Scalar.QUANTITY else value)
     return {} if normal is None and not isinstance(shape, Scalar) else normal
 
 
@@ -118,7 +119,7 @@ def _canonical_resources(resources: Obj) -> None:
 
 def _canonical(value: Any) -> Any:
     try:
-        return str(Quantity.parse(value))
+        return served(value)
     except ValueError as error:
         raise bad_request(f'Pod in version "v1" cannot be handled as a Pod: {error}') from error
 

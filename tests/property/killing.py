@@ -1,0 +1,31 @@
+"""A plugin's work with moments at which the process may end: an exception on the thread that does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dra_driver.files import Durability, write_atomically
+
+
+class Killed(BaseException):
+    """The plugin process ends here."""
+
+
+@dataclass
+class Clockwork:
+    """Counts moments, and kills at one of them."""
+
+    moments: int = 0
+    kill_at: int = 0
+
+    def moment(self) -> None:
+        self.moments += 1
+        if self.moments == self.kill_at:
+            raise Killed
+
+    def write(self, path: Path, data: bytes, *, mode: int = 0o644, durability: Durability = Durability.NONE) -> None:
+        """In place of ``dra_driver.files.write_atomically``: a kill leaves the old content or the new one."""
+        self.moment()
+        write_atomically(path, data, mode=mode, durability=Durability.NONE)
+        self.moment()
