@@ -68,13 +68,13 @@ class SupervisorApp:
         self._isolation = isolation or Namespaces()
         cgroups = cgroups or Cgroups(host_namespaces())
         home = Home(driver_root(spec), namespaces=namespaces)
-        daemons = Daemons(home, self._isolation, cgroups)
+        registry = new_registry(COMPONENT)
+        counts = SupervisorMetrics(registry)
+        daemons = Daemons(home, self._isolation, cgroups, counts)
         self._gpus = NodeGpus(build_hardware(spec), lambda: module_version(spec.hardware.host_root))
         tools = Tools(self._gpus, self._isolation, cgroups, daemons, Protocols(home, self._isolation))
         self._steps = GroupSteps(self._folder, self._boot_id, tools)
 
-        registry = new_registry(COMPONENT)
-        counts = SupervisorMetrics(registry)
         self._supervisor = Supervisor(
             self._steps,
             self._gpus,

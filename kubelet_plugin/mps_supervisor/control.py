@@ -12,9 +12,10 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from dra_driver.mps.group import NAMED, GroupFolders
 from kubelet_plugin.mps_supervisor.namespaces import Isolation, no_input
@@ -40,10 +41,19 @@ class Declined(Exception):
     """The daemon has answered that it will not; the text is what it said. Of protocol 3 only."""
 
 
+class Runs(Protocol):
+    """Who is told of each run of the program. Must not raise."""
+
+    def asked(self, seconds: float) -> None:
+        """``seconds``: from when the program was there until it had ended, or was given up."""
+        ...
+
+
 class Control:
-    def __init__(self, home: Home, isolation: Isolation) -> None:
+    def __init__(self, home: Home, isolation: Isolation, runs: Runs) -> None:
         self._home = home
         self._isolation = isolation
+        self._runs = runs
 
     def ask(self, folders: GroupFolders, *commands: str, seconds: float) -> tuple[str, ...]:
         """The lines of all answers. Raises NoAnswer, OSError, GroupFailed (the program is not installed)."""
@@ -51,7 +61,8 @@ class Control:
         process = self._isolation.start(program, (), standard_input=subprocess.PIPE, output=subprocess.PIPE)
         said = "".join(f"{command}\n" for command in commands).encode()
         try:
-            output, _ = process.communicate(said, timeout=seconds)
+            with self._counted():
+                output, _ = process.communicate(said, timeout=seconds)
         except subprocess.TimeoutExpired:
             kill(process)
             raise NoAnswer(f"no answer to {commands[0]} within {seconds:g} s") from None
@@ -66,7 +77,16 @@ class Control:
         program = self._home.client(folders, self._home.control(), NAMED)
         with no_input() as null:
             process = self._isolation.start(program, words, standard_input=null, output=subprocess.PIPE)
-        return outcome(process, " ".join(words), seconds)
+        with self._counted():
+            return outcome(process, " ".join(words), seconds)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._runs.asked(time.monotonic() - began)
 
 
 def outcome(process: subprocess.Popen[bytes], what: str, seconds: float) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from kubelet_plugin.mps_supervisor.control import (
     Control,
     Declined,
     NoAnswer,
+    Runs,
     last_words,
     refused,
     settings_commands,
@@ -53,8 +54,8 @@ _PROC = Path("/proc")
 class Daemons:
     """Thread-safe, for different groups."""
 
-    def __init__(self, home: Home, isolation: Isolation, cgroups: OwnCgroups) -> None:
-        self.control = Control(home, isolation)
+    def __init__(self, home: Home, isolation: Isolation, cgroups: OwnCgroups, runs: Runs) -> None:
+        self.control = Control(home, isolation, runs)
         self.shares = Shares(self.control)
         self._home = home
         self._isolation = isolation

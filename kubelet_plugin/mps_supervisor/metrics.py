@@ -15,16 +15,23 @@ from kubelet_plugin.mps_supervisor.looks import Look
 from kubelet_plugin.mps_supervisor.running import Running
 
 _BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_CONTROL_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0)  # 3 s is what most may take
 
 
 class SupervisorMetrics:
-    """Counts for ``supervisor`` and ``observer``."""
+    """Counts for ``supervisor``, ``observer`` and ``control``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._starts = Histogram(
             "gpu_dra_mps_start_seconds",
             "From the wish for a group to its daemon's first answer.",
             buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._control = Histogram(
+            "gpu_dra_mps_control_seconds",
+            "Duration of runs of nvidia-cuda-mps-control that ask a daemon something.",
+            buckets=_CONTROL_BUCKETS,
             registry=registry,
         )
         self._failures = Counter(
@@ -43,6 +50,9 @@ class SupervisorMetrics:
 
     def started(self, seconds: float) -> None:
         self._starts.observe(seconds)
+
+    def asked(self, seconds: float) -> None:
+        self._control.observe(seconds)
 
     def failed(self, reason: str) -> None:
         self._failures.labels(reason).inc()

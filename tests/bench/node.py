@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from api.kubelet.services import DRA_V1, REGISTRATION
 from dra_driver.kube.cluster import ClusterApi
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, NotFound, Obj
+from dra_driver.mps.group import socket_of
 from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import create_state, host_root
 from tests.bench.process import Measured
@@ -48,8 +50,9 @@ class BenchNode:
         """New claims, one GPU each, allocated as the scheduler writes it."""
         return [self.allocated_claim(f"gpu-{minor}") for minor in gpus]
 
-    def allocated_claim(self, device: str, parameters: Obj | None = None) -> dra_v1_pb2.Claim:
-        """A new claim of ``device``, with an opaque configuration of ours where ``parameters`` are given."""
+    def allocated_claim(self, device: str, parameters: Obj | None = None, share: Obj | None = None) -> dra_v1_pb2.Claim:
+        """A new claim of ``device``, with an opaque configuration of ours where ``parameters`` are given. ``share``:
+        what the result has of a share, where it is one."""
         name = f"claim-{uuid.uuid4()}"
         request = {"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com"}}
         claim = self.api.create(
@@ -59,7 +62,7 @@ class BenchNode:
                 "spec": {"devices": {"requests": [request]}},
             },
         )
-        result = {"request": "gpu", "driver": DRIVER, "pool": NODE, "device": device}
+        result: Obj = {"request": "gpu", "driver": DRIVER, "pool": NODE, "device": device, **(share or {})}
         devices: Obj = {"results": [result]}
         if parameters is not None:
             devices["config"] = [{"source": "FromClaim", "opaque": {"driver": DRIVER, "parameters": parameters}}]
@@ -108,11 +111,19 @@ class Place:
         command += ["--kubelet-registrar-directory-path", str(self.folder / "registry")]
         return Measured(command, self.folder / "plugin.log", AS_IN_THE_IMAGE)
 
-    def supervisor(self) -> Measured:
+    def supervisor(self, *options: str) -> Measured:
         """The MPS supervisor, with mounts and processes of its own: whatever it leaves ends with it."""
         command = [sys.executable, "-m", contained.__name__, "kubelet_plugin.mps_supervisor.main"]
-        command += self._surroundings()
+        command += [*self._surroundings(), *options]
         return Measured(command, self.folder / "supervisor.log", AS_IN_THE_IMAGE)
+
+    def wait_for_supervisor(self) -> None:
+        """Returns when it serves."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while not socket_of(self.folder / "plugins" / DRIVER).exists():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no MPS supervisor after {START_TIMEOUT:g} s; see {self.folder}/supervisor.log")
+            time.sleep(0.01)
 
     def _surroundings(self) -> list[str]:
         host = str(self.folder / "host")
@@ -138,11 +149,12 @@ class Place:
 
 
 @contextmanager
-def place(folder: Path) -> Iterator[Place]:
-    """An API server process with one Node, and the file tree of a simulated node."""
+def place(folder: Path, driver: str | None = None) -> Iterator[Place]:
+    """An API server process with one Node, and the file tree of a simulated node. ``driver``: of another version than
+    the machine was recorded with."""
     for name in ("registry", "plugins", "host"):
         (folder / name).mkdir()
-    create_state("h100-sxm5-80gb", folder / "state.json", seed=NODE)
+    create_state("h100-sxm5-80gb", folder / "state.json", seed=NODE, driver=driver)
     host_root.build(folder / "host", folder / "state.json")
     with ExitStack() as stack:
         memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -177,3 +189,9 @@ def _only_socket(registry: Path) -> Path:
             return path
         time.sleep(0.005)
     raise RuntimeError(f"no registration socket in {registry}")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -6,10 +6,7 @@ by the plugin's own metric. MPS control daemons are the simulated ones, real pro
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import re
-import socket
 import statistics
 import sys
 import tempfile
@@ -23,37 +20,22 @@ from pathlib import Path
 from api.claim_config import API_VERSION, SharingStrategy
 from api.kubelet import dra_v1_pb2
 from dra_driver.kube.interface import Obj
-from dra_driver.mps.group import socket_of
 from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import faults
-from tests.bench.node import DRIVER, BenchNode, Place, place, serving
+from tests.bench import fractions
+from tests.bench.node import BenchNode, free_port, place, serving
 from tests.bench.report import Row, table
+from tests.bench.totals import Totals
 
 GPUS = range(8)
 _LONG: Obj = {"strategy": SharingStrategy.TIME_SLICING, "timeSlicingConfig": {"interval": "Long"}}
 _MPS: Obj = {"strategy": SharingStrategy.MPS, "mpsConfig": {"defaultActiveThreadPercentage": 50}}
 _ANSWER_SECONDS = 0.1
 _WATCHED_SECONDS = 20.0  # of a start that never comes to its end; the supervisor gives up after 30 s
-_START_TIMEOUT = 20.0
 _SMI_SECONDS = re.compile(r"^gpu_dra_nvidia_smi_seconds_(sum|count)\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
-class SmiCalls:
-    """How often the plugin has called nvidia-smi so far, and for how many milliseconds."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    def so_far(self) -> tuple[float, float]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
-        with contextlib.closing(connection):
-            connection.request("GET", "/metrics")
-            found = _SMI_SECONDS.findall(connection.getresponse().read().decode())
-        totals = {kind: sum(float(value) for each, value in found if each == kind) for kind in ("count", "sum")}
-        return totals["count"], totals["sum"] * 1000
-
-
-def time_slices(node: BenchNode, calls: SmiCalls, count: int = 40) -> Iterator[Row]:
+def time_slices(node: BenchNode, calls: Totals, count: int = 40) -> Iterator[Row]:
     """In turns with prepares of the same GPU without a configuration."""
     plain: list[float] = []
     sliced: list[float] = []
@@ -149,36 +131,23 @@ def _config(sharing: Obj) -> Obj:
     return {"apiVersion": API_VERSION, "kind": "GpuConfig", "sharing": sharing}
 
 
-def _wait_for_supervisor(where: Place) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT
-    while not socket_of(where.folder / "plugins" / DRIVER).exists():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"no MPS supervisor after {_START_TIMEOUT:g} s; see {where.folder}/supervisor.log")
-        time.sleep(0.01)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def rows() -> Iterator[Row]:
-    port = _free_port()
+    port = free_port()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-dra-bench-")))
         where = stack.enter_context(place(folder))
         has_mps = contained.is_possible()
         if has_mps:
             stack.enter_context(where.supervisor())
-            _wait_for_supervisor(where)
+            where.wait_for_supervisor()
         node = stack.enter_context(serving(where, "--http-endpoint", f"127.0.0.1:{port}"))
-        yield from time_slices(node, SmiCalls(port))
+        yield from time_slices(node, Totals(port, _SMI_SECONDS))
         if not has_mps:
             sys.stderr.write("MPS is not measured: this machine lets nobody but root have mounts of their own\n")
             return
         yield from mps(node, where.state)
         yield from beside_a_start_that_hangs(node, where.state)
+    yield from fractions.rows()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from dra_driver.cdi.roots import Root
 from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.mps.group import GroupState, MpsGroup
@@ -29,6 +31,7 @@ from kubelet_plugin.mps_supervisor.cgroups import Cgroups
 from kubelet_plugin.mps_supervisor.daemon import Daemons
 from kubelet_plugin.mps_supervisor.gpus import NodeGpus
 from kubelet_plugin.mps_supervisor.group_steps import GroupSteps, Tools
+from kubelet_plugin.mps_supervisor.metrics import SupervisorMetrics
 from kubelet_plugin.mps_supervisor.namespaces import Namespaces
 from kubelet_plugin.mps_supervisor.probe import Protocols
 from kubelet_plugin.mps_supervisor.running import Running
@@ -57,7 +60,10 @@ class Supervisors:
         isolation, cgroups = Namespaces(), Cgroups(None)
         home = Home(Root(self.lab.host, str(self.lab.host)), namespaces=None)
         gpus = NodeGpus(self._nvml, lambda: "simulated")
-        self.daemons, protocols = Daemons(home, isolation, cgroups), Protocols(home, isolation)
+        self.daemons, protocols = (
+            Daemons(home, isolation, cgroups, SupervisorMetrics(CollectorRegistry())),
+            Protocols(home, isolation),
+        )
         return GroupSteps(self.lab.folder, lambda: BOOT, Tools(gpus, isolation, cgroups, self.daemons, protocols))
 
     def start(self, group: MpsGroup) -> None:

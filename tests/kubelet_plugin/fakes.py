@@ -172,8 +172,11 @@ class Cluster:
         self.api = EmbeddedApi()
         self.kubelet = FakeKubelet(NODE, self.api, root, [self.cdi_dir], options=options)
 
-    def claim(self, name: str, *, driver: str = DRIVER, device: str = "gpu-0", configs: Sequence[Obj] = ()) -> Obj:
-        """An allocated claim with one request, gpu, that has ``device``, with ``configs`` in its allocation."""
+    def claim(
+        self, name: str, *, driver: str = DRIVER, device: str = "gpu-0", configs: Sequence[Obj] = (), **more: Any
+    ) -> Obj:
+        """An allocated claim with one request, gpu, that has ``device``, with ``configs`` in its allocation. ``more``:
+        of its result, such as the id of a share."""
         request = {"name": "gpu", "exactly": {"deviceClassName": DRIVER}}
         created = self.api.create(
             RESOURCE_CLAIMS,
@@ -184,7 +187,7 @@ class Cluster:
                 "spec": {"devices": {"requests": [request]}},
             },
         )
-        result = {"request": "gpu", "driver": driver, "pool": NODE, "device": device}
+        result = {"request": "gpu", "driver": driver, "pool": NODE, "device": device, **more}
         devices = {"results": [result], **({"config": list(configs)} if configs else {})}
         created["status"] = {"allocation": {"devices": devices}}
         return self.api.update(RESOURCE_CLAIMS, created, subresource="status")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from api.node_inventory import MachineStatus
 from dra_driver.hardware.inventory import machine_from_status
@@ -20,9 +23,9 @@ from tests.kubelet_plugin.node_lab import NodeLab
 class MpsLab(NodeLab):
     """A node of H100s with a supervisor; ``mps`` looks at what it runs."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, MACHINE, dataclasses.replace(FAST, health_redial=0.2))
-        self.mps = Lab(root)
+    def __init__(self, root: Path, driver: str | None = None) -> None:
+        super().__init__(root, MACHINE, dataclasses.replace(FAST, health_redial=0.2), driver)
+        self.mps = Lab(root, driver=driver)
 
     def close(self) -> None:
         self.mps.close()
@@ -32,6 +35,33 @@ class MpsLab(NodeLab):
         """A pod with ``device``, through MPS unless said otherwise; its UID."""
         self.cluster.claim(name, device=device, configs=[config or mps_for(device)])
         return str(self.cluster.pod(name, name)["metadata"]["uid"])
+
+    def start_pod_with_share(self, name: str, device: str, share_id: str) -> str:
+        """A pod with a fraction of ``device``; its UID."""
+        consumed = {"memory": "10Gi", "compute": "25"}
+        self.cluster.claim(name, device=device, shareID=share_id, consumedCapacity=consumed)
+        return str(self.cluster.pod(name, name)["metadata"]["uid"])
+
+    def offering_fractions(self, minors: Sequence[int]) -> str:
+        """The plugin's argument for a configuration that offers these GPUs in fractions."""
+        file = self.root / "fractions.yaml"
+        rules = [{"selector": {"minors": list(minors)}, "fractions": {}}]
+        document = {
+            "apiVersion": "gpu-dra.dev/v1alpha1",
+            "kind": "DriverConfiguration",
+            "spec": {"sharing": {"rules": rules}},
+        }
+        file.write_text(yaml.safe_dump(document))
+        return f"--config={file}"
+
+    def wait_measured(self, minors: Sequence[int]) -> None:
+        """Until it is known how much of these GPUs no fraction can have, so that nothing is measured any more."""
+
+        def look() -> bool:
+            machine = machine_from_status(MachineStatus.model_validate(self.status()["machine"]))
+            return {gpu.minor for gpu in machine.gpus if gpu.reserves} == set(minors) and not self.mps.client.groups()
+
+        eventually(look, PATIENCE)
 
     def runs(self, name: str) -> None:
         eventually(lambda: self.cluster.phase(name) == "Running", timeout=PATIENCE)

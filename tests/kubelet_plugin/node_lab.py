@@ -60,14 +60,16 @@ class PluginProcess:
 class NodeLab:
     """Everything of one node below ``root``; ``close`` ends what was started."""
 
-    def __init__(self, root: Path, machine: str = MACHINE, options: KubeletOptions = FAST) -> None:
+    def __init__(
+        self, root: Path, machine: str = MACHINE, options: KubeletOptions = FAST, driver: str | None = None
+    ) -> None:
         self.root = root
         self.cluster = Cluster(root, options)
         self.api = self.cluster.api
         self.kubelet = self.cluster.kubelet
         self.host = root / "host"
         self.state = root / "gpus.json"
-        create_state(machine, self.state, seed=NODE)
+        create_state(machine, self.state, seed=NODE, driver=driver)
         build(self.host, self.state)
         self.kubeconfig = root / "kubeconfig"
         self._stack = ExitStack()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import stat
@@ -112,6 +113,7 @@ def test_the_second_supervisor_waits_for_the_first_and_takes_over(lab: Lab) -> N
     metrics = get(port, "/metrics")[1]
     assert 'gpu_dra_mps_groups{state="Ready"} 1.0' in metrics
     assert "gpu_dra_mps_own_cgroups 1.0" in metrics
+    assert re.search(r"^gpu_dra_mps_control_seconds_count [1-9]", metrics, re.MULTILINE)
     client.end(signal.SIGTERM)
     lab.client.stop("claim-1")
     assert lab.left() == []
