@@ -8,7 +8,7 @@ UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-kills lint format proto generate manifests bench bench-packing lock clean \
-	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
+	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-fractions e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -109,7 +109,12 @@ e2e-manifests: $(VENV)/.stamp-dev ## your manifests on a real cluster of its own
 # Partitioned on demand: Hopper or newer.
 e2e-mig: $(VENV)/.stamp-dev ## MIG on a real cluster of its own with simulated H100s; K8S=1.34
 	@$(BIN)/python -m pytest e2e/suites/test_mig.py e2e/suites/test_mps.py e2e/suites/test_examples.py \
-		e2e/suites/test_fraction_rounding.py e2e/suites/test_published.py e2e/suites/test_takeover.py --cluster local --kubernetes $(K8S) --machine h100-sxm5-80gb --cluster-name mig -rs $(TEST_ARGS)
+		e2e/suites/test_fraction_rounding.py e2e/suites/test_published.py e2e/suites/test_takeover.py \
+		--cluster local --kubernetes $(K8S) --machine h100-sxm5-80gb --cluster-name mig -rs $(TEST_ARGS)
+
+e2e-fractions: $(VENV)/.stamp-dev ## fractions of GPUs and every fence of them on a real cluster of its own; K8S=1.34
+	@$(BIN)/python -m pytest e2e/suites/test_fractions.py e2e/suites/test_fractions_enforced.py \
+		e2e/suites/test_fraction_rounding.py --cluster local $(CHOSEN) --cluster-name fractions -rs $(TEST_ARGS)
 
 e2e-lifecycle: $(VENV)/.stamp-dev ## that a real cluster leaves nothing behind, however it ends
 	@$(BIN)/python -m pytest e2e/lifecycle $(TEST_ARGS)
