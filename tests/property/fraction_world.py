@@ -113,7 +113,10 @@ class FractionWorld:
         self.history.append(f"{name} ends")
         ended = self.held.pop(name)
         again = self.allocate([{**ended, "status": {}}])
-        assert not isinstance(again, Failure), f"what {name} had is free, and cannot be had again: {again}"
+        if not isinstance(again, Failure):
+            return
+        assert again.fatal, f"what {name} had is free, and cannot be had again: {again}"
+        self._check_beyond([ended])
 
     def free_all(self) -> None:
         """Then everything that is offered can be had at once, by whoever asks for nothing in particular."""
@@ -204,20 +207,19 @@ class FractionWorld:
 
     def _check_refusal(self, wanted: Sequence[Obj], failure: Failure) -> None:
         if failure.fatal:
-            # The scheduler counts steps in int64, and gives up on a pod rather than look for another device or way.
-            asked = [
-                text
-                for entry in wanted
-                for way in demands(entry)
-                for _, demand in way
-                for text in asked_of(demand).values()
-            ]
-            assert max(map(number, asked)) > _MOST_BYTES - self.offer.memory_step
+            self._check_beyond(wanted)
             return
         ways = [way for entry in wanted for way in demands(entry)]
         possible = self.ledger().can_have(ways, tries=_TRIES)
         assert possible is not True, "there are devices for it, and it was refused"
         self.refusals_checked += possible is False
+
+    def _check_beyond(self, wanted: Sequence[Obj]) -> None:
+        """The scheduler counts steps in int64. Where it comes to an amount that is beyond, also on its way to another
+        device or alternative, it gives up on the pod."""
+        ways = [demand for entry in wanted for way in demands(entry) for _, demand in way]
+        asked = [number(text) for demand in ways for text in asked_of(demand).values()]
+        assert max(asked) > _MOST_BYTES - self.offer.memory_step
 
     # -- help --------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import pytest
 from tests.long_runs import fast_folder, steps
 from tests.property.fence_world import FenceWorld
 
-_STEPS = 20_000  # in several worlds
+_STEPS = 10_000  # in several worlds
 _STEPS_OF_A_WORLD = 400
 
 
