@@ -41,7 +41,9 @@ class Fences(Wrapper):
             return None
         gpu = gpu_behind(device.place)
         memory = None if gpu is None else memory_of(device.allocated.device, gpu)
-        together = refused_together(device, fraction, memory, others.entries)
+        same = (each.allocated for each in beside if each.allocated.device == device.allocated.device)
+        of_claim = [each for each in map(fraction_of, same) if each is not None]
+        together = refused_together(device, fraction, memory, of_claim, others.entries)
         if not backends:
             return together
         theirs = [(other, self._fences.fences(other)) for other in beside]

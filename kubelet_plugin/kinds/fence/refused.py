@@ -72,10 +72,17 @@ def refused_beside(
 
 
 def refused_together(
-    device: ClaimDevice, fraction: Fraction, memory: int | None, others: Sequence[ClaimEntry]
+    device: ClaimDevice,
+    fraction: Fraction,
+    memory: int | None,
+    beside: Iterable[Fraction],
+    others: Sequence[ClaimEntry],
 ) -> Refusal | None:
-    """What is held already and this one are more than there is: a second scheduler, or one that counts otherwise."""
+    """What is held already and this one are more than there is: a second scheduler, or one that counts otherwise.
+    ``beside``: the claim's other fractions of the device."""
     name = device.allocated.device
+    own = [fraction, *beside]
+    asked_memory, asked_compute = sum(each.memory for each in own), sum(each.compute for each in own)
     # A share may have several fences, of the same size.
     held = {
         (entry.holder, fence.share_id): fence
@@ -83,18 +90,18 @@ def refused_together(
         for fence in fences_in(entry.steps)
         if fence.device == name
     }
-    if not held:
+    if not held and len(own) == 1:
         return None
     taken = sum(fence.memory for fence in held.values())
     percent = sum(fence.compute for fence in held.values())
-    holder, _share = list(held)[-1]
-    if memory is not None and taken + fraction.memory > memory:
-        asked, there = Quantity.binary(fraction.memory), Quantity.binary(memory - taken)
+    holder, _share = list(held)[-1] if held else (f"{device.claim} itself", "")
+    if memory is not None and taken + asked_memory > memory:
+        asked, there = Quantity.binary(asked_memory), Quantity.binary(max(0, memory - taken))
         advice = f"{name} has {there} left on this node: {_UNTIL}"
         return Refusal("capacity.requests.memory", str(asked), advice, holder)
-    if percent + fraction.compute > 100:
+    if percent + asked_compute > 100:
         advice = f"{name} has {100 - percent} percent left on this node: {_UNTIL}"
-        return Refusal("capacity.requests.compute", str(fraction.compute), advice, holder)
+        return Refusal("capacity.requests.compute", str(asked_compute), advice, holder)
     return None
 
 

@@ -215,6 +215,15 @@ def test_more_than_there_is_waits_for_the_other_claims(node: TestNode) -> None:
     assert "30 percent left" in error.hint
 
 
+def test_one_claim_does_not_get_more_than_there_is_either(tmp_path: Path) -> None:
+    node = node_with(tmp_path, NONE)
+    accepts = fraction_config(minimumEnforcement="None")
+    error = refused(node, fraction(0, "1Gi", "32"), fraction(1, "1Gi", "87", request="b"), configs=(accepts,))
+    assert "capacity.requests.compute: 119 cannot be had beside claim default/bad:bad itself" in str(error)
+    error = refused(node, fraction(0, "50Gi", "0"), fraction(1, "50Gi", "0", request="b"), configs=(accepts,))
+    assert "capacity.requests.memory: 100Gi" in str(error)
+
+
 def test_a_device_that_is_held_as_a_whole_is_not_shared(node: TestNode) -> None:
     node.claims.add(claim("u1", result("gpu-0")))
     assert prepared(node, "u1") == ["gpu-0"]
