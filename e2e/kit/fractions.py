@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Final
 from api.fractions import API_VERSION, SharingBackend
 from dra_driver.kube.interface import RESOURCE_CLAIMS, Obj
 from dra_driver.quantity import Quantity
+from e2e.kit.expected import results_of
 from e2e.kit.mps_clients import Counting, client_pod, try_allocating
-from e2e.kit.pools import driver_slices, gpus
-from e2e.kit.space import Space
+from e2e.kit.pools import driver_slices, gpus, versions
+from e2e.kit.space import Space, names
 from e2e.kit.stage import Stage
 from e2e.kit.waiting import NotYet, eventually
-from e2e.kit.workloads import GPU_CLASS, Use, claim_spec, exactly, only_uuid
+from e2e.kit.workloads import GPU_CLASS, Container, Use, claim_spec, exactly, only_uuid, pod
 
 FRACTION_CLASS: Final = "fraction.gpu.nvidia.com"
 VALUES: Final = Path(__file__).resolve().parents[2] / "deploy" / "examples" / "values" / "fractions.yaml"
@@ -79,6 +81,43 @@ def check_held(stage: Stage, space: Space) -> Obj:
     assert (told["data"]["memoryBytes"], told["data"]["computePercent"]) == (4 * 2**30, 25)
     assert told["shareID"] != wait_told(space, "large")["shareID"]
     return told
+
+
+def check_a_hundred(stage: Stage, space: Space) -> None:
+    """A hundred shares of the node's GPUs come and go, nothing of them is left, and no slice is written meanwhile.
+
+    In ten pods, since a node takes no more than a hundred and ten: each container has a claim of its own. One pod after
+    the other: a hundred containers that start at once leave daemons so little of a small machine that they seem to
+    hang.
+    """
+    node = stage.nodes[0]
+    before, found = versions(driver_slices(stage.api)), gpus(stage.api, node)
+    for number, gpu in enumerate(found):
+        space.template(f"on-{number}", fraction("256Mi", "1", selectors=[only_uuid(gpu.uuid)]))
+    wanted = names("shares", 10)
+    for first, name in enumerate(wanted):
+        uses = [Use(template=f"on-{(10 * first + n) % len(found)}", entry=f"share-{n}") for n in range(10)]
+        containers = [Container(name=f"c{n}", claims=(use.entry,)) for n, use in enumerate(uses)]
+        space.pod(pod(name, *uses, containers=containers, node=node))
+        space.wait_ready(name)
+    held = Counter(result.device for claim in space.claims().values() for result in results_of(claim))
+    assert held.keys() == {gpu.name for gpu in found}
+    assert held.total() == 100
+    for number in (0, 9):
+        limit = space.look(wanted[0], f"c{number}").environment["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"]
+        assert limit == f"{found[number % len(found)].uuid}=256M"
+    for name in wanted:
+        space.delete_pods(name)
+    eventually(lambda: _check_no_claims(space), _SECONDS)
+    stage.wait_clean()
+    assert not space.failed_prepares()
+    assert versions(driver_slices(stage.api)) == before
+
+
+def _check_no_claims(space: Space) -> None:
+    """The garbage collector takes them after their pods, some at a time."""
+    if left := space.claims():
+        raise NotYet(f"{len(left)} claims are left of pods that have gone")
 
 
 def fraction(

@@ -11,7 +11,7 @@ from api.fractions import SharingBackend
 from dra_driver.cli.manifests import in_order, load
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
 from e2e.kit.features import SHARES
-from e2e.kit.fractions import VALUES, check_held, fraction, offering_fractions, usable
+from e2e.kit.fractions import VALUES, check_a_hundred, check_held, fraction, offering_fractions, usable
 from e2e.kit.manifests import features_used, try_manifests
 from e2e.kit.pools import gpus
 from e2e.kit.space import Space, names
@@ -93,6 +93,11 @@ def test_a_gpu_is_filled_to_its_last_step_and_no_further(stage: Stage, offering:
     space.stays_pending(waits)
     space.delete_pods(running[0])
     space.wait_ready(waits)
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_a_hundred_shares(stage: Stage, offering: None, space: Space) -> None:
+    check_a_hundred(stage, space)
 
 
 def test_what_the_node_cannot_enforce_is_refused_with_a_sentence(stage: Stage, offering: None, space: Space) -> None:

@@ -10,7 +10,7 @@ from api.fractions import SharingBackend
 from dra_driver.cli.manifests import in_order, load
 from e2e.clusters.interface import Ability
 from e2e.kit.features import SHARES
-from e2e.kit.fractions import VALUES, check_held, fraction, offering_fractions, wait_told
+from e2e.kit.fractions import VALUES, check_a_hundred, check_held, fraction, offering_fractions, wait_told
 from e2e.kit.manifests import try_manifests
 from e2e.kit.mps_clients import client_pod, try_allocating
 from e2e.kit.pools import driver_slices, gpus
@@ -140,3 +140,8 @@ def test_what_is_guaranteed_and_what_may_be_had(stage: Stage, backend: SharingBa
     assert try_allocating(space, "elastic", "5G") == ""
     assert "CUDA_ERROR_OUT_OF_MEMORY" in try_allocating(space, "elastic", "7G")
     assert wait_told(space, "elastic")["data"]["memoryLimitBytes"] == 6 * 2**30
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_a_hundred_shares(stage: Stage, backend: SharingBackend, space: Space) -> None:
+    check_a_hundred(stage, space)
