@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from dra_driver.cdi.edits import DriverEdits
 from dra_driver.cdi.roots import Root
 from dra_driver.cdi.spec import ContainerEdits, DeviceNode, Hook, Mount
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.model import Machine
+from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.hardware.nvml import NvmlCallError, binding
 from dra_driver.simulation.hardware import MachineDescription, StateFile, create_state, faults, load_machine, uninstall
 from dra_driver.simulation.hardware.description import (
@@ -228,7 +228,7 @@ def test_one_check_that_breaks_and_one_that_hangs_stop_no_other(make_node: NodeM
         (Outcome.BROKEN, "no answer within 2 s"),
         (Outcome.NOT_HERE, "there is none of it"),
         (Outcome.BROKEN, "against this machine: the file is gone (look for it)"),
-        (Outcome.OK, f"{4 * 16 + 4} the same"),
+        (Outcome.OK, f"{4 * len(fields(Gpu)) + len(fields(Machine))} the same"),
     ]
     printed = report.render(Machine("580.105.08", 13000), found)
     assert "3 broken" in printed.partition("breaks, broken:")[0]
