@@ -12,27 +12,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
-from dra_driver.errors import DriverError
 from dra_driver.mps.group import GroupState
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.kinds.fence.step import FenceShare, fences_in
-from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.kubelet_plugin.kinds.fence.claims import variables
 from tests.kubelet_plugin.kinds.mps.fake import failed
-from tests.kubelet_plugin.prepare.node import ref
-from tests.kubelet_plugin.prepare.on_this_thread import fly, start
 from tests.property.fence_claims import Part, Wanted, random_wanted, why_not
 from tests.property.fence_node import MPS, NONE, fence_node
-from tests.property.killing import Clockwork, Killed
+from tests.property.killing import Clockwork
+from tests.property.plugin_world import PluginWorld
 
 _MOST_CLAIMS = 10
 
 
 @dataclass
-class FenceWorld:
+class FenceWorld(PluginWorld[Wanted]):
     """``seed`` decides everything. ``patch`` replaces a function by its dotted name for as long as the world lives."""
+
+    most_moments: ClassVar[int] = 16
 
     folder: Path
     seed: int
@@ -74,28 +74,6 @@ class FenceWorld:
     def prepare_new(self) -> None:
         if len(self.claims) < _MOST_CLAIMS:
             self._do(Operation.PREPARE, self._new_claim())
-
-    def prepare_again(self) -> None:
-        if self.claims:
-            self._do(Operation.PREPARE, self.random.choice(list(self.claims)))
-
-    def unprepare(self) -> None:
-        uid = self.random.choice([*self.claims, "never-seen"])
-        if self._do(Operation.UNPREPARE, uid):
-            self._forget(uid)
-
-    def kill_in_something(self) -> None:
-        """At one of its moments, if it has so many; then the next plugin starts, and may be killed in that."""
-        acts = [self._prepare_and_unprepare, self._prepare_and_unprepare, self.prepare_again, self.unprepare]
-        self._until_killed(self.random.choice(acts), self.random.randint(1, 16))
-        while self.random.random() < 0.3:
-            self._until_killed(self.restart, self.random.randint(1, 8))
-        self.restart()
-
-    def restart(self) -> None:
-        self.history.append("restart")
-        self.engine.stop(0.0)
-        self.engine = self._start()
 
     def supervisor_goes_or_comes(self) -> None:
         self.supervisor.away = not self.supervisor.away
@@ -158,9 +136,7 @@ class FenceWorld:
         assert not self.node.cdi.claim_uids()
 
     def story(self) -> str:
-        """For a failure: how to get there again, and what came last."""
-        last = "\n".join(self.history[-30:])
-        return f"seed {self.seed}; the last that happened:\n{last}"
+        return self._story(f"seed {self.seed}")
 
     # -- what must hold ----------------------------------------------------------------------------------------------
 
@@ -233,34 +209,6 @@ class FenceWorld:
 
     # -- help --------------------------------------------------------------------------------------------------------
 
-    @property
-    def _boot_id(self) -> str:
-        return f"boot-{self.boot}"
-
-    def _start(self) -> PrepareEngine:
-        engine = self.node.engine(self._boot_id, start=False)
-        try:
-            start(engine)
-        except Killed:
-            engine.stop(0.0)
-            raise
-        return engine
-
-    def _until_killed(self, act: Callable[[], object], moment: int) -> None:
-        self.clockwork.moments, self.clockwork.kill_at = 0, moment
-        try:
-            act()
-        except Killed:
-            self.kills += 1
-            self.history.append("killed")
-        finally:
-            self.clockwork.kill_at = 0
-
-    def _prepare_and_unprepare(self) -> None:
-        uid = self._new_claim()
-        if self._do(Operation.PREPARE, uid) and self._do(Operation.UNPREPARE, uid):
-            self._forget(uid)
-
     def _new_claim(self) -> str:
         self.number += 1
         uid = f"c{self.number}"
@@ -268,19 +216,6 @@ class FenceWorld:
         self.claims[uid] = random_wanted(self.random, uid, self.targets, held)
         self.node.claims.add(self.claims[uid].allocated())
         return uid
-
-    def _do(self, operation: Operation, uid: str) -> bool:
-        """Whether it succeeded. Errors are for the kubelet, which tries again; defects are not."""
-        self.history.append(f"{operation} {uid} {self.claims.get(uid)}")
-        answer = fly(self.engine, operation, ref(uid))
-        self.history.append(f"  {answer if isinstance(answer, DriverError) else 'ok'}")
-        assert type(answer) is not DriverError, f"a defect: {answer}"
-        self.prepared += operation is Operation.PREPARE and not isinstance(answer, DriverError)
-        return not isinstance(answer, DriverError)
-
-    def _forget(self, uid: str) -> None:
-        self.claims.pop(uid, None)
-        self.node.claims.by_name.pop(uid, None)
 
     def _fences(self, uid: str) -> tuple[FenceShare, ...]:
         return fences_in(self.engine.entries()[uid].steps)

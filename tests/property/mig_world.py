@@ -11,24 +11,23 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from api.mig_policy import MigMode
 from dra_driver.devices.naming import gpu_name, mig_name, partial_profile
 from dra_driver.devices.policy import MigPolicy, MigRule, toggles_without_reset
 from dra_driver.devices.selector import GpuSelector
-from dra_driver.errors import DriverError, HardwareError
+from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Gpu, GpuInstance, MigPlacement
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.kinds.mig.device import MigDevice
-from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.kinds import exclude_each_other
 from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault, Misuse
-from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
-from tests.kubelet_plugin.prepare.on_this_thread import fly, start
-from tests.property.killing import Clockwork, Killed
+from tests.kubelet_plugin.prepare.node import TestNode, claim, result
+from tests.property.killing import Clockwork
+from tests.property.plugin_world import PluginWorld
 
 _FUNCTIONS = (
     "mode",
@@ -91,8 +90,10 @@ Spot = tuple[str, int, int]  # GPU, profile id, placement start
 
 
 @dataclass
-class World:
+class World(PluginWorld[tuple[str, ...]]):
     """``seed`` decides everything. ``patch`` replaces a function by its dotted name for as long as the world lives."""
+
+    most_moments: ClassVar[int] = 22
 
     folder: Path
     machine: str
@@ -146,46 +147,10 @@ class World:
 
     def prepare_new(self) -> None:
         if len(self.claims) < _MOST_CLAIMS:
-            self.number += 1
-            uid = f"c{self.number}"
-            self.claims[uid] = self._some_devices()
-            self.node.claims.add(claim(uid, *(result(name, f"r{each}") for each, name in enumerate(self.claims[uid]))))
+            uid = self._new_claim()
             self.mig.rival = self._rival if self.random.random() < 0.05 else None
             self._do(Operation.PREPARE, uid)
             self.mig.rival = None
-
-    def prepare_again(self) -> None:
-        if self.claims:
-            self._do(Operation.PREPARE, self.random.choice(list(self.claims)))
-
-    def unprepare(self) -> None:
-        uid = self.random.choice([*self.claims, "never-seen"])
-        if self._do(Operation.UNPREPARE, uid):
-            self._forget(uid)
-
-    def kill_in_something(self) -> None:
-        """At one of its moments, if it has so many; then the next plugin starts, and may be killed in that."""
-        acts = [self._prepare_and_unprepare, self._prepare_and_unprepare, self.prepare_again, self.unprepare]
-        self._until_killed(self.random.choice(acts), self.random.randint(1, 22))
-        while self.random.random() < 0.3:
-            self._until_killed(self.restart, self.random.randint(1, 8))
-        self.engine.stop(0.0)
-        self.engine = self._start()
-
-    def _until_killed(self, act: Callable[[], None], moment: int) -> None:
-        self.clockwork.moments, self.clockwork.kill_at = 0, moment
-        try:
-            act()
-        except Killed:
-            self.kills += 1
-            self.history.append("killed")
-        finally:
-            self.clockwork.kill_at = 0
-
-    def _prepare_and_unprepare(self) -> None:
-        uid = self._new_claim()
-        if self._do(Operation.PREPARE, uid) and self._do(Operation.UNPREPARE, uid):
-            self._forget(uid)
 
     def _new_claim(self) -> str:
         self.number += 1
@@ -193,11 +158,6 @@ class World:
         self.claims[uid] = self._some_devices()
         self.node.claims.add(claim(uid, *(result(name, f"r{each}") for each, name in enumerate(self.claims[uid]))))
         return uid
-
-    def restart(self) -> None:
-        self.history.append("restart")
-        self.engine.stop(0.0)
-        self.engine = self._start()
 
     def somebody_makes(self) -> None:
         """``nvidia-smi mig -cgi``, where no claim of the checkpoint has its place: there it would be the claim's."""
@@ -290,9 +250,7 @@ class World:
         self.check_settled()
 
     def story(self) -> str:
-        """For a failure: how to get there again, and what came last."""
-        last = "\n".join(self.history[-30:])
-        return f"machine {self.machine}, seed {self.seed}; the last that happened:\n{last}"
+        return self._story(f"machine {self.machine}, seed {self.seed}")
 
     # -- what must hold ----------------------------------------------------------------------------------------------
 
@@ -329,28 +287,9 @@ class World:
 
     # -- help --------------------------------------------------------------------------------------------------------
 
-    def _start(self) -> PrepareEngine:
-        engine = self.node.engine(f"boot-{self.boot}", start=False)
-        try:
-            start(engine)
-        except Killed:
-            engine.stop(0.0)
-            raise
-        return engine
-
     def _do(self, operation: Operation, uid: str) -> bool:
-        """Whether it succeeded. Errors are for the kubelet, which tries again; defects are not."""
         self.node.machine = self.mig.machine(self.node.machine)
-        self.history.append(f"{operation} {uid} {self.claims.get(uid)}")
-        answer = fly(self.engine, operation, ref(uid))
-        self.history.append(f"  {answer if isinstance(answer, DriverError) else 'ok'}")
-        assert type(answer) is not DriverError, f"a defect: {answer}"
-        self.prepared += operation is Operation.PREPARE and not isinstance(answer, DriverError)
-        return not isinstance(answer, DriverError)
-
-    def _forget(self, uid: str) -> None:
-        self.claims.pop(uid, None)
-        self.node.claims.by_name.pop(uid, None)
+        return super()._do(operation, uid)
 
     def _calm(self) -> None:
         self.mig.faults.clear()
@@ -400,7 +339,7 @@ class World:
         """Places that claims of the checkpoint own in this boot, by claim."""
         found: dict[str, set[Spot]] = {}
         for uid, entry in self.engine.entries().items():
-            if entry.boot_id != f"boot-{self.boot}":
+            if entry.boot_id != self._boot_id:
                 continue
             names = (held.prepared.device_name.split("-") for held in entry.devices)
             found[uid] = {_spot(name) for name in names if len(name) > 2}
