@@ -20,7 +20,15 @@ import termios
 from collections.abc import Iterator
 from pathlib import Path
 
-from dra_driver.simulation.hardware.mps.pipes import CONTROL, Answer, Request, open_fifo
+from dra_driver.simulation.hardware.mps.pipes import (
+    CONTROL,
+    Answer,
+    Request,
+    answer_to,
+    open_fifo,
+    read_lines,
+    request_of,
+)
 
 TICKETS = ".tickets"
 CLIENTS = ".clients"
@@ -69,25 +77,13 @@ class NamespaceFolder:
         """What has come. What is no client's is dropped."""
         if self.control < 0:  # it was removed meanwhile
             return
-        while True:
-            try:
-                self._unread += os.read(self.control, 65536)
-            except BlockingIOError:
-                break
-        *lines, self._unread = self._unread.split(b"\n")
-        for line in lines:
-            kind, _, rest = line.decode(errors="replace").partition(" ")
-            ticket, _, text = rest.partition(" ")
-            if kind == "client" and _TICKET.fullmatch(ticket):
-                yield Request(kind, ticket, text)
+        lines, self._unread = read_lines(self.control, self._unread)
+        for request in map(request_of, lines):
+            if request.kind == "client" and _TICKET.fullmatch(request.id):
+                yield request
 
     def answer(self, ticket: str) -> Answer | None:
-        descriptor = open_fifo(self.path / CLIENTS / f"{ticket}.in", os.O_WRONLY)
-        if descriptor is None:
-            return None
-        answer = Answer(descriptor)
-        answer.send("taken")
-        return answer
+        return answer_to(self.path / CLIENTS / f"{ticket}.in")
 
     def lifeline(self, ticket: str) -> int | None:
         return open_fifo(self.path / CLIENTS / f"{ticket}.out", os.O_RDONLY)

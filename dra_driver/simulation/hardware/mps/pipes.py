@@ -84,27 +84,14 @@ class PipeDirectory:
 
     def requests(self) -> Iterator[Request]:
         """What has come. A line that is no request is dropped: anybody may write there."""
-        while True:
-            try:
-                self._unread += os.read(self.control, 65536)
-            except BlockingIOError:
-                break
-        *lines, self._unread = self._unread.split(b"\n")
-        for line in lines:
-            kind, _, rest = line.decode(errors="replace").partition(" ")
-            identifier, _, text = rest.partition(" ")
-            if kind in ("command", "client") and _ID.fullmatch(identifier):
-                yield Request(kind, identifier, text)
+        lines, self._unread = read_lines(self.control, self._unread)
+        for request in map(request_of, lines):
+            if request.kind in ("command", "client") and _ID.fullmatch(request.id):
+                yield request
 
     def answer(self, identifier: str) -> Answer | None:
         """Where the answer to a request goes; None when who asked is gone."""
-        path = self.path / CLIENTS / f"{identifier}.in"
-        descriptor = open_fifo(path, os.O_WRONLY)
-        if descriptor is None:
-            return None
-        answer = Answer(descriptor)
-        answer.send("taken")
-        return answer
+        return answer_to(self.path / CLIENTS / f"{identifier}.in")
 
     def lifeline(self, identifier: str) -> int | None:
         """What a client holds open while it lives; None when it is gone."""
@@ -137,6 +124,34 @@ class Answer:
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+
+def answer_to(fifo: Path) -> Answer | None:
+    """The way to one who asked, who is told that the request was taken; None when who asked is gone."""
+    descriptor = open_fifo(fifo, os.O_WRONLY)
+    if descriptor is None:
+        return None
+    answer = Answer(descriptor)
+    answer.send("taken")
+    return answer
+
+
+def read_lines(descriptor: int, unread: bytes) -> tuple[list[bytes], bytes]:
+    """The whole lines that have come, after what was ``unread``, and what of a line is left. Waits for nothing."""
+    while True:
+        try:
+            unread += os.read(descriptor, 65536)
+        except BlockingIOError:
+            break
+    *lines, left = unread.split(b"\n")
+    return lines, left
+
+
+def request_of(line: bytes) -> Request:
+    """A line as a request, whether or not it is one."""
+    kind, _, rest = line.decode(errors="replace").partition(" ")
+    identifier, _, text = rest.partition(" ")
+    return Request(kind, identifier, text)
 
 
 def open_fifo(path: Path, flags: int) -> int | None:
