@@ -95,13 +95,11 @@ class DeviceCall(Call):
         self.file.update(lambda state: state.with_gpu(self.index, change(self._as_it_is(state.gpus[self.index]))))
 
     def _as_it_is(self, gpu: GpuState) -> GpuState:
-        """Without what MPS servers that were killed have left in the state: the kernel has freed the GPU of them."""
-        servers = {client.mps_server for client in gpu.clients if client.mps_server is not None}
-        ended = {server for server in servers if presence.has_ended(self.file.path, server)}
+        """Without what processes that were killed have left in the state: the kernel has freed the GPU of them."""
+        ended = presence.ended(self.file.path, (client.holder for client in gpu.clients))
         if not ended:
             return gpu
-        living = tuple(client for client in gpu.clients if client.mps_server not in ended)
-        return gpu.model_copy(update={"clients": living})
+        return gpu.model_copy(update={"clients": tuple(each for each in gpu.clients if each.holder not in ended)})
 
 
 def instance_of(gpu: GpuState, target: Target) -> GpuInstanceState:

@@ -63,7 +63,8 @@ class ClientState(_State):
     """A process that uses the device of ``uuid``: a GPU or a MIG device.
 
     ``mps_server``: the MPS server (its process) that it is, or that it uses the device through. ``allocated``: bytes
-    that it has of the device, charged to the ``cgroup`` that it was in then.
+    that it has of the device, charged to the ``cgroup`` that it was in then. ``holder``: which process answers for it
+    (``mps.presence``); None: it is there until it is taken out.
     """
 
     pid: int
@@ -71,6 +72,7 @@ class ClientState(_State):
     mps_server: int | None = None
     allocated: int = 0
     cgroup: str | None = None
+    holder: str | None = None
 
 
 class MemoryLimitState(_State):

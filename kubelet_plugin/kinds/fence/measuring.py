@@ -92,6 +92,7 @@ class FencedHardware:
         self._memory = memory
         self._serving = serving
         self._tidied = False
+        self._waiting: dict[str, str] = {}
         self._without_fence = unfenced
         self.loop = Loop(
             "fractions", self._round, limit=_LIMIT_SECONDS, doing="measuring of memory", expected=(DriverError, OSError)
@@ -151,21 +152,41 @@ class FencedHardware:
         self._found.see(machine)
         unmeasured = {each.uuid for each in self._found.unmeasured(machine)}
         open_ones = [each for each in wanted if each.uuid in unmeasured and each.is_there]
-        measured = [each for each in open_ones if self._measure(machine, each)]
+        waiting, errors = dict[str, str](), list[str]()
+        for device in open_ones:
+            self.loop.beat()
+            try:
+                if reason := self._measure(machine, device):
+                    waiting[device.name] = reason
+            except (DriverError, OSError) as error:  # it is told below, when the others had their turn
+                errors.append(f"{device.name}: {error}")
+        self._tell_of(waiting)
         self._changed.tell()  # also where the backends are others now; the inventory's writer compares
-        return None if len(measured) == len(open_ones) else _AGAIN_SECONDS
+        if errors:
+            raise DriverError("; ".join(errors))
+        return _AGAIN_SECONDS if waiting else None
 
-    def _measure(self, machine: Machine, device: Divisible) -> bool:
-        """Whether it could be. Raises DriverError, OSError."""
-        self.loop.beat()
+    def _measure(self, machine: Machine, device: Divisible) -> str:
+        """Why it cannot be now; empty: it is. Raises DriverError, OSError."""
         with self._claims.try_gpu(device.gpu.uuid) as held:
-            if not held or self._is_held(device) or not self._memory.is_idle(device.uuid):
-                return False
+            if not held:
+                return "a claim on it is being prepared or unprepared"
+            if self._is_held(device):
+                return "a claim holds it"
+            if not self._memory.is_idle(device.uuid):
+                return "a process uses it"
             with self._serving(device):
                 reserve = max(0, device.memory - self._memory.free(device.uuid))
         self._found.measured(machine, device, reserve)
         logger.info("%s: driver and MPS keep %d MiB of %s", device.name, reserve >> 20, device.uuid)
-        return True
+        return ""
+
+    def _tell_of(self, waiting: dict[str, str]) -> None:
+        """Once, and not every few seconds."""
+        for name, reason in waiting.items():
+            if self._waiting.get(name) != reason:
+                logger.info("%s is not offered in fractions before its memory is measured: %s", name, reason)
+        self._waiting = waiting
 
     def _is_held(self, device: Divisible) -> bool:
         return any(

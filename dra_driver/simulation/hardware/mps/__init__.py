@@ -5,7 +5,7 @@
     server    one nvidia-cuda-mps-server, a process of its own: the clients that are connected to it, and their limits
     direct    a client without MPS, as compute mode lets it be one
     pipes     the pipe directory and how one speaks through it; ``link`` how daemon and server do
-    presence  whether a server is still there
+    presence  whether a process that has taken devices is still there
     devices   what the state file says of GPUs and MIG devices, and which processes use them
     ui        the command language where a shell has not the tools for it
     scripts   the shell programs in the node's file tree, which also run in containers

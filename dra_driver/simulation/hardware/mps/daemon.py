@@ -243,7 +243,7 @@ class Daemon:
         server.link.close()
         code = server.process.wait()
         self.log(f"Server {server.pid} exited with status {code}")
-        self.state.forget_server(server.pid)  # it may have been killed
+        self.state.tidy()  # it may have been killed
         if server.status == "INITIALIZING":
             for newcomer in [each for each in self._newcomers if self.settings.multi_user or each.uid == server.uid]:
                 self._newcomers.remove(newcomer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ _VOLTA = (7, 0)
 class User:
     """A process that uses a device; ``mps_server``: through which MPS server, or None.
 
-    ``allocated``: bytes of the device, charged to ``cgroup``, as far as that can be told.
+    ``allocated``: bytes of the device, charged to ``cgroup``, as far as that can be told. ``holder``: who answers for
+    it (``presence``): its MPS server, or itself.
     """
 
     pid: int
     mps_server: int | None
     allocated: int = 0
     cgroup: str | None = None
+    holder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class State:
 
     def devices(self) -> tuple[Device, ...]:
         """In CUDA's order: GPU after GPU, and MIG devices in the place of a GPU that is divided."""
-        return tuple(_devices(self.read()))
+        return tuple(_devices(_living(self.read(), self._ended(self.read()))))
 
     def driver_version(self) -> str | None:
         """Of the driver's files on the node; None when there are none (``state.SimulatedState.library_version``)."""
@@ -93,25 +96,32 @@ class State:
 
     def change_users(self, uuids: frozenset[str], change: Callable[[tuple[User, ...]], tuple[User, ...]]) -> None:
         """Have other processes use the devices of ``uuids``; ``change`` may refuse by raising. Alone, and at once."""
-        with state_store.exclusively(self.path):
-            state = json.loads(self.path.read_bytes())  # not what is remembered: ``change`` may refuse half-way
+        with self._changing() as state:
             for gpu in state["gpus"]:
                 for uuid in _uuids(gpu) & uuids:
                     others = [each for each in gpu["clients"] if each["uuid"] != uuid]
                     gpu["clients"] = others + [_client(uuid, user) for user in change(_users(gpu, uuid))]
-            state_store.put(self.path, json.dumps(state, separators=(",", ":")).encode())
 
     def enter(self, uuids: frozenset[str], user: User, admit: Callable[[Device], None]) -> None:
         """``user`` uses the devices of ``uuids``, all or none: ``admit`` may refuse each, as it is then, by raising."""
-
-        with state_store.exclusively(self.path):
-            state = json.loads(self.path.read_bytes())
+        with self._changing() as state:
             for device in _devices(state):
                 if device.uuid in uuids:
                     admit(device)
             for gpu in state["gpus"]:
                 gpu["clients"] += [_client(uuid, user) for uuid in sorted(_uuids(gpu) & uuids)]
-            state_store.put(self.path, json.dumps(state, separators=(",", ":")).encode())
+
+    def leave(self, holder: str) -> None:
+        """``holder`` ends, and with it what it and the processes that it answers for have of any device."""
+        if holder in _holders(self.read()):
+            with self._changing() as state:
+                state.update(_living(state, frozenset((holder,))))
+
+    def tidy(self) -> None:
+        """What processes that were killed have left does not count; it goes out of the file, too."""
+        if self._ended(self.read()):
+            with self._changing():
+                pass
 
     def cgroup_of(self, pid: int) -> str | None:
         """The cgroup, in the node's hierarchy, of a process of this machine; None where it cannot be told."""
@@ -122,14 +132,19 @@ class State:
         except (OSError, HardwareError):
             return None
 
-    def forget_server(self, server: int) -> None:
-        """The MPS server ``server`` has ended, and with it the use of every device through it."""
-        used = frozenset(
-            device.uuid for device in self.devices() if any(user.mps_server == server for user in device.users)
-        )
-        presence.forget(self.path, server)
-        if used:
-            self.change_users(used, lambda users: tuple(each for each in users if each.mps_server != server))
+    def _ended(self, state: dict[str, Any]) -> frozenset[str]:
+        return presence.ended(self.path, _holders(state))
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        """The state, to be changed; not as it is remembered, since a change may be refused half-way by raising."""
+        with state_store.exclusively(self.path):
+            found = json.loads(self.path.read_bytes())
+            ended = self._ended(found)
+            state = _living(found, ended)
+            yield state
+            state_store.put(self.path, json.dumps(state, separators=(",", ":")).encode())
+        presence.forget(self.path, ended)
 
 
 def visible(devices: tuple[Device, ...], names: str | None) -> tuple[tuple[Device, ...], tuple[str, ...]]:
@@ -188,6 +203,19 @@ class _Common:
         return Device(uuid, self.gpu, memory, self.compute_mode, self.lost, self.most_mps_clients, _users(gpu, uuid))
 
 
+def _holders(state: dict[str, Any]) -> set[str]:
+    return {each["holder"] for gpu in state["gpus"] for each in gpu["clients"] if "holder" in each}
+
+
+def _living(state: dict[str, Any], ended: frozenset[str]) -> dict[str, Any]:
+    """Without what those that have ended had of devices: the kernel has freed it."""
+    gpus = [
+        {**gpu, "clients": [each for each in gpu["clients"] if each.get("holder") not in ended]}
+        for gpu in state["gpus"]
+    ]
+    return {**state, "gpus": gpus}
+
+
 def _uuids(gpu: dict[str, Any]) -> frozenset[str]:
     computes = (compute["uuid"] for instance in gpu["instances"] for compute in instance["computeInstances"])
     return frozenset((gpu["uuid"], *computes))
@@ -195,7 +223,7 @@ def _uuids(gpu: dict[str, Any]) -> frozenset[str]:
 
 def _users(gpu: dict[str, Any], uuid: str) -> tuple[User, ...]:
     return tuple(
-        User(each["pid"], each.get("mpsServer"), each.get("allocated", 0), each.get("cgroup"))
+        User(each["pid"], each.get("mpsServer"), each.get("allocated", 0), each.get("cgroup"), each.get("holder"))
         for each in gpu["clients"]
         if each["uuid"] == uuid
     )
@@ -208,5 +236,10 @@ def _limits(gpu: dict[str, Any]) -> tuple[Limit, ...]:
 
 
 def _client(uuid: str, user: User) -> dict[str, Any]:
-    more = {"mpsServer": user.mps_server, "allocated": user.allocated, "cgroup": user.cgroup}
+    more = {
+        "mpsServer": user.mps_server,
+        "allocated": user.allocated,
+        "cgroup": user.cgroup,
+        "holder": user.holder,
+    }
     return {"pid": user.pid, "uuid": uuid, **{name: value for name, value in more.items() if value is not None}}

@@ -2,7 +2,7 @@
 
 It takes the devices for process PID (the shell of simulated-cuda-client) as compute mode allows, says "ok" or "error"
 and what it got, as a server does, and keeps the devices until its standard input ends, as it does however that process
-ends. Exit code 1 when it was refused.
+ends, or until it is killed with it, as happens at the end of a container. Exit code 1 when it was refused.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dra_driver.simulation.hardware.mps import context
 from dra_driver.simulation.hardware.mps.context import FAULT, Context, Refused
 from dra_driver.simulation.hardware.mps.devices import Device, State, User
+from dra_driver.simulation.hardware.mps.presence import Presence
 
 
 def main(arguments: Sequence[str]) -> int:
     state_file, pid, allocate = arguments
     state = State(Path(state_file))
     cgroup = state.cgroup_of(int(pid))
-    user, taken = User(int(pid), None), frozenset[str]()
+    presence = Presence(state.path)
+    presence.begin()
     try:
         wish = context.parse_wish(f"{pid} {os.environ.get('CUDA_VISIBLE_DEVICES') or '-'} - - {allocate}")
         granted = context.grant(wish, state.devices(), 100.0, {}, {}, cgroup)
-        user = replace(user, allocated=granted.allocated, cgroup=cgroup)
+        user = User(int(pid), None, granted.allocated, cgroup, presence.holder)
         state.enter(frozenset(device.uuid for device in granted.devices), user, partial(_admit, granted))
-        taken = frozenset(device.uuid for device in granted.devices)
         _say("ok", "mps=no", f"pid={pid}", *context.describe(granted), ".")
         while said := os.read(0, 4096):
             if said.strip() == FAULT:
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         _say("error", str(error), ".")
         return 1
     finally:
-        if taken:
-            state.change_users(taken, lambda users: tuple(each for each in users if each != user))
+        state.leave(presence.holder)
+        presence.end()
     return 0
 
 

@@ -213,7 +213,7 @@ class NamedDaemon:
             folder.remove()
         server.link.close()
         self.log(f"Server {server.name}, process {server.pid}, exited with status {server.process.wait()}")
-        self.state.forget_server(server.pid)  # it may have been killed
+        self.state.tidy()  # it may have been killed
         self._hand_over()
 
 

@@ -27,7 +27,7 @@ from dra_driver.simulation.hardware.mps.link import Link
 from dra_driver.simulation.hardware.mps.logs import Log
 from dra_driver.simulation.hardware.mps.namespace import Namespace
 from dra_driver.simulation.hardware.mps.pipes import Answer
-from dra_driver.simulation.hardware.mps.presence import Presence, has_ended
+from dra_driver.simulation.hardware.mps.presence import Presence
 
 _GOODBYE = b"bye"
 
@@ -49,7 +49,7 @@ class Server:
         self._log = log
         self._link = link
         self._pid = os.getpid()
-        self._presence = Presence(state.path, self._pid)
+        self._presence = Presence(state.path)
         self._status = "INITIALIZING"
         self._devices: tuple[Device, ...] = ()
         self._percentage = 100.0
@@ -120,7 +120,7 @@ class Server:
 
     def end(self) -> None:
         """Its clients see the end of the file; the devices are free."""
-        self._state.forget_server(self._pid)
+        self._state.leave(self._presence.holder)
         self._presence.end()
 
     def _connect(self, message: Mapping[str, Any], answer: Answer, lifeline: int) -> None:
@@ -177,14 +177,13 @@ class Server:
         self._state.change_users(_uuids(client), without_one)
 
     def _user(self, client: Client) -> User:
-        return User(client.pid, self._pid, client.context.allocated, client.context.cgroup)
+        return User(
+            client.pid, self._pid, client.context.allocated, client.context.cgroup, holder=self._presence.holder
+        )
 
     def _enter(self, device: Device, users: tuple[User, ...]) -> tuple[User, ...]:
-        living = tuple(
-            each for each in users if each.mps_server is None or not has_ended(self._state.path, each.mps_server)
-        )
-        context.require_free(device, living)
-        return (*living, User(self._pid, self._pid))
+        context.require_free(device, users)
+        return (*users, User(self._pid, self._pid, holder=self._presence.holder))
 
     def _limit(self, name: str, size: int) -> None:
         for device in visible(self._devices, name)[0]:

@@ -14,6 +14,7 @@ from api.fractions import SharingBackend
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.devices.selector import GpuSelector
 from dra_driver.devices.sharing import Fractions, SharingPolicy, SharingRule
+from dra_driver.errors import HardwareError
 from dra_driver.hardware.inventory import machine_from_status, machine_to_status
 from dra_driver.hardware.model import Machine, Reserve
 from kubelet_plugin.claims.entry import ClaimEntry
@@ -52,13 +53,15 @@ class Source:
 
 
 class Node:
-    """``busy``: UUIDs that a process uses; ``servers``: how much memory an MPS server has."""
+    """``busy``: UUIDs that a process uses, ``failing``: that NVML has an error for, ``looks`` for processes so far; ``servers``: how much memory an MPS server has."""
 
     def __init__(self, folder: Path, found: Machine = TWO, *rules: SharingRule) -> None:
         self.folder = folder
         self.source = Source(found)
         self.busy: set[str] = set()
         self.locked: set[str] = set()
+        self.failing: set[str] = set()
+        self.looks = 0
         self.claims: dict[str, ClaimEntry] = {}
         self.asked: list[str] = []
         self.serving: list[str] = []
@@ -83,6 +86,9 @@ class Node:
         return size - (30 * MIB if uuid in self.serving else 0)
 
     def is_idle(self, uuid: str) -> bool:
+        self.looks += 1
+        if uuid in self.failing:
+            raise HardwareError(f"{uuid} does not answer")
         return uuid not in self.busy
 
     def tidy(self) -> None:
@@ -153,6 +159,30 @@ def test_a_gpu_in_use_is_measured_later(tmp_path: Path, how: str) -> None:
         node.busy, node.locked, node.claims = set(), set(), {}
         node.source.read()
         eventually(lambda: len(node.reserves()) == 2)
+
+
+def test_a_gpu_that_fails_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.failing = {TWO.gpus[0].uuid}
+    with running(node):
+        eventually(lambda: node.reserves() == {"gpu-1": 630})
+        eventually(lambda: node.hardware.loop.errors >= 1)
+        node.failing = set()
+        eventually(lambda: len(node.reserves()) == 2)
+    assert node.asked == [TWO.gpus[1].uuid, TWO.gpus[0].uuid]
+
+
+def test_why_a_gpu_waits_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(tmp_path)
+    node.busy = {TWO.gpus[0].uuid}
+    with caplog.at_level("INFO"), running(node):
+        eventually(lambda: node.reserves() == {"gpu-1": 630})
+        node.looks = 0
+        node.source.read()
+        eventually(lambda: node.looks >= 1)
+    assert [each.message for each in caplog.records if "before its memory is measured" in each.message] == [
+        "gpu-0 is not offered in fractions before its memory is measured: a process uses it"
+    ]
 
 
 def test_nothing_is_measured_or_told_without_a_rule_for_fractions(tmp_path: Path) -> None:

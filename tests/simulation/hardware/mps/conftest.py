@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dra_driver.simulation.hardware import SimulatedState, StateFile, create_state, host_root
-from dra_driver.simulation.hardware.mps import scripts
+from dra_driver.simulation.hardware.mps import presence, scripts
 from tests.run_guard import mark
 
 DEADLINE = 20.0
@@ -138,6 +138,11 @@ class MpsNode:
         lock = self.pipe / "control_lock"
         return [pid for pid in processes() if lock.exists() and has_open(pid, lock)]
 
+    def holders(self) -> list[str]:
+        """Whose files lie beside the state: processes that have taken devices, and those that left without a word."""
+        folder = self.state_file.with_name(f"{self.state_file.name}.users")
+        return os.listdir(folder) if folder.exists() else []
+
     def close(self) -> None:
         for client in self.clients:
             client.kill()
@@ -147,6 +152,8 @@ class MpsNode:
         wait_until(lambda: not self.holders_of_the_lock(), "the daemon ends")
         for client in self.clients:
             client.communicate()
+        left = self.holders()
+        wait_until(lambda: len(presence.ended(self.state_file, left)) == len(left), "servers and clients end")
 
     def _client(self, *options: str) -> Sequence[str]:
         return [*self.shell, str(self.root / scripts.CLIENT_PATH), *options]

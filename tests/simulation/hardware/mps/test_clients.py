@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pynvml
 import pytest
 
 from dra_driver.hardware.model import MigPlacement
 from dra_driver.hardware.nvml import InstanceInUse, MigControl, NvmlHardware
+from dra_driver.processes import Process
 from dra_driver.simulation.hardware import StateFile, faults, install, uninstall
 from dra_driver.simulation.hardware.mps.devices import EXCLUSIVE_PROCESS
 from tests.simulation.hardware.mps.conftest import MpsNode, facts, is_running, wait_until
@@ -297,6 +299,24 @@ def test_a_daemon_and_server_killed_together_leave_the_device_free(node: MpsNode
     assert client.wait(20) == 1
     MigControl().set_mode(node.uuids[1], True)
     assert node.used_by(node.uuids[1]) == []
+
+
+def test_a_client_without_mps_that_is_killed_leaves_the_device_free(node: MpsNode, hardware: NvmlHardware) -> None:
+    """As at the end of a container, where everything in it is killed with its first process."""
+    set_mode(node, 1, EXCLUSIVE_PROCESS)
+    client, _ = node.counting_client(CUDA_VISIBLE_DEVICES=node.uuids[1])
+    assert running_processes(node.uuids[1]) == [client.pid]
+    first = Process.of(client.pid)
+    assert first is not None
+    (holder,) = [each.pid for each in first.children() if "mps.direct" in Path(f"/proc/{each.pid}/cmdline").read_text()]
+    os.kill(holder, signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
+    wait_until(lambda: running_processes(node.uuids[1]) == [], "the device is free")
+    assert node.used_by(node.uuids[1]) == [(client.pid, None)], "nobody has taken it out of the file"
+    code, out, err = node.run_client(CUDA_VISIBLE_DEVICES=node.uuids[1])
+    assert (code, err, facts(out)["device.0"]) == (0, "", node.uuids[1])
+    wait_until(lambda: node.used_by(node.uuids[1]) == [], "the next one has tidied up")
+    wait_until(lambda: node.holders() == [], "and the files beside it")
 
 
 def test_many_at_once(node: MpsNode) -> None:
