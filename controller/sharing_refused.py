@@ -12,7 +12,7 @@ from dra_driver.devices.naming import gpu_name
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.devices.shares import MEMORY, Refused, sharing_of
 from dra_driver.devices.sharing import Fractions
-from dra_driver.hardware.model import Machine
+from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.quantity import Quantity
 
 _MADE_BY_CLAIMS = (
@@ -22,6 +22,10 @@ _MADE_BY_CLAIMS = (
 _NOT_MEASURED = (
     "what its driver and an MPS server need of its memory was not measured, since it was never seen idle; it is "
     "offered as a whole until it is"
+)
+_IN_MIG_MODE = (
+    "in MIG mode nobody can measure what its driver keeps of its memory; it is offered as a whole until the mode is "
+    "off, as after the last claim for a part of it, or by nvidia-smi -i INDEX -mig 0"
 )
 
 
@@ -62,12 +66,13 @@ def _found(machine: Machine, offered: DeviceSet, policy: DevicePolicy, node: str
         elif device.kind is DeviceKind.MIG and "uuid" not in device.attributes:
             yield gpu_name(gpu.minor), _NotShared(f"MIG devices of {profile} on ", _MADE_BY_CLAIMS)
         elif isinstance(sharing, Fractions):
-            yield device.name, _NotShared("", _undivided(device, sharing))
+            yield device.name, _NotShared("", _undivided(device, gpu, sharing))
 
 
-def _undivided(device: AllocatableDevice, sharing: Fractions) -> str:
+def _undivided(device: AllocatableDevice, gpu: Gpu, sharing: Fractions) -> str:
     memory = device.capacity.get(MEMORY)
     if memory is not None and memory.value.value() >= 2 * sharing.memory_step:
-        return _NOT_MEASURED
+        in_mig_mode = gpu.mig is not None and gpu.mig.enabled
+        return _IN_MIG_MODE if in_mig_mode and device.kind is DeviceKind.GPU else _NOT_MEASURED
     step = Quantity.binary(sharing.memory_step)
     return f"its memory is less than one step of {step}: set a smaller fractions.memoryStep"

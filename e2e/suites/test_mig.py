@@ -263,9 +263,12 @@ def test_layouts_of_a_mig_parted_file(stage: Stage, space: Space) -> None:
         assert read_mig(stage.pods, node).instances == before, "static MIG devices stay when their claim goes"
     finally:
         stage.install_driver()
-        for instance in read_mig(stage.pods, stage.nodes[0]).instances:
+        found = read_mig(stage.pods, stage.nodes[0])
+        for instance in found.instances:
             nvidia_smi(stage.pods, stage.nodes[0], "mig", "-i", str(instance.minor), "-dci")
             nvidia_smi(stage.pods, stage.nodes[0], "mig", "-i", str(instance.minor), "-dgi")
+        for minor in found.enabled:  # a layout stays until somebody takes it away, and so does its MIG mode
+            nvidia_smi(stage.pods, stage.nodes[0], "-i", str(minor), "-mig", "0")
 
 
 def has_uuid(profile: str) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -82,36 +83,18 @@ class Shares:
 
     def make(self, group: MpsGroup, folders: GroupFolders, share: MpsShare) -> None:
         """The share is there, with its limits, on a server that is alive. What is not so is removed."""
-        try:
+        with _told(f"share {share.name} of MPS group {group.id}", folders):
             if problem := self._made(group, folders, share):
                 self._remove(folders, share.name)
                 raise GroupFailed(
                     f"share {share.name} of MPS group {group.id} was removed again: {problem}",
                     hint=f"its limits would not hold; see {folders.log}",
                 )
-        except Declined as error:
-            raise GroupFailed(
-                f"the control daemon of MPS group {group.id} refuses share {share.name}: {error}",
-                hint=f"see {folders.log}",
-            ) from error
-        except NoAnswer as error:
-            raise GroupTimeout(
-                f"share {share.name} of MPS group {group.id}: {error}", hint="it is tried again"
-            ) from error
 
     def remove(self, group_id: str, folders: GroupFolders, name: str) -> None:
         """The share is not there (any more)."""
-        try:
+        with _told(f"removal of share {name} of MPS group {group_id}", folders):
             self._remove(folders, name)
-        except Declined as error:
-            raise GroupFailed(
-                f"the control daemon of MPS group {group_id} does not remove share {name}: {error}",
-                hint=f"see {folders.log}",
-            ) from error
-        except NoAnswer as error:
-            raise GroupTimeout(
-                f"removal of share {name} of MPS group {group_id}: {error}", hint="it is tried again"
-            ) from error
 
     def drain(self, folders: GroupFolders, seconds: float) -> None:
         """Returns when the server has gone with its last client, or after ``seconds``: "server delete" refuses while
@@ -128,14 +111,21 @@ class Shares:
                 return
 
     def _made(self, group: MpsGroup, folders: GroupFolders, share: MpsShare) -> str:
-        """What is wrong with it after all was done; empty for nothing."""
-        before = self.seen(folders)
-        if problem := answers.server_problem(group, before.server):
-            return problem
-        if share.name not in before.shares:
+        """What is wrong with it after all was done; empty for nothing.
+
+        It is created before anything is asked: as a rule it is not there, and each question is a run of a program.
+        """
+        try:
             self._control.run(folders, *answers.create_share(share.name), seconds=ANSWER_SECONDS)
-        if answers.share_problem(share, before.shares.get(share.name)):
-            self._control.run(folders, *answers.limit_share(share), seconds=ANSWER_SECONDS)
+        except Declined:
+            there = self.seen(folders)
+            if problem := answers.server_problem(group, there.server):
+                return problem
+            if share.name not in there.shares:
+                raise
+            if not self.problem(group, folders, share, there):
+                return ""
+        self._control.run(folders, *answers.limit_share(share), seconds=ANSWER_SECONDS)
         return self.problem(group, folders, share, self.seen(folders))
 
     def problem(self, group: MpsGroup, folders: GroupFolders, share: MpsShare, seen: Seen) -> str:
@@ -148,9 +138,25 @@ class Shares:
         return "" if socket.exists() else f"there is no {socket}"
 
     def _remove(self, folders: GroupFolders, name: str) -> None:
-        if name in self.seen(folders).shares:
+        try:
             self._control.run(folders, *answers.delete_share(name), seconds=ANSWER_SECONDS)
+            left = name in answers.shares_of(self._control.run(folders, *answers.SHARES, seconds=ANSWER_SECONDS))
+        except Declined:  # as a rule because it is not there, or its server is not
             if name in self.seen(folders).shares:
-                raise Declined(f"share {name} is still in its list")
+                raise
+            left = False
+        if left:
+            raise Declined(f"share {name} is still in its list")
         # Where a folder is left, a container that is given it by mistake must not find a socket of somebody else's.
         shutil.rmtree(folders.share(name), ignore_errors=True)
+
+
+@contextmanager
+def _told(what: str, folders: GroupFolders) -> Iterator[None]:
+    """What a daemon answers about ``what``, as an error of the group."""
+    try:
+        yield
+    except Declined as error:
+        raise GroupFailed(f"{what}: its control daemon says: {error}", hint=f"see {folders.log}") from error
+    except NoAnswer as error:
+        raise GroupTimeout(f"{what}: {error}", hint="it is tried again") from error

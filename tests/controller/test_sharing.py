@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from controller.dry_run import dry_run
 from controller.plugin_config import ObjectName
 from dra_driver.devices.policy import DevicePolicy
 from dra_driver.devices.selector import GpuSelector
-from dra_driver.devices.sharing import Replicas, SharingPolicy, SharingRule
+from dra_driver.devices.sharing import Fractions, Replicas, SharingPolicy, SharingRule
 from dra_driver.hardware.model import Machine
 from dra_driver.kube.interface import (
     CONFIG_MAPS,
@@ -547,6 +548,18 @@ def test_mig_devices_that_claims_create_are_not_shared_and_that_is_told(cluster:
         in message
     )
     assert world.device("n1", "gpu-0")["consumesCounters"]
+
+
+def test_why_a_gpu_is_not_offered_in_fractions_yet(world: World, h100: Machine) -> None:
+    first, *others = h100.gpus
+    assert first.mig is not None
+    in_mig_mode = replace(first, mig=replace(first.mig, enabled=True))
+    world.add_node("n1", replace(h100, gpus=(in_mig_mode, *others)))
+    policy = DevicePolicy(sharing=SharingPolicy((SharingRule(Fractions(256 << 20, 1), GpuSelector(minors=(0, 1))),)))
+    world.start_controller(policy=policy)
+    message = Cluster(world).told("n1", "SharingNotInForce")
+    assert "gpu-0 is not shared: in MIG mode nobody can measure" in message
+    assert "gpu-1 is not shared: what its driver and an MPS server need of its memory was not measured" in message
 
 
 # -- a server without consumable capacity -----------------------------------------------------------------------------
