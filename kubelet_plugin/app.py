@@ -63,6 +63,7 @@ from kubelet_plugin.kinds import build_kinds, tools_of
 from kubelet_plugin.kinds.fence.cgroups import CgroupFences, build_room
 from kubelet_plugin.kinds.fence.facts import FoundFences
 from kubelet_plugin.kinds.fence.measuring import FencedHardware
+from kubelet_plugin.kinds.fence.metrics import FenceCollector
 from kubelet_plugin.kinds.fence.serving import MpsServing, speaks_named
 from kubelet_plugin.kinds.fence.telling import FenceStatuses
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
@@ -222,6 +223,7 @@ class PluginApp:
         registry.register(ReflectorCollector([self._inventory.reflector]))
         self._stuck = StuckWorkEvents(self._engine.stuck, self._events, node_ref)
         registry.register(StuckWorkCollector(self._engine.stuck))
+        registry.register(FenceCollector(lambda: self._fence_statuses.found))
         self._loops = (
             self._events.loop,
             self._failure_events.loop,

@@ -67,6 +67,7 @@ class FenceStatuses:
         self._written: dict[str, tuple[FenceState, ...]] = {}  # by claim UID
         self._gone: set[tuple[str, str, str]] = set()  # claim UID, device and share of which an Event tells
         self._forbidden = False
+        self._found: tuple[tuple[ClaimRef, FenceState], ...] = ()
         self.loop = Loop(
             "fence-status",
             self._round,
@@ -75,6 +76,11 @@ class FenceStatuses:
             retry=Backoff(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
             expected=(ApiError, DriverError),
         )
+
+    @property
+    def found(self) -> tuple[tuple[ClaimRef, FenceState], ...]:
+        """Of each fraction of a prepared claim, as the last round has found it."""
+        return self._found
 
     def start(self) -> None:
         self.loop.start()
@@ -104,22 +110,21 @@ class FenceStatuses:
         self._written = {uid: states for uid, states in self._written.items() if uid in prepared}
         self._gone = {key for key in self._gone if key[0] in prepared}
         failed: ApiError | None = None
-        has_any = False
-        for uid, entry in prepared.items():
+        found = {uid: fence_states(entry, self._trouble) for uid, entry in prepared.items()}
+        self._found = tuple((prepared[uid].ref, state) for uid, states in found.items() for state in states)
+        for uid, states in found.items():
             self.loop.beat()
-            states = fence_states(entry, self._trouble)
-            has_any = has_any or bool(states)
-            self._tell_gone(entry, states)
+            self._tell_gone(prepared[uid], states)
             if states and self._written.get(uid) != states:
                 try:
-                    self._write(entry.ref, states)
+                    self._write(prepared[uid].ref, states)
                 except ApiError as error:  # one claim must not hold up the others
                     failed = error
                 else:
                     self._written[uid] = states
         if failed is not None:
             raise failed
-        return _LOOK_AGAIN_SECONDS if has_any else None
+        return _LOOK_AGAIN_SECONDS if self._found else None
 
     def _tell_gone(self, entry: ClaimEntry, states: tuple[FenceState, ...]) -> None:
         for state in states:

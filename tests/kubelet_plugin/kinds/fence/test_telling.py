@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from api.fractions import SharingBackend
 from dra_driver.kube.interface import (
@@ -22,6 +23,7 @@ from dra_driver.kube.interface import (
 from dra_driver.simulation.store import EmbeddedApi
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice
 from kubelet_plugin.claims.model import ClaimRef, Operation, PreparedDevice
+from kubelet_plugin.kinds.fence.metrics import FenceCollector
 from kubelet_plugin.kinds.fence.status import status_devices
 from kubelet_plugin.kinds.fence.step import FenceShare
 from kubelet_plugin.kinds.fence.telling import FenceStatuses
@@ -159,6 +161,27 @@ def test_what_nothing_fences_is_said_to_be_so(world: World) -> None:
     with world.running():
         eventually(lambda: world.told("c"))
     assert (world.condition("c")["status"], world.condition("c")["reason"]) == ("False", "NotFenced")
+
+
+def test_each_share_is_a_series_of_metrics_for_as_long_as_its_claim_is_prepared(world: World) -> None:
+    ref = world.claim("c", fence(0), fence(1, memory=5 * GIB, memory_limit=20 * GIB, compute=0))
+    registry = CollectorRegistry()
+    with world.running() as statuses:
+        registry.register(FenceCollector(lambda: statuses.found))
+        eventually(lambda: len(world.told("c")) == 2)
+        names = {"device": "gpu-0", "gpu": "GPU-0", "namespace": "team", "claim": "c", "backend": "Mps"}
+        first, second = ({**names, "share_id": share} for share in SHARES[:2])
+        assert registry.get_sample_value("gpu_dra_fraction_memory_bytes", first) == 10 * GIB
+        assert registry.get_sample_value("gpu_dra_fraction_memory_limit_bytes", second) == 20 * GIB
+        assert registry.get_sample_value("gpu_dra_fraction_compute_percent", first) == 25
+        assert registry.get_sample_value("gpu_dra_fraction_compute_percent", second) == 0
+        assert registry.get_sample_value("gpu_dra_fraction_enforced", first) == 1
+        world.gone = "the MPS daemon of group g is dead"
+        statuses.look_again()
+        eventually(lambda: registry.get_sample_value("gpu_dra_fraction_enforced", first) == 0)
+        del world.entries[ref.uid]
+        statuses.look_again()
+        eventually(lambda: registry.get_sample_value("gpu_dra_fraction_enforced", first) is None)
 
 
 def test_what_others_write_stays(world: World) -> None:
