@@ -9,7 +9,7 @@ import pytest
 
 from dra_driver.errors import HardwareError, HardwareUnavailable
 from dra_driver.hardware.model import Machine, MigPlacement
-from dra_driver.hardware.nvml import NvmlCallError, NvmlHardware, library
+from dra_driver.hardware.nvml import MigControl, NvmlCallError, NvmlHardware, Reading, library
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.simulation.hardware import MachineDescription, create_state, faults, load_machine, recorded_machines
 from dra_driver.simulation.hardware.description import MigDescription, MigInstanceDescription
@@ -140,6 +140,29 @@ def test_an_error_in_the_mig_table_is_not_taken_for_no_mig(make_node: NodeMaker)
     reading = node.hardware.read()
     assert [gpu.index for gpu in reading.machine.gpus] == [1]
     assert "privileged" in reading.problems[0].message
+
+
+def test_a_table_of_profiles_is_read_once_for_as_long_as_nvml_runs(make_node: NodeMaker) -> None:
+    node = make_node("a30")
+    before = node.hardware.read_machine()
+    for function in ("nvmlDeviceGetGpuInstanceProfileInfoV", "nvmlDeviceGetGpuInstancePossiblePlacements_v2"):
+        faults.inject_error(node.state_file, function, Return.UNKNOWN)
+    assert node.hardware.read() == Reading(before)
+    node.hardware.stop()
+    node.hardware.start()
+    assert [problem.index for problem in node.hardware.read().problems] == [0, 1], "another driver may have other ones"
+
+
+def test_another_mig_mode_may_have_another_table(make_node: NodeMaker) -> None:
+    """Drivers before 550 list no profiles with the mode off."""
+    node = make_node("h100-sxm5-80gb")
+    faults.inject_error(node.state_file, "nvmlDeviceGetGpuInstanceProfileInfoV", Return.NOT_SUPPORTED)
+    assert node.hardware.read_machine().gpus[0].mig is None
+    faults.clear_faults(node.state_file)
+    MigControl().set_mode(node.file.read().gpus[0].uuid, True)
+    mig = node.hardware.read_machine().gpus[0].mig
+    assert mig is not None
+    assert mig.profiles
 
 
 def test_a_code_that_we_do_not_know_is_still_said(make_node: NodeMaker) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dra_driver.hardware.model import Gpu
 from dra_driver.hardware.nvml import names
 from dra_driver.hardware.nvml.binding import call, query
-from dra_driver.hardware.nvml.mig import read_mig
+from dra_driver.hardware.nvml.mig import ProfileTables, read_mig
 
 
 class PciTopology(Protocol):
@@ -21,7 +21,7 @@ class PciTopology(Protocol):
     def numa_node(self, bus_id: str) -> int | None: ...
 
 
-def read_gpu(index: int, handle: Any, topology: PciTopology) -> Gpu:
+def read_gpu(index: int, handle: Any, topology: PciTopology, tables: ProfileTables) -> Gpu:
     """The GPU behind an NVML device handle. NvmlCallError names the query that failed."""
     device = f"GPU {index}"
     uuid = str(call("nvmlDeviceGetUUID", handle, device=device))
@@ -45,5 +45,5 @@ def read_gpu(index: int, handle: Any, topology: PciTopology) -> Gpu:
         pcie_root=topology.pcie_root(bus_id),
         numa_node=topology.numa_node(bus_id),
         pci_device_id=int(pci.pciDeviceId) or None,
-        mig=read_mig(handle, device),
+        mig=read_mig(handle, device, uuid, tables),
     )

@@ -25,12 +25,33 @@ _MOST_READINGS = 5
 _CHANGED_MEANWHILE = frozenset({Return.NOT_FOUND, Return.INVALID_ARGUMENT, Return.NOT_SUPPORTED})
 
 
-def read_mig(handle: Any, device: str) -> MigState | None:
+class ProfileTables:
+    """The profiles of GPUs, each table read once: it is the product's and the driver's, so it stays for as long as NVML
+    is initialised. Only MIG mode may show another one: drivers before 550 list no profiles with it off."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, bool], tuple[MigProfile, ...]] = {}
+
+    def forget(self) -> None:
+        self._known = {}
+
+    def of(self, handle: Any, device: str, uuid: str, *, enabled: bool) -> tuple[MigProfile, ...]:
+        """Of the GPU ``uuid``, which errors call ``device``, while its MIG mode is as it was just now."""
+        known = self._known.get((uuid, enabled))
+        if known is not None:
+            return known
+        profiles = _profiles(handle, device)
+        if (read_mode(handle, device) or (False, False))[0] == enabled:
+            self._known[uuid, enabled] = profiles
+        return profiles
+
+
+def read_mig(handle: Any, device: str, uuid: str, tables: ProfileTables) -> MigState | None:
     """MIG of a GPU; None when the product has none."""
     mode = read_mode(handle, device)
     if mode is None:
         return None
-    profiles = _profiles(handle, device)
+    profiles = tables.of(handle, device, uuid, enabled=mode[0])
     if not mode[0] and not profiles:
         # Some products without MIG answer the mode query all the same. A MIG product lists profiles even with MIG off.
         return None

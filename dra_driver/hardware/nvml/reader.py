@@ -21,6 +21,7 @@ from dra_driver.hardware.nvml.board import Board, read_board
 from dra_driver.hardware.nvml.errors import DriverReplaced, NvmlCallError
 from dra_driver.hardware.nvml.gpu import PciTopology, read_gpu
 from dra_driver.hardware.nvml.library import find_library, load_driver_library, loaded_library
+from dra_driver.hardware.nvml.mig import ProfileTables
 from dra_driver.hardware.nvml.replaced import LibraryFile, explain, library_file
 from dra_driver.hardware.sysfs import Sysfs
 
@@ -71,6 +72,7 @@ class NvmlHardware:
         self._loaded: LibraryFile | None = None
         self._lock = threading.Lock()
         self._started = False
+        self._tables = ProfileTables()
         self._seen: dict[int, Gpu] = {}  # by NVML index: names a GPU that stopped answering
 
     def start(self) -> None:
@@ -101,6 +103,7 @@ class NvmlHardware:
             if not self._started:
                 return
             self._started = False
+            self._tables.forget()
             call("nvmlShutdown")
 
     def read_machine(self) -> Machine:
@@ -134,7 +137,7 @@ class NvmlHardware:
         for index in range(int(call("nvmlDeviceGetCount"))):
             try:
                 handle = call("nvmlDeviceGetHandleByIndex", index, device=f"GPU {index}")
-                gpu = read_gpu(index, handle, self._topology)
+                gpu = read_gpu(index, handle, self._topology, self._tables)
             except HardwareUnavailable:
                 raise
             except HardwareError as error:
