@@ -286,6 +286,7 @@ class PluginApp:
             if self._endpoint is not None:
                 self._endpoint.start()
                 stack.callback(self._endpoint.stop)
+            stack.callback(self._hardware_events.request_stop)  # its wait ends while all else stops
             self._stack = stack.pop_all()
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dra_driver.cdi.roots import Root
@@ -18,7 +19,7 @@ from dra_driver.hardware.rooted import resolved
 _SETTLED_NS = 50_000_000
 
 FileState = tuple[int, int, int, int] | None
-"""Device, inode, time of change, device number; None: nothing there."""
+"""Device, inode, time of change, device number; of a link to nothing its own; None: nothing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,11 @@ class Look:
             return None
         try:
             found = os.lstat(f"{folder}/{place.name}")
-            if stat.S_ISLNK(found.st_mode):
-                found = os.stat(place.root + resolved(place.root, f"{place.folder}/{place.name}"))
         except OSError:
             return None
+        if stat.S_ISLNK(found.st_mode):
+            with suppress(OSError):  # it leads to nothing, or in a circle
+                found = os.stat(place.root + resolved(place.root, f"{place.folder}/{place.name}"))
         return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_rdev
 
     def identity(self, place: Watched) -> FileState:

@@ -68,7 +68,7 @@ class HookFinder:
         self._watched = tuple(watched(place.root, place.path) for place in self._places)
         self._architecture = architecture
         self._lock = threading.Lock()
-        self._remembered: tuple[tuple[FileState, ...], HookProgram] | None = None
+        self._remembered: tuple[tuple[FileState, ...], HookProgram | None] | None = None
         self._warned: tuple[str, ...] = ()
 
     def find(self) -> HookProgram | None:
@@ -83,8 +83,7 @@ class HookFinder:
                 return self._remembered[1]
             self._remembered = None
             program = self._find()
-            # That there is none is not remembered: the state of a link to nothing is that of nothing.
-            if program is not None and file_states.settled(states):
+            if file_states.settled(states):
                 self._remembered = states, program
             return program
 
