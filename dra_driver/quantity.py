@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 
 _NANOS = 10**9
 _DECIMAL_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -100,6 +100,7 @@ class Quantity:
         return f"Quantity({str(self)!r})"
 
 
+@lru_cache(maxsize=1024)  # the devices of a node say the same few dozen again and again
 def _parse(text: str) -> Quantity:
     match = _NUMBER.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # So long a stop may take, which is asked for before all else stops. Each end of a wait without an event costs processor
 # time on every node: four in a second were a quarter of what an idle plugin used.
-_WAIT_SECONDS = 1.0
+_WAIT_SECONDS = 0.5
 _LOOK_SECONDS = 0.25  # for hardware that can be read
 # Changes of MIG that follow within it cause one reading together, after it: a claim's own are two or three, and reading
 # all GPUs while it is prepared would slow it down.

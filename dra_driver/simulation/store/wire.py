@@ -68,7 +68,8 @@ def _normal(shape: Shape, value: Any) -> Any:
         return [_item(shape.item, item) for item in value] or None
     if isinstance(shape, MapOf):
         return {key: _item(shape.value, item) for key, item in value.items()} or None
-    known = ((name, _normal(field, value.get(name))) for name, field in shape.fields.items())
+    given = ((name, field, value.get(name)) for name, field in shape.fields.items())
+    known = ((name, _normal(field, item)) for name, field, item in given if item is not None)
     return {name: item for name, item in known if item is not None}
 
 

@@ -63,7 +63,8 @@ def mismatches(shape: Shape, value: Any, path: str) -> Iterator[Cause]:
             yield from mismatches(shape.value, item, f"{path}[{key}]")
     else:
         for name, field in shape.fields.items():
-            yield from mismatches(field, value.get(name), child(path, name))
+            if (item := value.get(name)) is not None:  # most fields are not set, and a call for each takes its time
+                yield from mismatches(field, item, child(path, name))
 
 
 def unknown(shape: Shape, value: Any, path: str) -> Iterator[str]:
@@ -109,14 +110,20 @@ def _scalar_mismatch(shape: Scalar, value: Any, path: str) -> Iterator[Cause]:
         except ValueError as error:
             yield invalid(path, value, str(error))
         return
-    fits = {
-        Scalar.STRING: lambda: isinstance(value, str),
-        Scalar.BOOLEAN: lambda: isinstance(value, bool),
-        Scalar.INTEGER: lambda: isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63,
-        Scalar.TIME: lambda: isinstance(value, str) and _is_time(value),
-    }[shape]()
-    if not fits:
+    if not _fits(shape, value):
         yield type_invalid(path, value, shape.value)
+
+
+def _fits(shape: Scalar, value: Any) -> bool:
+    match shape:
+        case Scalar.STRING:
+            return isinstance(value, str)
+        case Scalar.BOOLEAN:
+            return isinstance(value, bool)
+        case Scalar.INTEGER:
+            return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+        case _:  # a time; what is a quantity or any JSON was told before
+            return isinstance(value, str) and _is_time(value)
 
 
 def _is_time(text: str) -> bool:
