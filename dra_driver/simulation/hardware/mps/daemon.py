@@ -8,7 +8,6 @@ wait for a server is handed over when that is ready. The loop around it is in ``
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from dra_driver.simulation.hardware.mps import commands
 from dra_driver.simulation.hardware.mps.commands import ClientOfServer, Reply
 from dra_driver.simulation.hardware.mps.devices import State, visible
 from dra_driver.simulation.hardware.mps.faults import Played
-from dra_driver.simulation.hardware.mps.launching import launch
+from dra_driver.simulation.hardware.mps.launching import ServerProcess, clients_in, launch
 from dra_driver.simulation.hardware.mps.link import Link
 from dra_driver.simulation.hardware.mps.logs import Log
 from dra_driver.simulation.hardware.mps.pipes import Answer, PipeDirectory, Request
@@ -42,7 +41,7 @@ class Settings:
 
 
 @dataclass(slots=True)
-class Server:
+class Server(ServerProcess):
     """A server process, and what it last said of itself."""
 
     uid: int
@@ -54,10 +53,6 @@ class Server:
     clients: tuple[ClientOfServer, ...] = ()
     ending: bool = False
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def set_percentage(self, value: float) -> None:
         self.percentage = value
         self.link.send({"do": "percentage", "value": value})
@@ -65,15 +60,6 @@ class Server:
     def set_limit(self, device: str, size: int) -> None:
         self.limits[device] = size
         self.link.send({"do": "limit", "device": device, "value": size})
-
-    def terminate(self, client: int) -> None:
-        self.link.send({"do": "terminate", "pid": client})
-
-    def shut_down(self, *, force: bool) -> None:
-        self.ending = True
-        self.link.send({"do": "shutdown", "force": force})
-        if force:
-            self.process.send_signal(signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +150,7 @@ class Daemon:
         if server.status == "INITIALIZING":
             self.log(f"NEW SERVER {server.pid}: Ready")
         server.status = said["status"]
-        server.clients = tuple(
-            ClientOfServer(**{**each, "devices": tuple(each["devices"])}) for each in said["clients"]
-        )
+        server.clients = clients_in(said)
         self._hand_over()
 
     def answer_what_is_due(self) -> None:

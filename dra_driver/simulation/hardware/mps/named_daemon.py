@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from dra_driver.simulation.hardware.mps import named_commands, processes
-from dra_driver.simulation.hardware.mps.commands import ClientOfServer, Reply
+from dra_driver.simulation.hardware.mps.commands import Reply
 from dra_driver.simulation.hardware.mps.daemon import Settings
 from dra_driver.simulation.hardware.mps.devices import State, visible
 from dra_driver.simulation.hardware.mps.faults import Played
-from dra_driver.simulation.hardware.mps.launching import launch
+from dra_driver.simulation.hardware.mps.launching import clients_in, launch
 from dra_driver.simulation.hardware.mps.logs import Log
 from dra_driver.simulation.hardware.mps.named_server import STARTING, NamedServer, Newcomer
 from dra_driver.simulation.hardware.mps.namespace import DEFAULT, Namespace
@@ -202,9 +202,7 @@ class NamedDaemon:
             return
         said = message[0]
         server.status = _STATUS.get(said["status"], STARTING)
-        server.clients = tuple(
-            ClientOfServer(**{**each, "devices": tuple(each["devices"])}) for each in said["clients"]
-        )
+        server.clients = clients_in(said)
         self._hand_over()
 
     def _ended(self, server: NamedServer) -> None:

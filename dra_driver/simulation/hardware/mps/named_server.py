@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dra_driver.simulation.hardware.mps.commands import ClientOfServer
+from dra_driver.simulation.hardware.mps.launching import ServerProcess
 from dra_driver.simulation.hardware.mps.link import Link
 from dra_driver.simulation.hardware.mps.namespace import Namespace
 from dra_driver.simulation.hardware.mps.namespace_folder import NamespaceFolder
@@ -19,7 +19,7 @@ STARTING = "Initializing"
 
 
 @dataclass(slots=True)
-class NamedServer:
+class NamedServer(ServerProcess):
     """``folders``: by namespace, and the server's own under ""."""
 
     name: str
@@ -35,10 +35,6 @@ class NamedServer:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     folders: dict[str, NamespaceFolder] = field(default_factory=dict)
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def add(self, namespace: Namespace) -> None:
         """Invalid where the server's folder has a file of that name; the pages name ``control`` and ``log``."""
         if namespace.name in (CONTROL, LOG):
@@ -50,15 +46,6 @@ class NamedServer:
     def drop(self, namespace: str) -> None:
         del self.namespaces[namespace]
         self.folders.pop(namespace).remove()
-
-    def terminate(self, client: int) -> None:
-        self.link.send({"do": "terminate", "pid": client})
-
-    def shut_down(self, *, force: bool) -> None:
-        self.ending = True
-        self.link.send({"do": "shutdown", "force": force})
-        if force:
-            self.process.send_signal(signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
