@@ -1,6 +1,7 @@
 #include "call.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,7 +170,16 @@ void call_end(void) {
     pthread_mutex_unlock(&lock);
 }
 
-nvmlReturn_t call_sleep(Call *call, double seconds) { return look_at(call, sleep_unlocked(seconds)); }
+nvmlReturn_t call_refresh(Call *call) { return look_at(call, state_read()); }
+
+nvmlReturn_t call_wait(Call *call, int descriptor, double seconds) {
+    if (descriptor < 0) return look_at(call, sleep_unlocked(seconds));
+    struct pollfd readable = {.fd = descriptor, .events = POLLIN};
+    pthread_mutex_unlock(&lock);
+    poll(&readable, 1, (int)(seconds * 1000) + 1); /* a signal only makes it look earlier */
+    pthread_mutex_lock(&lock);
+    return call_refresh(call);
+}
 
 static nvmlReturn_t initialise(const char *name, unsigned int flags) {
     const Json *state = state_read();

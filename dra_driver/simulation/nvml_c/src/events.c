@@ -1,13 +1,19 @@
 #include "events.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "gpu.h"
+#include "state.h"
 
 enum { XID = 0x8, MIG_CHANGE = 0x100 }; /* nvmlEventTypeXidCriticalError, nvmlEventMigConfigChange */
 
-static const double POLL_SECONDS = 0.02;
+/* How long a wait does not look at the state: where the kernel says when its folder changes, and where it does not. An event
+ * set that is freed meanwhile is noticed then. */
+static const double WATCHED_SECONDS = 1.0, POLL_SECONDS = 0.02;
 
 /* What of one GPU an event set has given out, and which types it gives out at all. */
 typedef struct Seen Seen;
@@ -131,17 +137,45 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* Looks at the file again and again, which costs one stat when nothing changed; others may call meanwhile. */
-static nvmlReturn_t wait_for(Call *call, nvmlEventData_t *event, unsigned int milliseconds) {
-    if (event == NULL) return NVML_ERROR_INVALID_ARGUMENT;
-    double deadline = now() + milliseconds / 1000.0;
+/* Readable when something in the state's folder was replaced or written; -1 where the kernel cannot tell. */
+static int watch_state(void) {
+    const char *path = state_path(), *slash = path == NULL ? NULL : strrchr(path, '/');
+    int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    Buffer folder = {0};
+    buffer_print(&folder, "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1, slash == NULL ? "." : path);
+    if (watch >= 0 && inotify_add_watch(watch, folder.data, IN_MOVED_TO | IN_CLOSE_WRITE) < 0) {
+        close(watch);
+        watch = -1;
+    }
+    buffer_free(&folder);
+    return watch;
+}
+
+static void drain(int watch) {
+    char changes[4096];
+    while (watch >= 0 && read(watch, changes, sizeof changes) > 0) {}
+}
+
+/* Others may call meanwhile. */
+static nvmlReturn_t wait_until(Call *call, nvmlEventData_t *event, double deadline, int watch) {
     for (;;) {
+        drain(watch);
         nvmlReturn_t answer = take(call, event);
-        double left = deadline - now();
+        double left = deadline - now(), most = watch < 0 ? POLL_SECONDS : WATCHED_SECONDS;
         if (answer != NVML_ERROR_TIMEOUT || left <= 0) return answer;
-        answer = call_sleep(call, left < POLL_SECONDS ? left : POLL_SECONDS);
+        answer = call_wait(call, watch, left < most ? left : most);
         if (answer != NVML_SUCCESS) return answer;
     }
+}
+
+static nvmlReturn_t wait_for(Call *call, nvmlEventData_t *event, unsigned int milliseconds) {
+    if (event == NULL) return NVML_ERROR_INVALID_ARGUMENT;
+    int watch = milliseconds == 0 ? -1 : watch_state();
+    /* What changed before the watch began is not told by it. */
+    nvmlReturn_t answer = call_refresh(call);
+    if (answer == NVML_SUCCESS) answer = wait_until(call, event, now() + milliseconds / 1000.0, watch);
+    if (watch >= 0) close(watch);
+    return answer;
 }
 
 NVML_API nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *event, unsigned int milliseconds) {
