@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ from dra_driver.simulation.hardware import faults, load_machine, recorded_machin
 from dra_driver.simulation.hardware.driver import replace_driver
 from dra_driver.simulation.hardware.mps.presence import Presence
 from dra_driver.simulation.hardware.state import ClientState
+from tests.simulation.nvml_c import mistakes
 from tests.simulation.nvml_c.twins import Answer, Arguments, Twins, given, needs_compiler
 
 pytestmark = needs_compiler
@@ -158,7 +162,7 @@ def test_what_nobody_understands_is_kept(tmp_path: Path) -> None:
     path = twins.c.state_file
     added = '{"later":{"big":18446744073709551615,"small":1.50e-7,"text":"\\"\\\\\\n\\u00e9€😀","none":null,"list":[[],{}]},'
     path.write_text(added + path.read_text()[1:], encoding="utf-8")
-    assert twins._c_library.nvmlDeviceSetComputeMode(gpu, 3) == Return.SUCCESS
+    assert twins.library.nvmlDeviceSetComputeMode(gpu, 3) == Return.SUCCESS
     written = path.read_text(encoding="utf-8")
     assert written.startswith(added.replace("\\u00e9", "é"))
     assert '"computeMode":3' in written
@@ -169,11 +173,18 @@ def test_a_state_that_is_none_is_a_machine_without_a_driver(tmp_path: Path) -> N
     whole = twins.c.state_file.read_text()
     for content in ("", "{", "[]", whole[:-1], whole + "x", '{"a":"\\u0000"}', "[" * 1000):
         twins.c.state_file.write_text(content)
-        assert twins._c_library.nvmlInit_v2() == Return.DRIVER_NOT_LOADED
+        assert twins.library.nvmlInit_v2() == Return.DRIVER_NOT_LOADED
     twins.c.state_file.unlink()
-    assert twins._c_library.nvmlInit_v2() == Return.DRIVER_NOT_LOADED
+    assert twins.library.nvmlInit_v2() == Return.DRIVER_NOT_LOADED
     twins.c.state_file.write_text(whole)
-    assert twins._c_library.nvmlInit_v2() == Return.SUCCESS
+    assert twins.library.nvmlInit_v2() == Return.SUCCESS
+
+
+@pytest.mark.process
+def test_a_state_with_mistakes_ends_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", mistakes.__name__, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, f"{mistakes.STATES}\n"), done.stderr
 
 
 def serial(handle: Any) -> Callable[[], Arguments]:
@@ -241,7 +252,7 @@ def test_latency_holds_up_a_call(tmp_path: Path) -> None:
     gpus = [twins.gpu(0), twins.gpu(1)]
     twins.change(lambda path: faults.inject_latency(path, "nvmlDeviceGetSerial", 0.25, gpu=1))
     begun = time.monotonic()
-    assert twins._c_library.nvmlDeviceGetSerial(*serial(gpus[1])().passed) == Return.SUCCESS
+    assert twins.library.nvmlDeviceGetSerial(*serial(gpus[1])().passed) == Return.SUCCESS
     assert time.monotonic() - begun >= 0.25
 
 
@@ -337,6 +348,24 @@ def test_events(tmp_path: Path) -> None:
     assert twins.call("nvmlEventSetWait_v2", wait(events)).code == Return.UNINITIALIZED
     twins.start()
     assert twins.call("nvmlEventSetWait_v2", wait(events)).code == Return.INVALID_ARGUMENT
+
+
+def test_a_wait_ends_with_an_event_and_holds_nobody_up(tmp_path: Path) -> None:
+    twins = Twins(tmp_path, "a30")
+    twins.start()
+    gpu, events = twins.gpu(1), twins.handle("nvmlEventSetCreate")
+    twins.call("nvmlDeviceRegisterEvents", given(gpu, ctypes.c_ulonglong(8), events))
+    data, codes = pynvml.c_nvmlEventData_t(), []
+    wait = lambda: codes.append(twins.library.nvmlEventSetWait_v2(events, ctypes.byref(data), 60_000))  # noqa: E731
+    waiting = threading.Thread(target=wait, name="event-wait")
+    waiting.start()
+    give_up = time.monotonic() + 30
+    while waiting.is_alive() and time.monotonic() < give_up:
+        assert twins.library.nvmlDeviceGetSerial(*serial(gpu)().passed) == Return.SUCCESS
+        faults.add_xid(twins.c.state_file, 1, 79)
+        waiting.join(0.1)
+    assert not waiting.is_alive()
+    assert (codes, data.eventType, data.eventData) == ([Return.SUCCESS], 8, 79)
 
 
 def test_memory_limits(tmp_path: Path) -> None:

@@ -107,17 +107,23 @@ def foreign(lab: NodeLab) -> list[int]:
 
 
 def test_an_instance_made_through_python_is_an_event_in_c(lab: CNodeLab) -> None:
-    lab.plugin("--rescan-interval=10m")
+    lab.plugin("--rescan-interval=10m")  # so that it is found by events only
     lab.wait_ready()
     install(lab.state)
-    hardware = NvmlHardware(driver_root=lab.host, topology=Sysfs(lab.host))
+    hardware, control = NvmlHardware(driver_root=lab.host, topology=Sysfs(lab.host)), MigControl()
     try:
         hardware.start()
         uuid = next(gpu.uuid for gpu in hardware.read_machine().gpus if gpu.minor == 2)
-        MigControl().set_mode(uuid, True)
-        made = MigControl().create_gpu_instance(uuid, 14, MigPlacement(2, 2))
-        MigControl().create_compute_instance(uuid, made, 2)
-        eventually(lambda: foreign(lab) == [2], timeout=20)
+        control.set_mode(uuid, True)
+        made = control.create_gpu_instance(uuid, 14, MigPlacement(2, 2))
+        control.create_compute_instance(uuid, made, 2)
+
+        def seen() -> bool:
+            """With another event each time: the plugin may have been about to register."""
+            control.destroy_gpu_instance(uuid, control.create_gpu_instance(uuid, 14, MigPlacement(4, 2)))
+            return foreign(lab) == [2]
+
+        eventually(seen, timeout=20)
         hardware.stop()
     finally:
         uninstall()

@@ -19,7 +19,7 @@ from dra_driver.simulation.hardware.description import (
 )
 from dra_driver.simulation.hardware.library import FUNCTIONS
 from tests.simulation.nvml_c.signatures import CHANGING, READING, ways
-from tests.simulation.nvml_c.twins import Twins, behind, given, load, needs_compiler
+from tests.simulation.nvml_c.twins import Twins, behind, given, needs_compiler
 
 pytestmark = needs_compiler
 
@@ -69,7 +69,7 @@ def handles_of(twins: Twins) -> list[Any]:
 def test_every_function_has_a_test_and_an_export(tmp_path: Path) -> None:
     published = set(FUNCTIONS) - set(time_slice.FUNCTIONS)
     assert published == set(READING) | CHANGING
-    library = load(Twins(tmp_path, "t4").c.root)
+    library = Twins(tmp_path, "t4").library
     assert [name for name in sorted(published) if not hasattr(library, name)] == []
 
 
@@ -125,8 +125,8 @@ def test_versions_follow_the_driver(tmp_path: Path, driver: str) -> None:
 
 def test_every_code_has_a_text(tmp_path: Path) -> None:
     twins = Twins(tmp_path, "t4")
-    library = load(twins.c.root)
+    library = twins.library
     library.nvmlErrorString.restype = ctypes.c_char_p
-    simulated = twins._python_library.nvmlErrorString
+    simulated = twins.simulated.nvmlErrorString
     for code in (*range(-1, 40), 77, 998, 999, 1000):
         assert library.nvmlErrorString(code) == simulated(code)

@@ -68,25 +68,19 @@ class SimulatedNode:
         return self.file.read()
 
 
-def load(root: Path) -> ctypes.CDLL:
-    """The C library of the tree, under another name: what looks for libnvidia-ml in this process must not find it."""
-    library = root / LIBRARY
-    copy = library.with_name("nvml-under-test.so")
-    shutil.copy(library, copy)
-    return ctypes.CDLL(str(copy))
-
-
 class Twins:
     def __init__(self, folder: Path, machine: str | MachineDescription, driver: str | None = None) -> None:
         self.python = SimulatedNode(folder / "python", machine, driver)
         self.c = SimulatedNode(folder / "c", machine, driver)
-        self._python_library = SimulatedLibrary(self.python.file)
-        self._c_library = load(self.c.root)
+        self.simulated = SimulatedLibrary(self.python.file)
+        # Under another name: what looks for libnvidia-ml among this process's mappings must not find it.
+        library = self.c.root / LIBRARY
+        self.library = ctypes.CDLL(str(shutil.copy(library, library.with_name("nvml-under-test.so"))))
 
     def call(self, name: str, make: Callable[[], Arguments] = Arguments) -> Answer:
         """Both answers, which are the same. ``make`` is called for each library."""
-        theirs = _answer(self._c_library, name, make())
-        ours = _answer(self._python_library, name, make())
+        theirs = _answer(self.library, name, make())
+        ours = _answer(self.simulated, name, make())
         assert theirs == ours, f"{name}({make().passed}): C answers {theirs}, Python {ours}"
         return ours
 

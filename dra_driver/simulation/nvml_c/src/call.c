@@ -79,6 +79,8 @@ static nvmlReturn_t of_module(const Json *state) {
 }
 
 static void sleep_for(double seconds) {
+    static const double longest = 1e6;
+    if (seconds > longest) seconds = longest;
     struct timespec left = {.tv_sec = (time_t)seconds};
     left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
     while (nanosleep(&left, &left) != 0 && errno == EINTR) {}
@@ -172,13 +174,12 @@ void call_end(void) {
 
 nvmlReturn_t call_refresh(Call *call) { return look_at(call, state_read()); }
 
-nvmlReturn_t call_wait(Call *call, int descriptor, double seconds) {
-    if (descriptor < 0) return look_at(call, sleep_unlocked(seconds));
+void call_wait(int descriptor, double seconds) {
     struct pollfd readable = {.fd = descriptor, .events = POLLIN};
     pthread_mutex_unlock(&lock);
-    poll(&readable, 1, (int)(seconds * 1000) + 1); /* a signal only makes it look earlier */
+    if (descriptor < 0) sleep_for(seconds);
+    else poll(&readable, 1, (int)(seconds * 1000) + 1); /* a signal only makes it look earlier */
     pthread_mutex_lock(&lock);
-    return call_refresh(call);
 }
 
 static nvmlReturn_t initialise(const char *name, unsigned int flags) {

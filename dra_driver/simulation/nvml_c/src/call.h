@@ -33,10 +33,10 @@ void call_end(void);
 #define SYSTEM(body) SERVE(NULL, 0, ANY_DRIVER, body)
 #define WITH(handle, kinds, body) SERVE(handle, kinds, ANY_DRIVER, body)
 
-/* Waits without the lock, at most that long, for something to be read from `descriptor` (-1: only for the time to pass).
- * The state of `call` is that of afterwards. */
+/* Waits without the lock, at most that long, for something to be read from `descriptor` (-1: for the time to pass). The state
+ * of a call may be gone then: call_refresh gives it the one that is now. */
+void call_wait(int descriptor, double seconds);
 nvmlReturn_t call_refresh(Call *call);
-nvmlReturn_t call_wait(Call *call, int descriptor, double seconds);
 
 bool gpu_is_lost(const Json *state, int64_t gpu);
 const char *module_version(const Json *state); /* NULL while none is loaded */

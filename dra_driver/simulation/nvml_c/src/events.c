@@ -156,24 +156,22 @@ static void drain(int watch) {
     while (watch >= 0 && read(watch, changes, sizeof changes) > 0) {}
 }
 
-/* Others may call meanwhile. */
+/* Others may call meanwhile. What is told is forgotten before the state is read, so no change is slept through. */
 static nvmlReturn_t wait_until(Call *call, nvmlEventData_t *event, double deadline, int watch) {
     for (;;) {
         drain(watch);
-        nvmlReturn_t answer = take(call, event);
+        nvmlReturn_t answer = call_refresh(call);
+        if (answer == NVML_SUCCESS) answer = take(call, event);
         double left = deadline - now(), most = watch < 0 ? POLL_SECONDS : WATCHED_SECONDS;
         if (answer != NVML_ERROR_TIMEOUT || left <= 0) return answer;
-        answer = call_wait(call, watch, left < most ? left : most);
-        if (answer != NVML_SUCCESS) return answer;
+        call_wait(watch, left < most ? left : most);
     }
 }
 
 static nvmlReturn_t wait_for(Call *call, nvmlEventData_t *event, unsigned int milliseconds) {
     if (event == NULL) return NVML_ERROR_INVALID_ARGUMENT;
     int watch = milliseconds == 0 ? -1 : watch_state();
-    /* What changed before the watch began is not told by it. */
-    nvmlReturn_t answer = call_refresh(call);
-    if (answer == NVML_SUCCESS) answer = wait_until(call, event, now() + milliseconds / 1000.0, watch);
+    nvmlReturn_t answer = wait_until(call, event, now() + milliseconds / 1000.0, watch);
     if (watch >= 0) close(watch);
     return answer;
 }

@@ -5,6 +5,8 @@
 
 enum { DEEPEST = 64 };
 
+static const long long LARGEST = 1LL << 40; /* of what is counted here, so that no sum or product of it overflows */
+
 typedef struct {
     Arena *arena;
     const char *at, *end;
@@ -234,7 +236,9 @@ const char *json_text(const Json *object, const char *key) {
 }
 
 int64_t json_integer(const Json *value, int64_t otherwise) {
-    return value != NULL && value->kind == JSON_NUMBER ? strtoll(value->text, NULL, 10) : otherwise;
+    if (value == NULL || value->kind != JSON_NUMBER) return otherwise;
+    long long number = strtoll(value->text, NULL, 10);
+    return number > LARGEST ? LARGEST : number < -LARGEST ? -LARGEST : number;
 }
 
 int64_t json_number(const Json *object, const char *key, int64_t otherwise) {

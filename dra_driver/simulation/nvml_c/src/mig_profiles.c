@@ -141,7 +141,7 @@ static nvmlReturn_t placements(const Call *call, unsigned int id, nvmlGpuInstanc
     *count = (unsigned int)json_count(profile.starts);
     if (placements == NULL) return NVML_SUCCESS; /* asks only how many */
     if (room < *count) return NVML_ERROR_INSUFFICIENT_SIZE;
-    for (const Json *each = profile.starts->first; each != NULL; each = each->next)
+    for (const Json *each = json_at(profile.starts, 0); each != NULL; each = each->next)
         *placements++ = (nvmlGpuInstancePlacement_t){(unsigned int)json_integer(each, 0), (unsigned int)profile.size};
     return NVML_SUCCESS;
 }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+static int64_t at_least_one(int64_t number) { return number < 1 ? 1 : number; } /* what is divided by */
+
 static Profile read_profile(const Json *described) {
     static const char *const engines[ENGINES] = {"decoders", "encoders", "jpegEngines", "ofaEngines"};
     const Json *placements = json_get(described, "placements");
@@ -10,13 +12,13 @@ static Profile read_profile(const Json *described) {
         .name = name == NULL ? "" : name,
         .id = json_number(described, "id", -1),
         .enum_index = json_number(described, "enumIndex", -1),
-        .slices = json_number(described, "slices", 1),
+        .slices = at_least_one(json_number(described, "slices", 1)),
         .instances = json_number(described, "instances", 1),
         .memory_mib = json_number(described, "memoryMiB", 0),
         .multiprocessors = json_number(described, "multiprocessors", 0),
         .copy_engines = json_number(described, "copyEngines", 0),
         .p2p = json_is_true(described, "p2p"),
-        .size = json_number(placements, "size", 1),
+        .size = at_least_one(json_number(placements, "size", 1)),
         .starts = json_get(placements, "starts"),
     };
     for (int each = 0; each < ENGINES; each++) profile.engines[each] = json_number(described, engines[each], 0);
@@ -37,7 +39,7 @@ bool profile_by(const Json *product, const char *key, int64_t wanted, Profile *p
 }
 
 bool starts_at(const Profile *profile, int64_t start) {
-    for (const Json *each = profile->starts == NULL ? NULL : profile->starts->first; each != NULL; each = each->next)
+    for (const Json *each = json_at(profile->starts, 0); each != NULL; each = each->next)
         if (json_integer(each, -1) == start) return true;
     return false;
 }
@@ -95,7 +97,7 @@ bool fits(const Json *product, const Occupied *occupied, const Profile *profile,
 /* The upper half first, each half from below. */
 int64_t chosen_start(const Json *product, const Occupied *occupied, const Profile *profile) {
     int64_t half = whole_gpu(product).size / 2, chosen = -1;
-    for (const Json *each = profile->starts == NULL ? NULL : profile->starts->first; each != NULL; each = each->next) {
+    for (const Json *each = json_at(profile->starts, 0); each != NULL; each = each->next) {
         int64_t start = json_integer(each, 0);
         if (!fits(product, occupied, profile, start)) continue;
         bool better = (start < half) == (chosen < half) ? start < chosen : start >= half;
@@ -176,7 +178,7 @@ int64_t multiprocessors(const Json *product, const Profile *profile, int64_t sli
 
 uint64_t bar1_bytes(const Json *product) {
     uint64_t memory = json_unsigned(product, "memoryBytes");
-    return memory == 0 ? 0 : UINT64_C(1) << bits(memory - 1);
+    return memory == 0 || memory > UINT64_MAX / 2 ? 0 : UINT64_C(1) << bits(memory - 1);
 }
 
 uint64_t mig_bar1_bytes(const Json *product, const Profile *profile) {
