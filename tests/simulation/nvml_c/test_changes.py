@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pynvml
 import pytest
 
 from dra_driver.hardware.nvml.codes import Return
-from dra_driver.simulation.hardware import faults, load_machine, recorded_machines
+from dra_driver.simulation.hardware import capabilities, faults, load_machine, recorded_machines
 from dra_driver.simulation.hardware.driver import replace_driver
 from dra_driver.simulation.hardware.mps.presence import Presence
 from dra_driver.simulation.hardware.state import ClientState
@@ -427,3 +428,25 @@ def test_memory_limits(tmp_path: Path) -> None:
     set_limits(f"{root}/a/d", 0, unlimited)
     set_limits(f"{root}/e", 0, unlimited)
     read(f"{root}/a")
+
+
+def test_a_tree_that_cannot_be_written_is_an_error_of_the_call(tmp_path: Path) -> None:
+    twins = Twins(tmp_path, "h100-nvl")
+    twins.start()
+    gpu = twins.gpu(0)
+    twins.call("nvmlDeviceSetMigMode", mig_mode(gpu, 1))
+    for node in (twins.python, twins.c):
+        (node.root / capabilities.FOLDER / "gpu0").touch()  # where a folder must be
+    nowhere = ctypes.byref(ctypes.c_void_p())
+    assert twins.call("nvmlDeviceCreateGpuInstance", given(gpu, 9, nowhere)).code == Return.OPERATING_SYSTEM
+
+
+def test_a_tree_that_is_gone_stops_no_change(tmp_path: Path) -> None:
+    twins = Twins(tmp_path, "h100-nvl")
+    twins.start()
+    gpu = twins.gpu(0)
+    for node in (twins.python, twins.c):
+        shutil.rmtree(node.root)
+    twins.call("nvmlDeviceSetMigMode", mig_mode(gpu, 1))
+    assert twins.call("nvmlDeviceCreateGpuInstance", given(gpu, 9, ctypes.byref(ctypes.c_void_p()))).code == 0
+    assert not twins.c.root.exists()

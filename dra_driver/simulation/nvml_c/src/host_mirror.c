@@ -50,7 +50,7 @@ static bool remove_access(const char *root, int64_t minor, const Json *instance,
     Buffer folder = {0}, file = {0};
     print_folder(&folder, root, minor, instance, compute);
     buffer_print(&file, "%s/access", folder.data);
-    bool right = unlink(file.data) == 0 || errno == ENOENT || errno == ENOTDIR;
+    bool right = unlink(file.data) == 0 || errno == ENOENT;
     if (right) rmdir(folder.data); /* fails while there is more in it */
     buffer_free(&folder);
     buffer_free(&file);

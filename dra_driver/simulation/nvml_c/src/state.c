@@ -35,21 +35,24 @@ struct Document {
 static Document *current;
 static char path[PATH_MAX];
 
+/* Without links and "..", since the tree that the library lies in may go before the state does. */
 static void find_beside_library(void) {
     Dl_info own;
-    char folder[PATH_MAX], name[PATH_MAX + sizeof POINTER], line[PATH_MAX];
+    char folder[PATH_MAX], line[PATH_MAX];
     if (dladdr((void *)&path, &own) == 0 || own.dli_fname == NULL || realpath(own.dli_fname, folder) == NULL) return;
     *strrchr(folder, '/') = '\0';
-    snprintf(name, sizeof name, "%s/" POINTER, folder);
-    FILE *file = fopen(name, "re");
-    if (file == NULL) return;
-    if (fgets(line, sizeof line, file) != NULL) {
+    Buffer name = {0};
+    buffer_print(&name, "%s/" POINTER, folder);
+    FILE *file = fopen(name.data, "re");
+    bool named = file != NULL && fgets(line, sizeof line, file) != NULL;
+    if (file != NULL) fclose(file);
+    if (named) {
         line[strcspn(line, "\n")] = '\0';
-        int length = line[0] == '/' ? snprintf(path, sizeof path, "%s", line)
-                                    : snprintf(path, sizeof path, "%s/%s", folder, line);
-        if (length < 0 || (size_t)length >= sizeof path) path[0] = '\0';
+        buffer_free(&name);
+        buffer_print(&name, "%s%s%s", line[0] == '/' ? "" : folder, line[0] == '/' ? "" : "/", line);
+        if (realpath(name.data, path) == NULL) path[0] = '\0';
     }
-    fclose(file);
+    buffer_free(&name);
 }
 
 const char *state_path(void) {
