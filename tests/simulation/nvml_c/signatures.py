@@ -208,3 +208,23 @@ def _joined(made: tuple[Callable[[], Arguments], ...]) -> Arguments:
     for each in made:
         joined = joined + each()
     return joined
+
+
+def serial(handle: Any) -> Callable[[], Arguments]:
+    """For nvmlDeviceGetSerial, as an example of a function that only reads."""
+
+    def make() -> Arguments:
+        buffer = ctypes.create_string_buffer(64)
+        return Arguments((handle, buffer, ctypes.c_uint(64)), (buffer,))
+
+    return make
+
+
+def mig_mode(gpu: Any, wanted: int) -> Callable[[], Arguments]:
+    """For nvmlDeviceSetMigMode."""
+
+    def make() -> Arguments:
+        status = ctypes.c_uint(77)
+        return Arguments((gpu, wanted, ctypes.byref(status)), (status,))
+
+    return make
