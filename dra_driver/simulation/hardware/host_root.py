@@ -112,18 +112,36 @@ def _build_devices(tree: Tree, state: SimulatedState) -> None:
 
 def _build_libraries(tree: Tree, state: SimulatedState, state_file: Path) -> None:
     version = state.library_version
-    nvml = c_library().content
     folder = os.path.realpath(tree.root / LIBRARY_FOLDER)
     tree.file(_NVML_STATE, os.path.relpath(os.path.realpath(state_file), folder) + "\n")
     for name, soname in _LIBRARIES.items() if version else ():
         library = f"{name}.so.{version}"
-        stub = f"simulated {library}\n"
-        tree.file(f"{LIBRARY_FOLDER}/{library}", nvml if name == _NVML and nvml is not None else stub)
+        content = _nvml(folder, library) if name == _NVML else None
+        tree.file(f"{LIBRARY_FOLDER}/{library}", content or f"simulated {library}\n")
         if soname:
             tree.link(f"{LIBRARY_FOLDER}/{name}.so.{soname}", library)
         if name in _DEVELOPER_LINKS:
             tree.link(f"{LIBRARY_FOLDER}/{name}.so", f"{name}.so.{soname}")
     tree.prune(LIBRARY_FOLDER, lambda name: name.partition(".so")[0] in _LIBRARIES)
+
+
+def _nvml(folder: str, library: str) -> bytes | None:
+    """The C library, or without a compiler the one that was put there where there was one."""
+    return c_library().content or _loadable(Path(folder) / library)
+
+
+def _loadable(library: Path) -> bytes | None:
+    try:
+        content = library.read_bytes()
+    except FileNotFoundError:
+        return None
+    return content if content.startswith(b"\x7fELF") else None
+
+
+def no_library(root: Path) -> str:
+    """Why no program can load libnvidia-ml from the tree at ``root``; "" when it can."""
+    there = _loadable(root / LIBRARY_FOLDER / f"{_NVML}.so.1") is not None
+    return "" if there else c_library().problem or "the driver has no libraries now"
 
 
 def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None:

@@ -15,7 +15,6 @@ from dra_driver.simulation.hardware import host_root
 from dra_driver.simulation.hardware.description import MachineDescription
 from dra_driver.simulation.hardware.state import SimulatedState, initial_state
 from dra_driver.simulation.hardware.state_file import StateFile
-from dra_driver.simulation.nvml_c.building import c_library
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class MadeNode:
         )
         if not self.no_library:
             return said
-        return f"{said}\nlibnvidia-ml.so.1 in it is a text that no program can load: {self.no_library}"
+        return f"{said}\nno program can load libnvidia-ml.so.1 from it: {self.no_library}"
 
 
 def make_node(
@@ -65,7 +64,8 @@ def make_node(
     wanted = initial_state(machine, seed, driver=driver)
     state, created = _replaced(file, wanted) if replace else _kept(file, wanted)
     changed = host_root.build(folder / HOST_FOLDER, file.path)
-    return MadeNode(folder, state, created, state.machine != machine, changed, c_library().problem)
+    no_library = host_root.no_library(folder / HOST_FOLDER)
+    return MadeNode(folder, state, created, state.machine != machine, changed, no_library)
 
 
 def _kept(file: StateFile, wanted: SimulatedState) -> tuple[SimulatedState, bool]:

@@ -91,9 +91,8 @@ def test_a_node_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     made = make_node(tmp_path / "node", load_machine("t4"), "seed")
     assert (tmp_path / "node/host" / LIBRARY).read_text() == "simulated libnvidia-ml.so.580.105.08\n"
-    assert made.sentence().endswith(
-        "\nlibnvidia-ml.so.1 in it is a text that no program can load: there is no C compiler (cc) on the PATH"
-    )
+    wanted = "\nno program can load libnvidia-ml.so.1 from it: there is no C compiler (cc) on the PATH"
+    assert made.sentence().endswith(wanted)
 
 
 def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +109,26 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_nothing_of_the_tree_changes_but_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = tmp_path / "state.json"
     create_state("a30", state)
-    host_root.build(tmp_path / "host", state)
     folder = tmp_path / "host" / host_root.LIBRARY_FOLDER
-    with_library = {path.name: (path.is_symlink(), path.stat().st_mode) for path in folder.iterdir()}
-    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def names() -> dict[str, tuple[bool, int]]:
+        return {path.name: (path.is_symlink(), path.stat().st_mode) for path in folder.iterdir()}
+
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(tmp_path))
+        host_root.build(tmp_path / "host", state)
+    before = names()
     assert host_root.build(tmp_path / "host", state) == 1
-    assert {path.name: (path.is_symlink(), path.stat().st_mode) for path in folder.iterdir()} == with_library
+    assert names() == before
     assert (folder / ".simulated-state").read_text() == "../../../../state.json\n"
+
+
+@needs_compiler
+def test_a_library_that_is_there_stays_where_there_is_no_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod's image has none; the node's folder may have been made outside of it."""
+    assert make_node(tmp_path / "node", load_machine("t4"), "seed").no_library == ""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    made = make_node(tmp_path / "node", load_machine("t4"), "seed")
+    assert (made.files_changed, made.no_library) == (0, "")
