@@ -78,12 +78,14 @@ bool is_used(const Json *gpu, const char *uuid) {
     return false;
 }
 
+typedef struct {
+    const Call *call;
+    GpuChange change;
+    void *context;
+} Wanted;
+
 static nvmlReturn_t change_state(Arena *arena, Json *state, void *context) {
-    const struct {
-        const Call *call;
-        GpuChange change;
-        void *context;
-    } *wanted = context;
+    const Wanted *wanted = context;
     Edit edit = {.call = wanted->call, .arena = arena, .context = wanted->context};
     edit.gpu = json_at(json_get(state, "gpus"), wanted->call->target.gpu);
     if (edit.gpu == NULL) return NVML_ERROR_GPU_IS_LOST;
@@ -94,11 +96,7 @@ static nvmlReturn_t change_state(Arena *arena, Json *state, void *context) {
 }
 
 nvmlReturn_t change_gpu(const Call *call, GpuChange change, void *context) {
-    struct {
-        const Call *call;
-        GpuChange change;
-        void *context;
-    } wanted = {call, change, context};
+    Wanted wanted = {call, change, context};
     return state_update(change_state, &wanted);
 }
 

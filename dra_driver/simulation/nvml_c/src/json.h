@@ -38,7 +38,8 @@ const char *json_text(const Json *object, const char *key);
 int64_t json_number(const Json *object, const char *key, int64_t otherwise);
 uint64_t json_unsigned(const Json *object, const char *key);
 
-/* The values themselves, of elements of arrays; a number with a fraction as seconds that latencies are. */
+/* Of a value itself, such as an element of an array. Integers are cut off at a size that no count here reaches, so that
+ * nothing that is reckoned with them overflows; what may be larger is read by json_unsigned. */
 int64_t json_integer(const Json *value, int64_t otherwise);
 double json_fraction(const Json *value);
 
