@@ -4,10 +4,10 @@ Device nodes are real character devices where that is allowed (root, CAP_MKNOD).
 ``<root>/dev/.simulated-devices.json`` says what it stands for, by name below ``dev`` with major and minor:
 ``{"nvidia0": [195, 0], ...}``. The table is always written; ``cdi.device_nodes`` reads it where it finds a file.
 
-Driver libraries are stubs with the right names, versions and links; ``nvidia-smi`` is a script (``smi.script``), and
-so are the programs of MPS with a client for them (``mps.scripts``); the other programs of the driver only say that they
-are not simulated. The container toolkit's hook is there when it is
-asked for (``toolkit``).
+Driver libraries are stubs with the right names, versions and links. Only libnvidia-ml can be loaded, where there is a C
+compiler (``nvml_c``): it finds the state by the file ``.simulated-state`` beside it. ``nvidia-smi`` is a script
+(``smi.script``), and so are the programs of MPS with a client for them (``mps.scripts``); the other programs of the
+driver only say that they are not simulated. The container toolkit's hook is there when it is asked for (``toolkit``).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dra_driver.simulation.hardware.state import SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
 from dra_driver.simulation.hardware.toolkit import HOOK_PATH, Toolkit, hook_script
 from dra_driver.simulation.hardware.tree import Tree
+from dra_driver.simulation.nvml_c.building import c_library
 
 # Majors as on a usual node: the frontend's is fixed (195), the others are given by the kernel.
 FRONTEND_MAJOR = 195
@@ -34,6 +35,8 @@ _MODESET_MINOR = 254  # /dev/nvidia-modeset
 
 SIMULATED_TABLE = "dev/.simulated-devices.json"
 LIBRARY_FOLDER = "usr/lib/x86_64-linux-gnu"
+_NVML = "libnvidia-ml"
+_NVML_STATE = f"{LIBRARY_FOLDER}/.simulated-state"  # the C library reads it
 
 # Libraries of the driver with their SONAME version: lib<name>.so.<driver version>, and a link of that SONAME to it.
 _LIBRARIES = {
@@ -82,7 +85,7 @@ def build(root: Path, state_file: Path, toolkit: Toolkit | None = None) -> int:
     with file.exclusively():  # no MIG instance comes or goes meanwhile
         state = file.read().model_copy(update={"host_tree": os.path.relpath(root, state_file.parent)})
         _build_devices(tree, state)
-        _build_libraries(tree, state)
+        _build_libraries(tree, state, state_file)
         _build_programs(tree, state, state_file)
         if toolkit is not None:
             tree.file(HOOK_PATH, hook_script(toolkit), mode=0o755)
@@ -107,16 +110,38 @@ def _build_devices(tree: Tree, state: SimulatedState) -> None:
     tree.prune("dev", lambda name: name.startswith("nvidia"))
 
 
-def _build_libraries(tree: Tree, state: SimulatedState) -> None:
+def _build_libraries(tree: Tree, state: SimulatedState, state_file: Path) -> None:
     version = state.library_version
+    folder = os.path.realpath(tree.root / LIBRARY_FOLDER)
+    tree.file(_NVML_STATE, os.path.relpath(os.path.realpath(state_file), folder) + "\n")
     for name, soname in _LIBRARIES.items() if version else ():
         library = f"{name}.so.{version}"
-        tree.file(f"{LIBRARY_FOLDER}/{library}", f"simulated {library}\n")
+        content = _nvml(folder, library) if name == _NVML else None
+        tree.file(f"{LIBRARY_FOLDER}/{library}", content or f"simulated {library}\n")
         if soname:
             tree.link(f"{LIBRARY_FOLDER}/{name}.so.{soname}", library)
         if name in _DEVELOPER_LINKS:
             tree.link(f"{LIBRARY_FOLDER}/{name}.so", f"{name}.so.{soname}")
     tree.prune(LIBRARY_FOLDER, lambda name: name.partition(".so")[0] in _LIBRARIES)
+
+
+def _nvml(folder: str, library: str) -> bytes | None:
+    """The C library, or without a compiler the one that was put there where there was one."""
+    return c_library().content or _loadable(Path(folder) / library)
+
+
+def _loadable(library: Path) -> bytes | None:
+    try:
+        content = library.read_bytes()
+    except FileNotFoundError:
+        return None
+    return content if content.startswith(b"\x7fELF") else None
+
+
+def no_library(root: Path) -> str:
+    """Why no program can load libnvidia-ml from the tree at ``root``; "" when it can."""
+    there = _loadable(root / LIBRARY_FOLDER / f"{_NVML}.so.1") is not None
+    return "" if there else c_library().problem or "the driver has no libraries now"
 
 
 def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None:

@@ -24,23 +24,30 @@ HOST_FOLDER = "host"
 
 @dataclass(frozen=True, slots=True)
 class MadeNode:
-    """What :func:`make_node` did. ``outdated``: the kept state was made from another text of the same machine."""
+    """What :func:`make_node` did. ``outdated``: the kept state was made from another text of the same machine.
+
+    ``no_library``: why other programs cannot load libnvidia-ml from the tree; "" when they can.
+    """
 
     folder: Path
     state: SimulatedState
     created: bool
     outdated: bool
     files_changed: int
+    no_library: str = ""
 
     def sentence(self) -> str:
         gpus = len(self.state.gpus)
         file, host = self.folder / STATE_FILE, self.folder / HOST_FOLDER
         done = "made" if self.created else "kept as it was"
         note = "; the machine's description has changed since, --replace takes the new one" if self.outdated else ""
-        return (
+        said = (
             f"{self.state.machine.name} ({gpus} GPU{'' if gpus == 1 else 's'}), seed {self.state.seed!r}: "
             f"{file} {done}, {self.files_changed} files of {host} changed{note}"
         )
+        if not self.no_library:
+            return said
+        return f"{said}\nno program can load libnvidia-ml.so.1 from it: {self.no_library}"
 
 
 def make_node(
@@ -57,7 +64,8 @@ def make_node(
     wanted = initial_state(machine, seed, driver=driver)
     state, created = _replaced(file, wanted) if replace else _kept(file, wanted)
     changed = host_root.build(folder / HOST_FOLDER, file.path)
-    return MadeNode(folder, state, created, state.machine != machine, changed)
+    no_library = host_root.no_library(folder / HOST_FOLDER)
+    return MadeNode(folder, state, created, state.machine != machine, changed, no_library)
 
 
 def _kept(file: StateFile, wanted: SimulatedState) -> tuple[SimulatedState, bool]:

@@ -26,9 +26,9 @@ class Tree:
         self.changed = 0
         self._wanted: set[Path] = set()
 
-    def file(self, name: str, content: str, *, mode: int = 0o644) -> None:
+    def file(self, name: str, content: str | bytes, *, mode: int = 0o644) -> None:
         path = self._want(name)
-        data = content.encode()
+        data = content.encode() if isinstance(content, str) else content
         if not _is_file(path, data, mode):
             # A simulation survives no power cut, so nothing waits for the disk.
             write_atomically(path, data, mode=mode, durability=Durability.NONE)
