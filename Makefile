@@ -38,7 +38,7 @@ test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random
 		tests/crash tests/property tests/contract/test_allocator.py
 
 ROUNDS ?= 500
-test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, ten minutes
+test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, a quarter of an hour
 	@GPU_DRA_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/crash/test_mps_kills.py
 
 lint: $(VENV)/.stamp-dev ## ruff, ruff format, mypy --strict, import-linter

@@ -180,6 +180,7 @@ class PluginApp:
             DeviceMemory(),
             MpsServing(tools.supervisor, found),
             self._cgroup_fences.unfenced,
+            lambda: self._layouts.pending,
         )
         self._cgroup_fences.shares.entries = self._engine.entries
         self._inventory = InventoryWriter(

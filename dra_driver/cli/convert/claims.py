@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from dra_driver.cli.convert.model import (
     Path,
     Place,
     Problem,
+    Remark,
 )
 from dra_driver.cli.convert.sizes import Size
 from dra_driver.quantity import Quantity
@@ -29,6 +31,16 @@ KIND: Final = "ResourceClaimTemplate"
 API_VERSION: Final = "resource.k8s.io/v1"
 
 _LONGEST_NAME = 63
+_OWN_LIMITS = f'device.attributes["{DRIVER}"].sharingBackend == "Cgroup"'
+_SEVERAL = (
+    "MPS holds a container to the limits of one GPU. Of several only the driver's own limits hold (Cgroup: driver 615 "
+    "or newer), so the claim waits where there are none. With a pod for each GPU it needs no such device."
+)
+_NO_CEILING = (
+    "{} percent of the compute is left out: only MPS holds a ceiling, and it holds a container to one GPU. Compute is "
+    "shared as it comes."
+)
+_ELASTIC = "Only the driver's own limits know a limit above what is counted; the claim waits where there are none."
 _CONFIG = {"apiVersion": "gpu-dra.dev/v1alpha1", "kind": "FractionConfig"}
 
 
@@ -46,6 +58,7 @@ def template(
     name: str, namespace: str | None, asks: Sequence[Ask], alternatives: Sequence[Size]
 ) -> tuple[dict[str, Any], list[Note]]:
     """The template for one container, and its comments. Raises :class:`CannotConvertError`."""
+    asks = [_that_can_be_held(ask) for ask in asks]
     if sum(ask.count for ask in asks) > MOST_DEVICES:
         message = f"a claim has at most {MOST_DEVICES} devices, not {sum(ask.count for ask in asks)}"
         raise CannotConvertError([Problem(asks[0].path, message, "ask for fewer, in several pods")])
@@ -79,6 +92,28 @@ def template(
         if remark.about is Place.CONFIG
     ]
     return built, notes
+
+
+def _that_can_be_held(ask: Ask) -> Ask:
+    """``ask`` of devices whose fence can do it. MPS holds a container to the limits of one GPU, and knows one limit of
+    memory; so a claim that asks for more waits where there is nothing else, and is not refused on a node for ever."""
+    several = ask.count > 1 and (ask.memory is not None or ask.portion is not None)
+    if ask.device_class != FRACTION or not (several or ask.memory_limit is not None):
+        return ask
+    remarks = list(ask.remarks)
+    if several:
+        remarks.append(Remark(Place.SELECTORS, _SEVERAL))
+        if ask.compute:
+            remarks = [each for each in remarks if each.about is not Place.COMPUTE]
+            remarks.append(Remark(Place.REQUEST, _NO_CEILING.format(ask.compute)))
+    else:
+        remarks.append(Remark(Place.SELECTORS, _ELASTIC))
+    return replace(
+        ask,
+        selectors=(*ask.selectors, _OWN_LIMITS),
+        compute=0 if several else ask.compute,
+        remarks=tuple(remarks),
+    )
 
 
 def _config(ask: Ask) -> Mapping[str, str]:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _LIMIT_SECONDS = 120.0  # a start of MPS on a GPU that hangs
 _AGAIN_SECONDS = 5.0  # while a device is in use
+_LAYOUTS_SECONDS = 0.5  # while GPUs are being cut
 
 
 class Readings(Protocol):
@@ -82,8 +83,10 @@ class FencedHardware:
         memory: Memory,
         serving: Serving,
         unfenced: Callable[[], Collection[str]] = tuple,
+        layouts_pending: Callable[[], bool] = bool,
     ) -> None:
-        """``unfenced``: devices on which a fence has gone; may raise ``StateError``."""
+        """``unfenced``: devices on which a fence has gone; may raise ``StateError``. ``layouts_pending``: whether GPUs
+        are being cut by MIG layouts, so that nobody knows yet which are there as a whole."""
         self._hardware = hardware
         self._readings = readings
         self._found = found
@@ -94,6 +97,7 @@ class FencedHardware:
         self._tidied = False
         self._waiting: dict[str, str] = {}
         self._without_fence = unfenced
+        self._layouts_pending = layouts_pending
         self.loop = Loop(
             "fractions", self._round, limit=_LIMIT_SECONDS, doing="measuring of memory", expected=(DriverError, OSError)
         )
@@ -148,6 +152,8 @@ class FencedHardware:
         machine = self._readings.state.machine
         if machine is None or not (wanted := self._wanted(machine)):
             return None
+        if self._layouts_pending():
+            return _LAYOUTS_SECONDS
         self._found.look()
         self._found.see(machine)
         unmeasured = {each.uuid for each in self._found.unmeasured(machine)}

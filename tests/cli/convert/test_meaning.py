@@ -26,9 +26,11 @@ CLASSES = [
 ]
 
 
-def shareable(index: int, memory: str = "40Gi", product: str = "NVIDIA A100-SXM4-40GB") -> dict[str, Any]:
+def shareable(
+    index: int, memory: str = "40Gi", product: str = "NVIDIA A100-SXM4-40GB", backend: str = "Mps"
+) -> dict[str, Any]:
     """A GPU that is offered in fractions of memory and compute."""
-    attributes = {**gpu(index)["attributes"], "productName": {"string": product}, "sharingBackend": {"string": "Mps"}}
+    attributes = {**gpu(index)["attributes"], "productName": {"string": product}, "sharingBackend": {"string": backend}}
     policy = {"default": memory, "validRange": {"min": "256Mi", "step": "256Mi"}}
     compute = {"default": "0", "validRange": {"min": "0", "step": "1"}}
     capacity = {
@@ -77,9 +79,21 @@ def test_an_amount_of_memory_and_compute() -> None:
     assert allocated(text, [shareable(0)]) == [("gpu-0", {"memory": "3Gi", "compute": "30"})]
 
 
+def test_a_ceiling_of_several_cards_is_left_out_and_told() -> None:
+    text = pod("nvidia.com/gpu: 2, nvidia.com/gpumem: 3000, nvidia.com/gpucores: 30")
+    result = converted(text, Options())
+    assert result.problems == ()
+    assert "30 percent of the compute is left out" in result.text
+    assert "compute:" not in result.text
+
+
 def test_cards_are_different_ones() -> None:
     text = pod("nvidia.com/gpu: 2, nvidia.com/gpumem: 3000")
-    assert names(allocated(text, [shareable(0), shareable(1)])) == ["gpu-0", "gpu-1"]
+    assert names(allocated(text, [shareable(0, backend="Cgroup"), shareable(1, backend="Cgroup")])) == [
+        "gpu-0",
+        "gpu-1",
+    ]
+    assert isinstance(allocated(text, [shareable(0), shareable(1)]), Failure), "MPS holds a container to one GPU"
     assert isinstance(allocated(text, [shareable(0)]), Failure)
 
 

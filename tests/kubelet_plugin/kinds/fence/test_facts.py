@@ -62,6 +62,7 @@ class Node:
         self.locked: set[str] = set()
         self.failing: set[str] = set()
         self.looks = 0
+        self.cutting = False
         self.claims: dict[str, ClaimEntry] = {}
         self.asked: list[str] = []
         self.serving: list[str] = []
@@ -70,7 +71,14 @@ class Node:
         self.found.check(SharingBackend.MPS, lambda: True)
         policy = DevicePolicy(sharing=SharingPolicy(rules or (RULE,)))
         self.hardware = FencedHardware(
-            self.source, self.source, self.found, NodePolicy("n", "boot", policy), self, self, self
+            self.source,
+            self.source,
+            self.found,
+            NodePolicy("n", "boot", policy),
+            self,
+            self,
+            self,
+            layouts_pending=lambda: self.cutting,
         )
 
     @contextmanager
@@ -170,6 +178,16 @@ def test_a_gpu_that_fails_stops_no_other_and_is_tried_again(tmp_path: Path) -> N
         node.failing = set()
         eventually(lambda: len(node.reserves()) == 2)
     assert node.asked == [TWO.gpus[1].uuid, TWO.gpus[0].uuid]
+
+
+def test_nothing_is_measured_while_layouts_cut_gpus(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.cutting = True
+    with running(node):
+        eventually(lambda: node.hardware.loop.last_round > 0)
+        assert (node.asked, node.looks) == ([], 0)
+        node.cutting = False
+        eventually(lambda: len(node.reserves()) == 2)
 
 
 def test_why_a_gpu_waits_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
