@@ -64,7 +64,7 @@ from kubelet_plugin.kinds.fence.cgroups import CgroupFences, build_room
 from kubelet_plugin.kinds.fence.facts import FoundFences
 from kubelet_plugin.kinds.fence.measuring import FencedHardware
 from kubelet_plugin.kinds.fence.metrics import FenceCollector
-from kubelet_plugin.kinds.fence.serving import MpsServing, speaks_named
+from kubelet_plugin.kinds.fence.serving import MpsPresence, MpsServing
 from kubelet_plugin.kinds.fence.telling import FenceStatuses
 from kubelet_plugin.kinds.mig.judged import JudgedHardware
 from kubelet_plugin.kinds.mig.layout_applier import LayoutApplier
@@ -136,8 +136,9 @@ class PluginApp:
         )
         tools = tools_of(spec, policy, edits, sharing, found, self._cgroup_fences, SmiMetrics(registry))
         found.check(SharingBackend.CGROUP, lambda: self._cgroup_fences.has_limits(self._gpu_uuids()))
-        found.check(SharingBackend.MPS_NAMESPACE, lambda: speaks_named(tools.supervisor))
-        found.check(SharingBackend.MPS, lambda: not tools.supervisor.absence)
+        mps = MpsPresence(tools.supervisor)
+        found.check(SharingBackend.MPS_NAMESPACE, mps.speaks_named)
+        found.check(SharingBackend.MPS, mps.is_there)
         kinds = build_kinds(tools)
         self._node_ref = node_ref = ObjectRef("v1", "Node", node)
         self._kinds = kinds

@@ -169,7 +169,7 @@ def form_of(device: AllocatableDevice) -> SharingForm:
         device.attributes.get(STRATEGY),
         device.attributes.get(REPLICAS),
         is_renamed(device),
-        BACKEND in device.attributes,
+        device.attributes.get(BACKEND),
     )
 
 

@@ -171,6 +171,25 @@ def test_shareable_capacity_in_use_is_not_resized() -> None:
     )
 
 
+def test_fractions_in_use_run_out_before_the_device_is_offered_with_another_fence() -> None:
+    """Who comes with the new fence would be refused on this very device, where others would have room for it."""
+
+    def fenced(backend: str) -> AllocatableDevice:
+        return AllocatableDevice(
+            name="a",
+            kind=DeviceKind.GPU,
+            gpu_uuid="GPU-0",
+            attributes={"sharingBackend": backend},
+            capacity={"memory": Capacity(Quantity.binary(20))},
+            allow_multiple_allocations=True,
+        )
+
+    now, before = DeviceSet((fenced("Mps"),)), DeviceSet((fenced("None"),))
+    in_use = retain(now, before, {"a"}, DRIVER, ALL, {"a"})
+    assert in_use.device_set.devices == (replace(fenced("None"), taints=(TAINT,)),)
+    assert retain(now, before, (), DRIVER, ALL).device_set.devices == (fenced("Mps"),)
+
+
 @pytest.mark.parametrize(
     ("offered", "published", "in_use", "result"),
     [

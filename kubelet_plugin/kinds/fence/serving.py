@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from kubelet_plugin.kinds.fractions import NodeFences
 from kubelet_plugin.kinds.gpus import place_word
 
 _PREFIX = "measure-"
+_GRACE_SECONDS = 60.0
 
 
 class Groups(Protocol):
@@ -68,11 +70,35 @@ class Speaking(Protocol):
     def protocols(self) -> tuple[int, ...]: ...
 
 
-def speaks_named(supervisor: Speaking) -> bool | None:
-    """Whether the node's MPS has namespaces; None where the supervisor does not answer."""
-    if supervisor.absence:
-        return False
-    try:
-        return NAMED in supervisor.protocols()
-    except HardwareError:
-        return None  # it comes back, with the same programs as a rule
+class MpsPresence:
+    """What of MPS the node has to fence with; None while that cannot be told.
+
+    A supervisor that is exchanged is away for a moment, and its daemons stay. So one that has been there counts as gone
+    only after a while; till then what it fences is offered as before, and a prepare that needs it is tried again.
+    """
+
+    def __init__(
+        self, supervisor: Speaking, *, grace: float = _GRACE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._supervisor = supervisor
+        self._grace = grace
+        self._clock = clock
+        self._away_since: float | None = None
+
+    def is_there(self) -> bool | None:
+        if not self._supervisor.absence:
+            self._away_since = None
+            return True
+        now = self._clock()
+        self._away_since = now if self._away_since is None else self._away_since
+        return False if now - self._away_since >= self._grace else None
+
+    def speaks_named(self) -> bool | None:
+        """Whether there are namespaces."""
+        there = self.is_there()
+        if not there:
+            return there
+        try:
+            return NAMED in self._supervisor.protocols()
+        except HardwareError:
+            return None  # it comes back, with the same programs as a rule
