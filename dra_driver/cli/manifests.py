@@ -18,6 +18,7 @@ from api.driver_config import decode
 from api.strict import DecodeError
 from dra_driver.kube import interface as kube
 from dra_driver.kube.interface import Obj, Resource
+from dra_driver.simulation.validation import unknown_fields
 
 _APPLIED = (
     kube.NAMESPACES,
@@ -196,6 +197,12 @@ def _manifests(entry: _Entry) -> Iterator[Manifest]:
         raise ManifestError(f"{where}: {api_version} {obj['kind']} is not simulated, remove it; known are {_KINDS}")
     if resource.namespaced:
         obj = {**obj, "metadata": {"namespace": "default", **metadata}}
+    if unknown := unknown_fields(resource, obj):
+        # kubectl asks the server to be strict, and a size in a field of another name would be a whole GPU.
+        raise ManifestError(
+            f"{where}: {obj['kind']} {metadata['name']}: unknown {'fields' if len(unknown) > 1 else 'field'} "
+            f"{', '.join(unknown)}; correct what is misspelt or remove it, since kubectl refuses that, too"
+        )
     yield Manifest(resource, obj, source, where)
 
 

@@ -42,6 +42,26 @@ def test_of_a_folder_all_that_kubectl_takes_is_read(tmp_path: Path) -> None:
     assert [manifest.source for manifest in load([tmp_path])] == ["a.yml", "b.json"]
 
 
+@pytest.mark.parametrize(
+    ("exactly", "path"),
+    [
+        ("capacities: {requests: {memory: 4Gi}}", "exactly.capacities"),
+        ("capacity: {memory: 4Gi}", "exactly.capacity.memory"),
+        ("capacity: {request: {memory: 4Gi}}", "exactly.capacity.request"),
+    ],
+)
+def test_a_field_that_kubectl_refuses_is_no_whole_gpu(tmp_path: Path, exactly: str, path: str) -> None:
+    text = (
+        "apiVersion: resource.k8s.io/v1\nkind: ResourceClaim\nmetadata: {name: c, labels: {a: b}}\nspec: {devices: "
+        f"{{requests: [{{name: gpu, exactly: {{deviceClassName: gpu.nvidia.com, {exactly}}}}}]}}}}\n"
+    )
+    with pytest.raises(
+        ManifestError, match=r"document 1: ResourceClaim c: unknown field spec\.devices\.requests\[0\]\."
+    ) as said:
+        load([write(tmp_path, text)])
+    assert f"requests[0].{path};" in str(said.value)
+
+
 def test_lists_are_opened(tmp_path: Path) -> None:
     text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n"
     (manifest,) = load([write(tmp_path, text)])
