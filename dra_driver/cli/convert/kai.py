@@ -1,7 +1,8 @@
 """Fractions as KAI asks for them: by annotations of the pod, for one of its containers.
 
 Names and rules of kai-scheduler/KAI-Scheduler: pkg/common/constants, gpu_request_validator.go, docs/gpu-sharing. Those
-of NvFractions (0.18) name the container and have a limit beside the request.
+of NvFractions (0.18) name the container and have a limit beside the request; its short forms are limits for the older
+names (plugins/nvfractions, mutation.go).
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from dra_driver.quantity import Quantity
 
 PORTION: Final = "gpu-fraction"
 MEMORY: Final = "gpu-memory"
+MEMORY_LIMIT: Final = "gpu-memory.limit"
+PORTION_LIMIT: Final = "gpu-fraction.limit"
 DEVICES: Final = "gpu-fraction-num-devices"
 CONTAINER: Final = "gpu-fraction-container-name"
 MODE: Final = "kai.scheduler/gpu-compute-sharing-mode"
 
 _NV = re.compile(r"nvidia\.com/container\.(?P<container>.+)\.gpu-memory\.(?P<what>request|limit)")
 _NV_ANY = "nvidia.com/container."
+_PORTION_LIMIT_OF = re.compile(r"kai\.scheduler/container\..+\.gpu-memory\.portion\.limit")
 _LARGEST = 2**62
 
 
@@ -98,7 +102,12 @@ def _told(pod: Pod) -> Iterator[str]:
     if MODE in pod.annotations:
         mode = show(pod.annotations[MODE])
         yield f"{MODE}: {mode} is gone: whether fractions run in turns or through MPS, the driver decides on each node."
-    for name in pod.annotations:
+    for name, value in pod.annotations.items():
+        if name == PORTION_LIMIT or _PORTION_LIMIT_OF.fullmatch(name):
+            yield (
+                f"{show(name)}: {show(value)} is gone: a limit above what is counted is an amount here. Set "
+                "memoryLimit in a FractionConfig, and select sharingBackend Cgroup, which alone knows one."
+            )
         if name.startswith(_NV_ANY) and not _NV.fullmatch(name):
             yield f"{show(name)} is gone: KAI's binder writes it when the pod is placed."
 
@@ -110,7 +119,7 @@ class _Reader:
     def fraction(self) -> _Fraction | None:
         found = [*self._classic(), *self._nv_fractions()]
         if not found:
-            for name in (DEVICES, CONTAINER):
+            for name in (DEVICES, CONTAINER, MEMORY_LIMIT, PORTION_LIMIT):
                 if name in self._given:
                     self._refuse(name, f"stands alone, without {PORTION} or {MEMORY}", "add one, or remove it")
             return None
@@ -159,7 +168,13 @@ class _Reader:
         if PORTION in self._given:
             yield _Fraction(PORTION, portion=self._portion(self._given[PORTION]))
         if MEMORY in self._given:
-            yield _Fraction(MEMORY, memory=self._positive(MEMORY, self._given[MEMORY]) * MIB)
+            memory = self._positive(MEMORY, self._given[MEMORY]) * MIB
+            limit = self._size(MEMORY_LIMIT, self._given[MEMORY_LIMIT]) if MEMORY_LIMIT in self._given else None
+            if limit is not None and limit < memory:
+                self._refuse(MEMORY_LIMIT, f"is less than {MEMORY}", "write that amount or more")
+            yield _Fraction(MEMORY, memory=memory, limit=limit)
+        elif PORTION in self._given and MEMORY_LIMIT in self._given:
+            self._refuse(MEMORY_LIMIT, f"needs {MEMORY} beside it, not {PORTION}", "write the amount, or remove it")
 
     def _nv_fractions(self) -> Iterator[_Fraction]:
         by_container: dict[str, dict[str, tuple[str, int]]] = {}

@@ -102,12 +102,14 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container as far as its GPUs go. ``amounts``: old resources and how much of each; ``misplaced`` ones stand in
-    ``requests`` alone, where the API server refuses them. ``path`` is the container's place in its document."""
+    ``requests`` alone, where the API server refuses them. ``path`` is the container's place in its document.
+    ``variables``: names of those in its environment that another driver obeys."""
 
     name: str
     path: Path
     amounts: Mapping[str, int]
     misplaced: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
     def at(self, resource: str) -> Path:
         return (*self.path, "resources", "requests" if resource in self.misplaced else "limits", resource)

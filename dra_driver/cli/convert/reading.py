@@ -31,6 +31,8 @@ GPU_NUMBER: Final = "volcano.sh/gpu-number"
 GPU_MEMORY: Final = "volcano.sh/gpu-memory"
 
 HAMI_SCHEDULER: Final = "hami-scheduler"
+# Project-HAMi/HAMi, docs/config.md, Container configs: by these HAMi-core switches its limits off, or some of them.
+HAMI_VARIABLES: Final = ("CUDA_DISABLE_CONTROL", "GPU_CORE_UTILIZATION_POLICY")
 
 _RESOURCES = frozenset(
     {GPU, GPU_SHARED, GPUMEM, GPUMEM_PERCENTAGE, GPUCORES, PRIORITY}
@@ -41,10 +43,18 @@ _OURS = ("nvidia.com/", "volcano.sh/")
 # (pkg/scheduler/api/devices/nvidia/vgpu/type.go, gpushare/type.go).
 _ANNOTATION = re.compile(
     r"hami\.io/.+|nvidia\.com/(?:(?:no)?use-gputype|(?:no)?use-gpuuuid|vgpu-mode|numa-bind|container\..+)"
-    r"|gpu-(?:fraction|memory|fraction-num-devices|fraction-container-name)|kai\.scheduler/gpu-compute-sharing-mode"
+    r"|gpu-(?:fraction|memory)(?:\.limit)?|gpu-fraction-(?:num-devices|container-name)"
+    r"|kai\.scheduler/(?:gpu-compute-sharing-mode|container\..+\.gpu-memory\.portion\.limit)"
     r"|volcano\.sh/(?:vgpu-.+|gpu-index|gpu-assigned|predicate-time|bind-time|bind-phase|devices-to-allocate)"
 )
 _LARGEST = 2**31 - 1  # int32 in HAMi and in Volcano
+
+
+def _obeyed(env: object) -> Iterator[str]:
+    """Whatever else is wrong with ``env`` is the API server's matter."""
+    for each in env if isinstance(env, list) else ():
+        if isinstance(each, dict) and each.get("name") in HAMI_VARIABLES:
+            yield str(each["name"])
 
 
 def is_old_annotation(name: str) -> bool:
@@ -145,7 +155,8 @@ class _Reader:
             if amounts:
                 self._wrong(path, "has no name, so nothing can be named after it", "give it one")
             name = ""
-        yield Container(name, path, amounts, tuple(each for each in requests if each not in limits))
+        misplaced = tuple(each for each in requests if each not in limits)
+        yield Container(name, path, amounts, misplaced, tuple(_obeyed(entry.get("env"))))
 
     def _amounts(self, given: Mapping[object, object], path: Path) -> dict[str, int]:
         found = {}

@@ -96,7 +96,12 @@ def _ask(container: Container, dialect: Dialect, *, mig: bool) -> Ask | None:
         return amount.mig_device(found)
     if not amount.memory and amount.percent in (0, _PERCENT) and amount.cores in (0, _PERCENT):
         return amount.whole(found)
-    return amount.fraction(found)
+    fraction = amount.fraction(found)
+    if container.variables:
+        obeyed = " and ".join(container.variables)
+        text = f"{obeyed} in the container's env: HAMi obeys that, and here nothing does. The limits hold all the same."
+        fraction = replace(fraction, remarks=(*fraction.remarks, Remark(Place.REQUEST, text)))
+    return fraction
 
 
 class _Amounts:
@@ -167,6 +172,12 @@ class _Amounts:
     def _about_compute(self) -> list[Remark]:
         if not self.cores:
             return []
+        if not self.memory and self.percent in (0, _PERCENT) and self.cores != _PERCENT:
+            text = (
+                f"{self._dialect.cores} without an amount of memory: compute is counted and not held, since the claim "
+                "has all of the memory, so that nobody else is on the GPU."
+            )
+            return [Remark(Place.COMPUTE, text)]
         text = (
             f"{self._dialect.cores} is an average that {self._dialect.who} steers to; compute is a ceiling on the "
             "multiprocessors that is never passed."

@@ -15,7 +15,7 @@ from dra_driver.cli.convert import sizes
 from dra_driver.cli.convert.converting import Options
 from tests.allocator.builders import device_class, gpu, resource_slice
 from tests.cli.convert.cases import converted
-from tests.cli.convert.objects import of_kind, pod
+from tests.cli.convert.objects import of_kind, pod, template
 
 ENGINE = CelEngine()
 MIG = "device.driver == 'gpu.nvidia.com' && device.attributes['gpu.nvidia.com'].type == 'mig'"
@@ -192,3 +192,30 @@ def test_mig_mode_takes_the_first_that_is_large_enough() -> None:
 def test_fractions_of_kai(annotations: str, consumed: dict[str, str]) -> None:
     options = Options(sizes.parse(("40Gi",), ()))
     assert allocated(pod(annotations=annotations), [shareable(0)], options) == [("gpu-0", consumed)]
+
+
+def test_what_hami_would_obey_in_the_environment_is_named() -> None:
+    text = pod("nvidia.com/gpu: 1, nvidia.com/gpumem: 3000").replace(
+        "image: x", "image: x, env: [{name: A, value: b}, {name: CUDA_DISABLE_CONTROL, value: 'true'}]"
+    )
+    result = converted(text, Options())
+    assert result.problems == ()
+    assert "# CUDA_DISABLE_CONTROL in the container's env: HAMi obeys that, and here nothing does." in result.text
+
+
+def test_kais_short_limit_is_the_most_of_the_fraction() -> None:
+    text = pod(annotations='gpu-memory: "2000", gpu-memory.limit: 4000Mi')
+    (parameters,) = (each["opaque"]["parameters"] for each in template(converted(text, Options()).text)["config"])
+    assert parameters["memoryLimit"] == "4000Mi"
+    assert "gpu-memory.limit" not in of_kind(converted(text, Options()).text, "Pod")[0]["metadata"].get(
+        "annotations", {}
+    )
+
+
+@pytest.mark.parametrize("name", ["gpu-fraction.limit", "kai.scheduler/container.main.gpu-memory.portion.limit"])
+def test_kais_limit_as_a_portion_is_named_and_gone(name: str) -> None:
+    text = pod(annotations=f'gpu-fraction: "0.25", {name}: "0.5"')
+    result = converted(text, Options(sizes=(sizes.Size(40 << 30),)))
+    assert result.problems == ()
+    assert "is gone: a limit above what is counted is an amount here" in " ".join(result.text.replace("#", "").split())
+    assert name not in (of_kind(result.text, "Pod")[0]["metadata"].get("annotations") or {})
