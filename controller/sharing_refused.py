@@ -20,8 +20,8 @@ _MADE_BY_CLAIMS = (
     "in spec.mig)"
 )
 _NOT_MEASURED = (
-    "what its driver and an MPS server need of its memory was not measured, since it was never seen idle; it is "
-    "offered as a whole until it is"
+    "what driver and MPS server need of the memory is measured in a moment without users, and there was none yet; "
+    "until then it is offered as a whole"
 )
 _IN_MIG_MODE = (
     "in MIG mode nobody can measure what its driver keeps of its memory; it is offered as a whole until the mode is "

@@ -46,7 +46,8 @@ def sharing_told(
     is_shared = bool(what) or bool(draining and any_shared(offered))
     if not is_shared:
         because = found.nothing or f"nothing is shared {source}".rstrip()
-        message = ". ".join((because, *notes))
+        # Where rules ask for shares, nobody misses a ConfigMap.
+        message = ". ".join(notes if refused and not found.exists else (because, *notes))
         if found.in_force or refused:
             # That a node has nothing of a resource is usual where one ConfigMap is for many nodes.
             kind = EventKind.WARNING if refused or found.dropped else EventKind.NORMAL
