@@ -1,4 +1,4 @@
-"""An MPS server on a device for as long as its memory is measured."""
+"""An MPS server on a device for as long as its memory is measured, and whether the node has MPS at all."""
 
 from __future__ import annotations
 
