@@ -110,18 +110,20 @@ class FenceStatuses:
         self._written = {uid: states for uid, states in self._written.items() if uid in prepared}
         self._gone = {key for key in self._gone if key[0] in prepared}
         failed: ApiError | None = None
-        found = {uid: fence_states(entry, self._trouble) for uid, entry in prepared.items()}
-        self._found = tuple((prepared[uid].ref, state) for uid, states in found.items() for state in states)
-        for uid, states in found.items():
+        found: list[tuple[ClaimRef, FenceState]] = []
+        for uid, entry in prepared.items():
             self.loop.beat()
-            self._tell_gone(prepared[uid], states)
+            states = fence_states(entry, self._trouble)
+            found += ((entry.ref, state) for state in states)
+            self._tell_gone(entry, states)
             if states and self._written.get(uid) != states:
                 try:
-                    self._write(prepared[uid].ref, states)
+                    self._write(entry.ref, states)
                 except ApiError as error:  # one claim must not hold up the others
                     failed = error
                 else:
                     self._written[uid] = states
+        self._found = tuple(found)
         if failed is not None:
             raise failed
         return _LOOK_AGAIN_SECONDS if self._found else None

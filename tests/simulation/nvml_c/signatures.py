@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pynvml
@@ -200,7 +201,7 @@ def ways(values: tuple[Values, ...]) -> Iterator[Callable[[], Arguments]]:
     for position, each in enumerate(values):
         for way in each[1:]:
             chosen = (*right[:position], way, *right[position + 1 :])
-            yield lambda chosen=chosen: _joined(chosen)  # type: ignore[misc]
+            yield partial(_joined, chosen)
 
 
 def _joined(made: tuple[Callable[[], Arguments], ...]) -> Arguments:

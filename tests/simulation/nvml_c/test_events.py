@@ -60,7 +60,10 @@ def test_a_wait_ends_with_an_event_and_holds_nobody_up(tmp_path: Path) -> None:
     gpu, events = twins.gpu(1), twins.handle("nvmlEventSetCreate")
     twins.call("nvmlDeviceRegisterEvents", given(gpu, ctypes.c_ulonglong(8), events))
     data, codes = pynvml.c_nvmlEventData_t(), []
-    wait = lambda: codes.append(twins.library.nvmlEventSetWait_v2(events, ctypes.byref(data), 60_000))  # noqa: E731
+
+    def wait() -> None:
+        codes.append(twins.library.nvmlEventSetWait_v2(events, ctypes.byref(data), 60_000))
+
     waiting = threading.Thread(target=wait, name="event-wait")
     waiting.start()
     give_up = time.monotonic() + 30

@@ -118,13 +118,9 @@ def test_processes_that_have_ended_hold_nothing(tmp_path: Path) -> None:
         presence._path = presence._path.with_name("one")
         presence.begin()
         node = twins.c if path == twins.c.state_file else twins.python
-        clients = tuple(
-            ClientState(pid=pid, uuid=node.state.gpus[0].uuid, holder=holder)
-            for pid, holder in ((100, "one"), (101, "two"), (102, None))
-        )
-        node.file.update(
-            lambda state, clients=clients: state.with_gpu(0, state.gpus[0].model_copy(update={"clients": clients}))  # type: ignore[misc]
-        )
+        holders = ((100, "one"), (101, "two"), (102, None))
+        uuid = node.state.gpus[0].uuid
+        node.set_clients(*(ClientState(pid=pid, uuid=uuid, holder=holder) for pid, holder in holders))
 
     def processes() -> Arguments:
         count, infos = ctypes.c_uint(4), (pynvml.c_nvmlProcessInfo_v3_t * 4)()

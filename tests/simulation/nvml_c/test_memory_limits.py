@@ -47,10 +47,8 @@ class Limited:
     def use(self, cgroup: Path, allocated: int) -> None:
         """A process in the cgroup has memory of the GPU."""
         for node in (self.twins.python, self.twins.c):
-            gpu = node.state.gpus[0]
-            client = ClientState(pid=1, uuid=gpu.uuid, allocated=allocated, cgroup=str(cgroup))
-            changed = gpu.model_copy(update={"clients": (client,)})
-            node.file.update(lambda state, changed=changed: state.with_gpu(0, changed))  # type: ignore[misc]
+            uuid = node.state.gpus[0].uuid
+            node.set_clients(ClientState(pid=1, uuid=uuid, allocated=allocated, cgroup=str(cgroup)))
 
 
 def reading(gpu: Any, cgroup: Path) -> Callable[[], Arguments]:

@@ -6,6 +6,7 @@ import ctypes
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_a_life_of_mig(tmp_path: Path, name: str) -> None:
     twins.start()
     for index in range(2):  # Ampere needs a reset
         twins.call("nvmlDeviceSetMigMode", mig_mode(twins.gpu(index), 1))
-        twins.change(lambda path, index=index: faults.reset_gpu(path, index))  # type: ignore[misc]
+        twins.change(partial(faults.reset_gpu, index=index))
     life = Life(twins, seed=7)
     for step in range(STEPS):
         life.step()

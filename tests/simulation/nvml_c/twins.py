@@ -18,7 +18,7 @@ import pytest
 
 from dra_driver.hardware.nvml.codes import Return
 from dra_driver.simulation.hardware import MachineDescription, SimulatedLibrary, StateFile, create_state, host_root
-from dra_driver.simulation.hardware.state import SimulatedState
+from dra_driver.simulation.hardware.state import ClientState, SimulatedState
 from dra_driver.simulation.nvml_c.building import COMPILER
 
 needs_compiler = pytest.mark.skipif(shutil.which(COMPILER) is None, reason="no C compiler (cc) on the PATH")
@@ -66,6 +66,10 @@ class SimulatedNode:
     @property
     def state(self) -> SimulatedState:
         return self.file.read()
+
+    def set_clients(self, *clients: ClientState) -> None:
+        """Of the first GPU, in the place of those that it had."""
+        self.file.update(lambda state: state.with_gpu(0, state.gpus[0].model_copy(update={"clients": clients})))
 
 
 class Twins:

@@ -81,7 +81,8 @@ class State:
 
     def devices(self) -> tuple[Device, ...]:
         """In CUDA's order: GPU after GPU, and MIG devices in the place of a GPU that is divided."""
-        return tuple(_devices(_living(self.read(), self._ended(self.read()))))
+        state = self.read()
+        return tuple(_devices(_living(state, self._ended(state))))
 
     def driver_version(self) -> str | None:
         """Of the driver's files on the node; None when there are none (``state.SimulatedState.library_version``)."""
