@@ -14,7 +14,7 @@ from e2e.kit.features import SHARES
 from e2e.kit.fractions import VALUES, check_a_hundred, check_held, fraction, offering_fractions, usable
 from e2e.kit.manifests import features_used, try_manifests
 from e2e.kit.pools import gpus
-from e2e.kit.space import Space, names
+from e2e.kit.space import Space, halves, names
 from e2e.kit.stage import SETTINGS, Stage
 from e2e.kit.waiting import NotYet, eventually
 from e2e.kit.workloads import Use, claim_spec, exactly, only_uuid, pod
@@ -77,21 +77,14 @@ def test_a_gpu_is_filled_to_its_last_step_and_no_further(stage: Stage, offering:
     size = 9 * GIB + GIB // 2
     fits = usable(stage)[first.name] // size
     space.template("part", fraction("9.5Gi", selectors=[only_uuid(first.uuid)]))
-    wanted = names("part", fits + 1)
-    for name in wanted:
-        space.pod(pod(name, Use(template="part"), node=node))
-
-    def look() -> list[str]:
-        ready = [name for name, found in space.pods().items() if found["status"].get("phase") == "Running"]
-        if len(ready) < fits:
-            raise NotYet(f"{len(ready)} of {fits} run")
-        return ready
-
-    running = eventually(look, 90)
-    assert len(running) == fits
-    (waits,) = set(wanted) - set(running)
+    *fitting, waits = names("part", fits + 1)
+    for batch in halves(fitting):
+        for name in batch:
+            space.pod(pod(name, Use(template="part"), node=node))
+        space.wait_ready(*batch)
+    space.pod(pod(waits, Use(template="part"), node=node))
     space.stays_pending(waits)
-    space.delete_pods(running[0])
+    space.delete_pods(fitting[0])
     space.wait_ready(waits)
 
 

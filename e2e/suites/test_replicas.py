@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,7 +26,7 @@ from e2e.kit.replicas import (
     sharing_condition,
     wait_shares,
 )
-from e2e.kit.space import Space, container_ids, names
+from e2e.kit.space import Space, container_ids, halves, names
 from e2e.kit.stage import Stage
 from e2e.kit.waiting import NotYet, eventually, holds_for
 from e2e.kit.workloads import Container, pod
@@ -68,28 +68,13 @@ def gpus_of(space: Space, *pods: str) -> Counter[int]:
     return Counter(result.minor for result in found)
 
 
-def halves(pods: Sequence[str]) -> list[Sequence[str]]:
-    """The pods in batches, each half of what is left, so that none waits for long though every share is wanted.
-
-    kube-scheduler 1.37.2 counts a share twice between the informer's word of its claim and the end of its binding
-    (pkg/scheduler/framework/plugins/dynamicresources/dra_manager.go, GatherAllocatedState). A pod that finds every
-    share taken because of it is next looked at after five minutes. In a batch of half of what is left, even all
-    counted twice leave one.
-    """
-    batches: list[Sequence[str]] = []
-    while pods:
-        size = max(1, len(pods) // 2)
-        batches.append(pods[:size])
-        pods = pods[size:]
-    return batches
-
-
 @pytest.mark.usefixtures("four")
 def test_four_pods_run_on_one_gpu(stage: Stage, space: Space) -> None:
     pods = names("sharer", _REPLICAS)
-    for name in pods:
-        space.pod(sharer(name, stage.nodes[0]))
-    space.wait_ready(*pods)
+    for batch in halves(pods):
+        for name in batch:
+            space.pod(sharer(name, stage.nodes[0]))
+        space.wait_ready(*batch)
     used = gpus_of(space, *pods)
     if stage.features.has(SHARES) and stage.features.version >= DEVICES_IN_ORDER:
         assert len(used) == 1, f"all on one GPU, they are on {dict(used)}"
