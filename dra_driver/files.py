@@ -13,6 +13,8 @@ import re
 from enum import IntEnum
 from pathlib import Path
 
+_MOUNTS = Path("/proc/self/mountinfo")
+_IN_MEMORY = ("tmpfs", "ramfs")
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
@@ -66,6 +68,20 @@ def _write(path: str, data: bytes, mode: int, durability: Durability) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_volatile(folder: Path) -> bool:
+    """Whether a power cut empties ``folder``, which need not be there yet: it is on a tmpfs. False where that cannot be
+    told (proc(5), mountinfo)."""
+    try:
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        device = os.stat(there).st_dev
+        mounts = _MOUNTS.read_text().splitlines()
+    except (OSError, StopIteration):
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    fields = (mount.split(" ") for mount in mounts)
+    return any(each[2] == number and each[each.index("-", 6) + 1] in _IN_MEMORY for each in fields)
 
 
 def sync_folder(folder: Path) -> None:

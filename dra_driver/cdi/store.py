@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from dra_driver.cdi.decode import decode
@@ -17,11 +18,11 @@ from dra_driver.cdi.encode import encode
 from dra_driver.cdi.names import CLASS, VENDOR, CdiNames
 from dra_driver.cdi.spec import Spec
 from dra_driver.errors import StateError
-from dra_driver.files import Durability, sync_folder, target_of_temporary, write_atomically
+from dra_driver.files import Durability, is_volatile, sync_folder, target_of_temporary, write_atomically
 
 
 class CdiStore:
-    """CDI files under ``root`` (``/var/run/cdi`` on a node). Holds no state, so two processes may use one folder."""
+    """CDI files under ``root`` (``/var/run/cdi`` on a node). Remembers none: two processes may use one folder."""
 
     def __init__(self, root: Path, vendor: str = VENDOR, class_: str = CLASS) -> None:
         self._root = root
@@ -30,6 +31,11 @@ class CdiStore:
     @property
     def root(self) -> Path:
         return self._root
+
+    @cached_property
+    def is_volatile(self) -> bool:
+        """Whether a power cut takes all files, as on most nodes."""
+        return is_volatile(self._root)
 
     def path(self, claim_uid: str) -> Path:
         """Raises :class:`StateError` for a UID that does not belong in a file name."""

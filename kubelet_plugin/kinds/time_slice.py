@@ -116,6 +116,7 @@ class SetTimeSlice:
 class TimeSliceRunner:
     """The interval of one GPU. Nothing is remembered: what is set is seen on the hardware."""
 
+    do_needs_intent = True
     undo_needs_intent = False  # half undone it is made again, for a claim that is prepared
     survives_reboot = True  # usually not; but looking is cheap, and nobody else would ever set it back
 

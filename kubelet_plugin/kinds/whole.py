@@ -166,6 +166,7 @@ class TurnMigModeOff:
 class MigModeOffRunner:
     """MIG mode, off, for a whole GPU."""
 
+    do_needs_intent = True
     undo_needs_intent = False
     survives_reboot = False
 

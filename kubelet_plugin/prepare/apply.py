@@ -93,6 +93,11 @@ class Applier:
                 progress(f"undo {record.kind}")
                 runner.undo(entry.ref.uid, record)
 
+    def do_needs_intent(self, entry: ClaimEntry) -> bool:
+        """Whether the record has to say that doing has begun, before it begins. If not, the finished record may be
+        written ahead: what is not done of it is done at the next start. Raises as :meth:`undo`."""
+        return any([self._runner(record).do_needs_intent for record in entry.steps])  # noqa: C419 - all are known
+
     def undo_needs_intent(self, entry: ClaimEntry) -> bool:
         """Whether the record has to say that undoing has begun, before it begins. Raises as :meth:`undo`."""
         return any([self._runner(record).undo_needs_intent for record in entry.steps])  # noqa: C419 - all are known

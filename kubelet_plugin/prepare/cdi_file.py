@@ -62,6 +62,7 @@ class WriteCdiFile:
 class CdiFileRunner:
     """Writes and removes claims' CDI files."""
 
+    do_needs_intent = False
     undo_needs_intent = False  # a claim without its file is whole again by writing or by removing it once more
     survives_reboot = True  # the folder is a tmpfs on most nodes only
 

@@ -1,10 +1,13 @@
-"""The checkpoint file: which claims are prepared here, durable before anything is acknowledged.
+"""The checkpoint: which claims are prepared here, durable before anything is acknowledged.
 
 Responsible for reading and writing the file safely: whole-file replacement with fsync, changes of several threads in
 one write, two plugin processes on one file (each change re-reads it under a lock when another process has written it).
 A file that is damaged, missing or of a newer version never stops the plugin: what verifies is kept, the rest is set
 aside beside it, and claims that have a CDI file but no record any more are recorded as such, so that their devices stay
 theirs until the kubelet unprepares them (also the way from NVIDIA's driver, which names its CDI files alike).
+
+That the steps of a claim are being undone is said beside the file, by an empty one that has the claim's UID for a name:
+what is said for milliseconds, and only to a process of the same boot, need not be synced.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +26,7 @@ from types import MappingProxyType
 
 from dra_driver.errors import StateError
 from dra_driver.files import Durability, target_of_temporary, write_atomically
-from kubelet_plugin.claims.entry import ClaimEntry
+from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.prepare.checkpoint_format import EncodedClaim, Reading, decode_file, encode_claim, encode_file
 from kubelet_plugin.prepare.locks import NamedLocks
 
@@ -33,6 +36,7 @@ logger = logging.getLogger(__name__)
 STATE_FOLDER = "gpu-dra"
 LOCK_NAME = "checkpoint"
 FILE_NAME = "checkpoint.json"
+ENDING_FOLDER = "ending"  # of the empty files
 _LOCK_SECONDS = 10.0
 
 _Identity = tuple[int, int, int, int] | None  # device, inode, time of change, size; None: no file
@@ -100,6 +104,7 @@ class Checkpoint:
     ) -> None:
         """``lock_seconds``: how long another process that writes is waited for."""
         self.path = folder / FILE_NAME
+        self._ending = folder / ENDING_FOLDER
         self._boot_id = boot_id
         self._lock_seconds = lock_seconds
         self._locks = locks
@@ -116,13 +121,13 @@ class Checkpoint:
         if snapshot is None:
             with self._writing, self._lock():
                 snapshot = self._current() or self._repair()
-        return snapshot.entries
+        return self._as_ending(snapshot.entries)
 
     def look(self) -> Mapping[str, ClaimEntry]:
         """As :meth:`entries`, but the file is left as it is: before the plugin has taken over, no file is no damage."""
         snapshot = self._current()
         if snapshot is not None:
-            return snapshot.entries
+            return self._as_ending(snapshot.entries)
         data = self._read()
         known = {} if data is None else decode_file(data).entries
         return {**{entry.ref.uid: entry for entry in self._unrecorded(tuple(known))}, **known}
@@ -138,6 +143,42 @@ class Checkpoint:
         next start forgets it (``recovery``), and the kubelet has prepared again what it still wants.
         """
         self._change(_Change(tuple(put), frozenset(remove), Durability.WHOLE))
+
+    def ends(self, uid: str) -> None:
+        """Record that undoing what was done for a claim has begun, until it is put or removed. Raises ``StateError``.
+
+        No crash of a process loses it. A power cut may, which undoes everything that needs it.
+        """
+        try:
+            try:
+                (self._ending / uid).touch(0o600)
+            except FileNotFoundError:
+                self._ending.mkdir(mode=0o750, exist_ok=True)
+                (self._ending / uid).touch(0o600)
+        except OSError as error:
+            raise _cannot_write(self._ending / uid, error) from error
+
+    def _as_ending(self, entries: Mapping[str, ClaimEntry]) -> Mapping[str, ClaimEntry]:
+        """With the state of those whose end has begun."""
+        ending = [uid for uid in self._ending_uids() if uid in entries]
+        changed = {uid: replace(entries[uid], state=ClaimState.UNPREPARE_STARTED) for uid in ending}
+        return {**entries, **changed} if changed else entries
+
+    def _ending_uids(self) -> list[str]:
+        try:
+            return os.listdir(self._ending)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StateError(f"cannot read {self._ending}: {error.strerror or error}") from error
+
+    def _forget_endings(self, uids: Collection[str]) -> None:
+        try:
+            for uid in self._ending_uids():
+                if uid in uids:
+                    (self._ending / uid).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(self._ending, error) from error
 
     def _change(self, change: _Change) -> None:
         """Threads that come while another one writes wait for it, and the first of them writes for all."""
@@ -160,6 +201,8 @@ class Checkpoint:
     def tidy(self) -> None:
         """Remove what writers that were killed have left. Raises :class:`StateError`."""
         with self._writing, self._lock():
+            known = (self._current() or self._repair()).entries
+            self._forget_endings([uid for uid in self._ending_uids() if uid not in known])
             for path in self.path.parent.iterdir():
                 if (target_of_temporary(path.name) or "").startswith(FILE_NAME):
                     path.unlink(missing_ok=True)
@@ -187,7 +230,10 @@ class Checkpoint:
             for entry in change.put:
                 entries[entry.ref.uid] = entry
                 claims[entry.ref.uid] = encode_claim(entry)
+        # Before the claim is one that has not ended, and after it is none any more: so a new one never has an old end.
+        self._forget_endings({entry.ref.uid for change in changes for entry in change.put})
         self._store(entries, claims, max(change.durability for change in changes))
+        self._forget_endings({uid for change in changes for uid in change.remove})
 
     def _store(
         self, entries: Mapping[str, ClaimEntry], claims: Mapping[str, EncodedClaim], durability: Durability
@@ -196,10 +242,7 @@ class Checkpoint:
         try:
             write_atomically(self.path, encode_file(self._boot_id, claims), mode=0o600, durability=durability)
         except OSError as error:
-            raise StateError(
-                f"cannot write checkpoint {self.path}: {error.strerror or error}",
-                hint="check the disk and the permissions of the plugin's folder on the node",
-            ) from error
+            raise _cannot_write(self.path, error) from error
         snapshot = _Snapshot(_identity(self.path), MappingProxyType(dict(entries)), MappingProxyType(dict(claims)))
         with self._guard:
             self._snapshot = snapshot
@@ -263,6 +306,13 @@ class Checkpoint:
         except OSError as error:
             raise StateError(f"cannot set the damaged checkpoint aside as {path}: {error.strerror or error}") from error
         return path
+
+
+def _cannot_write(path: Path, error: OSError) -> StateError:
+    return StateError(
+        f"cannot write checkpoint {path}: {error.strerror or error}",
+        hint="check the disk and the permissions of the plugin's folder on the node",
+    )
 
 
 def _identity(path: Path) -> _Identity:

@@ -7,6 +7,7 @@ keeping a thread for what waits, ``work`` knows what the work is, ``recovery`` p
 Shared by an old and a new plugin process during a rolling update: all state is in ``state_folder``.
 
     <state_folder>/checkpoint.json           claims, journal of their steps
+    <state_folder>/ending                    claims whose steps are being undone
     <state_folder>/checkpoint.json.corrupt-* what was set aside
     <state_folder>/locks                     one file for all locks (``claims.lock_names``)
 """

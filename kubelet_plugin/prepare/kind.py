@@ -57,6 +57,8 @@ class StepRunner(Protocol):
     ``done``: the records, with results, of the steps of the same claim that came before.
     """
 
+    # Whether a half-done one must be undone at the next start, and not done: before it begins, the record says so.
+    do_needs_intent: bool
     undo_needs_intent: bool  # whether a half-done undo must be finished at the next start, not at the next unprepare
     survives_reboot: bool  # whether what was done in an earlier boot may still be there, to be undone
 

@@ -1,8 +1,9 @@
-"""The work of one claim, under the locks of all it may change, with two writes of the checkpoint.
+"""The work of one claim, under the locks of all it may change, with one or two writes of the checkpoint.
 
 Responsible for the order that makes a crash harmless:
 
-prepare    read the claim; lock it, then its GPUs; check and plan; write "started"; do the steps; write "completed"
+prepare    read the claim; lock it, then its GPUs; check and plan; write "started"; do the steps; write "completed";
+           or, where what is half done may as well be done at the next start: write "completed"; do the steps
 unprepare  lock the claim, then its GPUs; (write "unprepare started" where a step needs it;) undo the steps; forget it
 
 A claim that fails is rolled back. Each is worked on by itself, so a GPU that does not answer holds up nobody else;
@@ -115,11 +116,10 @@ class ClaimWork:
         flight.progress("checking the claim")
         admitted = admit(claim, machine, self._checkpoint.entries(), self._node.kinds, self._node.policy)
         plan = self._plan(flight, admitted)
-        if not plan.repeats:
-            self._checkpoint.announce([replace(plan.entry, state=ClaimState.PREPARE_STARTED)])
+        recorded = admitted.before if plan.repeats else self._announce(plan.entry)
         outcome = self._applier.apply(plan, flight.progress, admitted.others.entries)
         if isinstance(outcome, ClaimEntry):
-            if not plan.repeats or outcome != admitted.before:
+            if outcome != recorded:
                 self._checkpoint.update(put=[outcome])
             return outcome.prepared
         if outcome.entry is None:
@@ -127,6 +127,17 @@ class ClaimWork:
         elif not plan.repeats:
             self._checkpoint.update(put=[outcome.entry])  # it has only what may have been done
         raise outcome.error
+
+    def _announce(self, entry: ClaimEntry) -> ClaimEntry:
+        """Record what is about to be done. It outlives a power cut if the claim's CDI file may: a file without a record
+        is somebody else's."""
+        if self._applier.do_needs_intent(entry):
+            entry = replace(entry, state=ClaimState.PREPARE_STARTED)
+        if self._node.cdi.is_volatile:
+            self._checkpoint.update(put=[entry])
+        else:
+            self._checkpoint.announce([entry])
+        return entry
 
     def _plan(self, flight: ClaimFlight, admitted: AdmittedClaim) -> Plan:
         """The claim's plan, with what an earlier attempt left, and what is in the way, already gone."""
@@ -183,8 +194,10 @@ class ClaimWork:
             entry = self._node.kinds.mended(recorded, self._node.machine)
             with (yield self._node.kinds.locks_of_entry(entry)):
                 if self._applier.undo_needs_intent(entry):
-                    # Not as lasting as the intent of a prepare: a power cut undoes everything that needs this one.
-                    self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED)])
+                    if entry == recorded:
+                        self._checkpoint.ends(uid)
+                    else:  # mended: what is known of it now may not be known to the next process
+                        self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED)])
                 self._applier.undo(entry, flight.progress, self._others(uid))
                 self._checkpoint.update(remove=[uid])
         return None

@@ -86,3 +86,12 @@ def test_a_damaged_file_is_an_error_not_a_spec(tmp_path: Path) -> None:
     store.path(UID).write_text("---\nkind: 1\n")
     with pytest.raises(SpecError, match=UID):
         store.read(UID)
+
+
+def test_whether_a_power_cut_takes_its_files(tmp_path: Path) -> None:
+    in_memory = next(
+        (line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " tmpfs " in line), ""
+    )
+    if in_memory:
+        assert CdiStore(Path(in_memory) / "not" / "yet").is_volatile
+    assert not CdiStore(Path("/proc") / "cdi").is_volatile

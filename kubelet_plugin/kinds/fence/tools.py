@@ -86,6 +86,7 @@ FenceTools = Mapping[SharingBackend, FenceTool]
 
 
 class FenceRunner(StepRunner):
+    do_needs_intent = True
     undo_needs_intent = True  # or a restart between the end of a fence and of its record would put it up once more
     survives_reboot = False
 

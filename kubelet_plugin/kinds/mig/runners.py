@@ -34,6 +34,7 @@ UUID = "uuid"
 class MigModeOnRunner:
     """MIG mode, on. It is never set when it is so already: NVML refuses that on a GPU in use."""
 
+    do_needs_intent = True
     undo_needs_intent = True
     survives_reboot = False
 
@@ -71,6 +72,7 @@ class MigModeOnRunner:
 class GpuInstanceRunner:
     """GPU instances."""
 
+    do_needs_intent = True
     undo_needs_intent = True
     survives_reboot = False
 
@@ -132,6 +134,7 @@ class GpuInstanceRunner:
 class ComputeInstanceRunner:
     """Compute instances."""
 
+    do_needs_intent = True
     undo_needs_intent = True
     survives_reboot = False
 

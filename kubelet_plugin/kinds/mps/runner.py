@@ -21,6 +21,7 @@ _UP = (GroupState.READY, GroupState.WEDGED)
 class GroupRunner(StepRunner):
     """``plugin_folder``: below it are the groups' folders."""
 
+    do_needs_intent = True
     undo_needs_intent = True  # or a restart between stop and the record's end would start it once more
     survives_reboot = False
 

@@ -55,6 +55,7 @@ class MakeInstance:
 
 
 class InstanceRunner:
+    do_needs_intent = True
     undo_needs_intent = True
     survives_reboot = False
 

@@ -72,6 +72,34 @@ def test_a_write_that_fails_changes_nothing(node: TestNode, monkeypatch: pytest.
     assert set(checkpoint.entries()) == {"u1", "u3"}
 
 
+def test_the_end_of_a_claim_is_seen_by_others_until_it_is_put_or_removed(node: TestNode) -> None:
+    mine, others = node.checkpoint(), node.checkpoint()
+    mine.update(put=[entry("u1"), entry("u2", "gpu-2"), entry("u3", "gpu-3")])
+    mine.ends("u1")
+    mine.ends("u2")
+    ended = ClaimState.UNPREPARE_STARTED
+    assert [each.state for each in others.entries().values()] == [ended, ended, ClaimState.COMPLETED]
+    others.update(put=[entry("u1")], remove=["u2"])
+    assert {uid: each.state for uid, each in mine.entries().items()} == dict.fromkeys(
+        ("u1", "u3"), ClaimState.COMPLETED
+    )
+    assert node.left_overs() == []
+
+
+def test_the_end_of_a_claim_that_is_gone_does_not_end_a_new_one(node: TestNode) -> None:
+    """Its process was killed between the two."""
+    checkpoint = node.checkpoint()
+    for put_first in (True, False):
+        checkpoint.ends("u1")
+        if put_first:
+            checkpoint.update(put=[entry("u1")])
+            assert checkpoint.entries()["u1"].state is ClaimState.COMPLETED
+            checkpoint.update(remove=["u1"])
+        else:
+            checkpoint.tidy()
+        assert node.left_overs() == []
+
+
 def test_a_file_that_cannot_be_read_is_an_error_not_an_empty_one(node: TestNode) -> None:
     checkpoint = node.checkpoint()
     checkpoint.path.mkdir()

@@ -59,6 +59,7 @@ class MakeFile:
 class FileRunner:
     """``fails``: names of files that cannot be made."""
 
+    do_needs_intent = True
     undo_needs_intent = True
     survives_reboot = True
 
