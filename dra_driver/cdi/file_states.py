@@ -5,6 +5,7 @@ An answer kept for five minutes gave containers without device nodes after boot 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -32,19 +33,20 @@ class Watched:
 
 
 def watched(root: Root, inner: str) -> Watched:
-    folder, name = os.path.split(inner)
+    folder, name = os.path.split(f"/{inner.strip('/')}")
     return Watched(str(root.visible).rstrip("/"), folder, name)
 
 
 class Look:
-    """One look at many files, at one time: the links of a folder are followed once for all that is asked in it."""
+    """One look at many files, at one time: a folder is found once for all that is asked below it, and where there is
+    none, nothing below it is asked for."""
 
     def __init__(self) -> None:
         self._folders: dict[tuple[str, str], str | None] = {}
 
     def state(self, place: Watched) -> FileState:
         """Of what ``place`` leads to now, links followed inside its root."""
-        folder = self._folder(place)
+        folder = self._folder(place.root, place.folder)
         if folder is None:
             return None
         try:
@@ -61,14 +63,27 @@ class Look:
         found = self.state(place)
         return None if found is None else (found[0], found[1], 0, found[3])
 
-    def _folder(self, place: Watched) -> str | None:
-        key = place.root, place.folder
+    def _folder(self, root: str, inner: str) -> str | None:
+        """Where it really is, as this process sees it; None where there is none."""
+        if inner == "/":
+            return root
+        key = root, inner
         if key not in self._folders:
-            try:
-                self._folders[key] = place.root + resolved(place.root, place.folder)
-            except OSError:  # a circle of links
-                self._folders[key] = None
+            self._folders[key] = self._find(root, inner)
         return self._folders[key]
+
+    def _find(self, root: str, inner: str) -> str | None:
+        above, name = os.path.split(inner)
+        parent = self._folder(root, above)
+        if parent is None:
+            return None
+        path = f"{parent}/{name}"
+        try:
+            if name != "..":
+                os.readlink(path)
+            return root + resolved(root, inner)
+        except OSError as error:  # EINVAL: not a link; else nothing, or a circle of links
+            return path if error.errno == errno.EINVAL else None
 
 
 def settled(states: Iterable[FileState]) -> bool:
