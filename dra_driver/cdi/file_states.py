@@ -73,8 +73,8 @@ class Look:
         return self._folders[key]
 
     def _find(self, root: str, inner: str) -> str | None:
-        above, name = os.path.split(inner)
-        parent = self._folder(root, above)
+        above, _slash, name = inner.rpartition("/")
+        parent = self._folder(root, above or "/")
         if parent is None:
             return None
         path = f"{parent}/{name}"

@@ -74,7 +74,8 @@ class FractionFences:
     def fences(self, device: ClaimDevice) -> tuple[SharingBackend, ...]:
         """The strongest first. None at all for a device that needs none: it is no fraction, or all of the device, which
         nobody else can have."""
-        fraction, gpu = fraction_of(device.allocated), gpu_behind(device.place)
+        fraction = fraction_of(device.allocated)
+        gpu = None if fraction is None else gpu_behind(device.place)
         if fraction is None or gpu is None or self._is_all(fraction, device):
             return ()
         mig = isinstance(read_name(device.allocated.device), MigName)

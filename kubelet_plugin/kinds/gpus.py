@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
 
 from dra_driver.devices.naming import MigName, read_name
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, Machine
@@ -14,17 +13,10 @@ from kubelet_plugin.prepare.kind import Place
 _MIB = 1024**2
 
 
-@runtime_checkable
-class OnGpu(Protocol):
-    """A place on a GPU, or all of one, as both kinds find it."""
-
-    @property
-    def gpu(self) -> Gpu: ...
-
-
 def gpu_behind(place: Place) -> Gpu | None:
     """The GPU as it was when ``place`` was found; None where there is none."""
-    return place.gpu if isinstance(place, OnGpu) else None
+    found = getattr(place, "gpu", None)  # both kinds' places have it
+    return found if isinstance(found, Gpu) else None
 
 
 def gpu_with(minor: int, device_name: str, machine: Machine) -> Gpu:
