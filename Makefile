@@ -8,7 +8,7 @@ UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-kills lint format proto generate manifests bench bench-packing lock clean \
-	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-fractions e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
+	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-fractions e2e-lifecycle bench-e2e bench-peer kind kind-down kind-e2e gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -121,6 +121,12 @@ e2e-lifecycle: $(VENV)/.stamp-dev ## that a real cluster leaves nothing behind, 
 
 bench-e2e: $(VENV)/.stamp-dev ## measure pods and restarts on a real node
 	@$(BIN)/python -m e2e.bench --kubernetes $(K8S)
+
+# PEER: the path of a gpu-kubelet-plugin; CASES: some of those that `python -m e2e.bench_peer --help` lists.
+bench-peer: ROUNDS = 3
+bench-peer: $(VENV)/.stamp-dev ## a driver with NVIDIA's command line and ours in one run; PEER=program CASES=prepare,idle
+	@$(BIN)/python -m e2e.bench_peer --kubernetes $(K8S) --rounds $(ROUNDS) --cases "$(CASES)" \
+		$(if $(PEER),--peer "$(PEER)")
 
 kind: $(VENV)/.stamp-dev ## a kind cluster with the driver, with your Docker or without any
 	@$(BIN)/python -m e2e.try_it kind --machine $(MACHINE)

@@ -30,19 +30,27 @@ class Row:
     def holds(self) -> bool | None:
         return None if self.limit is None else self.median < self.limit
 
-    def cells(self) -> list[str]:
+    @property
+    def figure(self) -> str:
+        """Median and 95th percentile with their unit; of one sample, that."""
         figure = f"{self.median:.3g} / {self.p95:.3g}" if len(self.values) > 1 else f"{self.median:.3g}"
+        return f"{figure} {self.unit}".rstrip()
+
+    def cells(self) -> list[str]:
         limit = "" if self.limit is None else f"< {self.limit:g} {'yes' if self.holds else 'NO'}"
-        return [self.case, str(len(self.values)), f"{figure} {self.unit}", limit]
+        return [self.case, str(len(self.values)), self.figure, limit]
 
 
 HEADER = ["case", "n", "median / p95", "aim"]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table, aligned so that it reads well in a terminal too."""
-    lines = [HEADER, *[row.cells() for row in rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    return aligned([HEADER, *[row.cells() for row in rows]])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its header first, aligned so that it reads well in a terminal too."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     texts = [f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |" for line in lines]
     texts.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
     return "\n".join(texts)

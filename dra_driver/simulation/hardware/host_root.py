@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 
 from dra_driver.simulation.hardware import capabilities
+from dra_driver.simulation.hardware.idle import bar1_bytes
 from dra_driver.simulation.hardware.mps import scripts as mps
 from dra_driver.simulation.hardware.mps.protocols import speaks_named
 from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
@@ -32,6 +33,10 @@ UVM_MAJOR = 510
 CAPS_MAJOR = 236
 _CONTROL_MINOR = 255  # /dev/nvidiactl
 _MODESET_MINOR = 254  # /dev/nvidia-modeset
+
+# Flags of a PCI device's regions, which are IORESOURCE_ of include/linux/ioport.h: memory, of 32 and of 64 bits.
+_PLAIN, _PREFETCHABLE = 0x40200, 0x14220C
+_REGIONS = 13
 
 SIMULATED_TABLE = "dev/.simulated-devices.json"
 LIBRARY_FOLDER = "usr/lib/x86_64-linux-gnu"
@@ -165,9 +170,24 @@ def _build_sysfs(tree: Tree, state: SimulatedState) -> None:
         tree.file(f"{folder}/vendor", f"0x{pci[6:]}\n")
         tree.file(f"{folder}/device", f"{pci[:6]}\n")
         tree.file(f"{folder}/class", "0x030200\n")
+        tree.file(f"{folder}/resource", _resource(index, bar1_bytes(state.product(index))))
         tree.link(f"sys/bus/pci/devices/{gpu.pci_bus_id}", f"../../../devices/{above}/{gpu.pci_bus_id}")
     tree.prune("sys/bus/pci/devices")
     tree.prune("sys/devices")
+
+
+def _resource(index: int, aperture: int) -> str:
+    """The PCI device's regions, a line each of first byte, last byte and flags (Documentation/PCI/sysfs-pci.rst):
+    registers, the aperture of ``aperture`` bytes, and what the driver maps for itself. The addresses are nobody's."""
+    first = 1 << 45 | index << 41
+    regions = {0: (first, 1 << 24, _PLAIN), 3: (first + (1 << 25), 1 << 25, _PREFETCHABLE)}
+    if aperture:
+        regions[1] = (first + aperture, aperture, _PREFETCHABLE)
+    lines = []
+    for number in range(_REGIONS):
+        start, size, flags = regions.get(number, (0, 1, 0))
+        lines.append(f"0x{start:016x} 0x{start + size - 1:016x} 0x{flags:016x}\n")
+    return "".join(lines)
 
 
 def _build_proc(tree: Tree, state: SimulatedState) -> None:

@@ -120,16 +120,16 @@ class LocalCluster:
         return driver.reference()
 
     def run_on_node(self, node: str, command: Sequence[str], *, timeout: float = 60.0) -> str:
-        return self._machine(node).run(command, timeout=timeout)
+        return self.machine(node).run(command, timeout=timeout)
 
     def restart_kubelet(self, node: str) -> None:
-        machine = self._machine(node)
+        machine = self.machine(node)
         machine.stop("kubelet")
         machine.start("kubelet", self._components.kubelet(self._node(node)), self._components.environment)
 
     def reboot(self, node: str) -> None:
         """Every process of the node ends at once and ``/run`` is empty after, as on a machine that lost its power."""
-        machine, settings = self._machine(node), self._node(node)
+        machine, settings = self.machine(node), self._node(node)
         machine.halt()
         machine.boot(self._binds(settings))
         network.attach(self._machines[CONTROL], settings, machine, self.settings.node_settings)
@@ -151,7 +151,14 @@ class LocalCluster:
 
     def enter_command(self, machine: str) -> list[str]:
         """What to put before a command so that it runs on ``machine``."""
-        return self._machine(machine).enter_command()
+        return self.machine(machine).enter_command()
+
+    def machine(self, name: str) -> Machine:
+        """One of the cluster's machines, to start and stop processes there. ClusterError where there is none."""
+        if name not in self.settings.machines:
+            raise ClusterError(f"cluster {self.name} has no {name}; it has {', '.join(self.settings.machines)}")
+        settings = self.settings
+        return Machine(name, settings.machine_folder(name), f"{settings.name}-{name}", settings.logs / name)
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -163,8 +170,8 @@ class LocalCluster:
         with ThreadPoolExecutor(8) as pool:
             control.boot({str(settings.folder): settings.folder})
             for node in settings.node_settings:
-                self._machine(node.name).boot(self._binds(node))
-            network.connect(control, {node: self._machine(node.name) for node in settings.node_settings})
+                self.machine(node.name).boot(self._binds(node))
+            network.connect(control, {node: self.machine(node.name) for node in settings.node_settings})
             control.start("etcd", self._components.etcd())
             control.start("kube-apiserver", self._components.apiserver())
             nodes = [pool.submit(self._prepare_node, node, archives) for node in settings.node_settings]
@@ -189,22 +196,22 @@ class LocalCluster:
             self._import(node.name, archive)
 
     def _start_containerd(self, node: NodeSettings) -> None:
-        machine = self._machine(node.name)
+        machine = self.machine(node.name)
         machine.start("containerd", self._components.containerd(node), self._components.environment)
         _wait(f"containerd of {node.name}", lambda: self._ctr(node.name, "version") is not None, 30.0)
 
     def _start_node(self, node: NodeSettings) -> None:
-        machine = self._machine(node.name)
+        machine = self.machine(node.name)
         machine.start("kubelet", self._components.kubelet(node), self._components.environment)
         machine.start("kube-proxy", self._components.kube_proxy(node), self._components.environment)
 
     def _import(self, node: str, archive: Path) -> None:
-        machine = self._machine(node)
+        machine = self.machine(node)
         machine.run([*self._ctr_command(), "images", "import", "--local", str(archive)], timeout=180)
 
     def _ctr(self, node: str, *arguments: str) -> str | None:
         try:
-            return self._machine(node).run([*self._ctr_command(), *arguments])
+            return self.machine(node).run([*self._ctr_command(), *arguments])
         except ClusterError:
             return None
 
@@ -248,13 +255,7 @@ class LocalCluster:
 
     @property
     def _machines(self) -> Mapping[str, Machine]:
-        return {name: self._machine(name) for name in self.settings.machines}
-
-    def _machine(self, name: str) -> Machine:
-        if name not in self.settings.machines:
-            raise ClusterError(f"cluster {self.name} has no {name}; it has {', '.join(self.settings.machines)}")
-        settings = self.settings
-        return Machine(name, settings.machine_folder(name), f"{settings.name}-{name}", settings.logs / name)
+        return {name: self.machine(name) for name in self.settings.machines}
 
     def _node(self, name: str) -> NodeSettings:
         return next(node for node in self.settings.node_settings if node.name == name)

@@ -15,6 +15,7 @@ from dra_driver.hardware.nvml import MigControl, NvmlCallError
 from dra_driver.hardware.rooted import resolve_inside
 from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.simulation.hardware import capabilities, create_state, host_root
+from dra_driver.simulation.hardware.state_file import StateFile
 from tests.simulated_node import NodeMaker
 
 
@@ -73,6 +74,18 @@ def test_proc_and_sysfs(tmp_path: Path) -> None:
     assert sysfs.boot_id() == json.loads(state_file.read_text())["bootId"]
     assert sysfs.pcie_root("0000:b7:00.0") == sysfs.pcie_root("0000:bd:00.0") == "pci0000:b0"
     assert sysfs.numa_node("0000:b7:00.0") == 5
+
+
+def test_a_gpu_has_its_regions_as_the_kernel_shows_them(tmp_path: Path) -> None:
+    root, state_file = build(tmp_path)
+    text = resolve_inside(root, "/sys/bus/pci/devices/0000:b7:00.0/resource").read_text()
+    regions = [tuple(int(word, 16) for word in line.split()) for line in text.splitlines()]
+    sizes = [last - first + 1 if flags else 0 for first, last, flags in regions]
+    memory = StateFile(state_file).read().product(0).memory_bytes
+    assert memory is not None
+    assert len(regions) == 13
+    assert (sizes[0], sizes[3]) == (16 << 20, 32 << 20)
+    assert memory <= sizes[1] < 2 * memory, "a power of two that holds all of it"
 
 
 def test_capabilities_follow_the_instances(make_node: NodeMaker) -> None:

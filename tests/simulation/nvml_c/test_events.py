@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import time
@@ -73,3 +74,46 @@ def test_a_wait_ends_with_an_event_and_holds_nobody_up(tmp_path: Path) -> None:
         waiting.join(0.1)
     assert not waiting.is_alive()
     assert (codes, data.eventType, data.eventData) == ([Return.SUCCESS], 8, 79)
+
+
+def watches() -> int:
+    """Descriptors of this process by which the kernel tells of changes in folders."""
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of this very listing
+            found += descriptor.readlink().name.startswith("anon_inode:inotify")
+    return found
+
+
+def test_a_set_watches_the_state_from_its_first_wait_until_it_is_freed(tmp_path: Path) -> None:
+    twins = Twins(tmp_path, "a30")
+    twins.start()
+    before, gpu, events = watches(), twins.gpu(1), twins.handle("nvmlEventSetCreate")
+    twins.call("nvmlDeviceRegisterEvents", given(gpu, ctypes.c_ulonglong(8), events))
+    for _ in range(3):
+        assert twins.call("nvmlEventSetWait_v2", wait(events, 5)).code == Return.TIMEOUT
+    assert watches() == before + 1
+    twins.change(lambda path: faults.add_xid(path, 1, 79))
+    assert twins.call("nvmlEventSetWait_v2", wait(events, 5)).code == Return.SUCCESS
+    assert twins.call("nvmlEventSetFree", given(events)).code == Return.SUCCESS
+    assert watches() == before
+
+
+def test_a_set_that_is_freed_ends_the_wait_for_it(tmp_path: Path) -> None:
+    twins = Twins(tmp_path, "a30")
+    twins.start()
+    before, gpu, events = watches(), twins.gpu(1), twins.handle("nvmlEventSetCreate")
+    twins.call("nvmlDeviceRegisterEvents", given(gpu, ctypes.c_ulonglong(8), events))
+    data, codes = pynvml.c_nvmlEventData_t(), []
+    waiting = threading.Thread(
+        target=lambda: codes.append(twins.library.nvmlEventSetWait_v2(events, ctypes.byref(data), 60_000)),
+        name="event-wait",
+    )
+    waiting.start()
+    give_up = time.monotonic() + 30
+    while watches() == before and time.monotonic() < give_up:
+        waiting.join(0.01)
+    assert twins.library.nvmlEventSetFree(events) == Return.SUCCESS
+    waiting.join(30)
+    assert codes == [Return.INVALID_ARGUMENT]
+    assert watches() == before

@@ -24,12 +24,16 @@ struct Seen {
     unsigned long long types;
 };
 
+/* A set that is freed while somebody waits for it is no longer listed, and goes with the last who waits. */
 typedef struct EventSet EventSet;
 
 struct EventSet {
     EventSet *next;
     int64_t number;
     Seen *seen; /* in the order of registration */
+    bool listed;
+    unsigned waiting;
+    int watch; /* of the state's folder, -1 before the first wait; kept, since closing one takes the kernel 20 ms */
 };
 
 static EventSet *sets;
@@ -41,15 +45,22 @@ static EventSet **find_set(int64_t number) {
     return at;
 }
 
-static void free_set(EventSet **at) {
-    EventSet *set = *at;
-    *at = set->next;
+static void free_unused(EventSet *set) {
+    if (set->listed || set->waiting > 0) return;
     while (set->seen != NULL) {
         Seen *seen = set->seen;
         set->seen = seen->next;
         free(seen);
     }
+    if (set->watch >= 0) close(set->watch);
     free(set);
+}
+
+static void free_set(EventSet **at) {
+    EventSet *set = *at;
+    *at = set->next;
+    set->listed = false;
+    free_unused(set);
 }
 
 void events_clear(void) {
@@ -61,6 +72,8 @@ static nvmlReturn_t create(nvmlEventSet_t *set) {
     EventSet *made = calloc(1, sizeof *made);
     if (made == NULL) abort();
     made->number = ++created;
+    made->listed = true;
+    made->watch = -1;
     made->next = sets;
     sets = made;
     Target target = {EVENT_SET, -1, -1, -1, made->number};
@@ -170,9 +183,13 @@ static nvmlReturn_t wait_until(Call *call, nvmlEventData_t *event, double deadli
 
 static nvmlReturn_t wait_for(Call *call, nvmlEventData_t *event, unsigned int milliseconds) {
     if (event == NULL) return NVML_ERROR_INVALID_ARGUMENT;
-    int watch = milliseconds == 0 ? -1 : watch_state();
-    nvmlReturn_t answer = wait_until(call, event, now() + milliseconds / 1000.0, watch);
-    if (watch >= 0) close(watch);
+    EventSet *set = *find_set(call->target.created);
+    if (set == NULL) return NVML_ERROR_INVALID_ARGUMENT;
+    if (set->watch < 0 && milliseconds > 0) set->watch = watch_state();
+    set->waiting++;
+    nvmlReturn_t answer = wait_until(call, event, now() + milliseconds / 1000.0, set->watch);
+    set->waiting--;
+    free_unused(set);
     return answer;
 }
 

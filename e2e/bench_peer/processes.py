@@ -1,0 +1,60 @@
+"""What the kernel counts of a process that is not ours: processor time and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dra_driver.processes import Process
+
+# Of another process, by clock_getcpuclockid(3): MAKE_PROCESS_CPUCLOCK and CPUCLOCK_SCHED of linux/posix-timers.h.
+_CPU_CLOCK_OF_SCHEDULER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One process on the node, by its id out here."""
+
+    name: str
+    process: Process
+
+    def cpu_ms(self) -> float:
+        """Processor time of all its threads so far, also of those that ended, exact to the nanosecond: the counter that
+        /proc/PID/task/*/schedstat shows thread by thread. Raises ProcessLookupError when it has ended."""
+        self._check()
+        return time.clock_gettime_ns((~self.process.pid << 3) | _CPU_CLOCK_OF_SCHEDULER) / 1e6
+
+    def rss_mib(self) -> float:
+        """Resident set size (VmRSS of proc_pid_status(5)). Raises ProcessLookupError when it has ended."""
+        self._check()
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise ProcessLookupError(f"{self.name} has ended")
+
+    def _check(self) -> None:
+        if not self.process.alive:
+            raise ProcessLookupError(f"{self.name} has ended")
+
+
+def cpu_ms(processes: Iterable[Measured]) -> float:
+    return sum(each.cpu_ms() for each in processes)
+
+
+def rss_mib(processes: Iterable[Measured]) -> float:
+    return sum(each.rss_mib() for each in processes)
+
+
+def seen_from_here(init: Process, pid: int) -> Process | None:
+    """The child of ``init`` that has ``pid`` in their pid namespace (NSpid of proc_pid_status(5))."""
+    for child in init.children():
+        try:
+            status = Path(f"/proc/{child.pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        numbers = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
+        if numbers and int(numbers[-1]) == pid:
+            return child
+    return None
