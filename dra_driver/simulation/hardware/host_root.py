@@ -19,6 +19,7 @@ from pathlib import Path
 from dra_driver.simulation.hardware import capabilities
 from dra_driver.simulation.hardware.mps import scripts as mps
 from dra_driver.simulation.hardware.mps.protocols import speaks_named
+from dra_driver.simulation.hardware.pci_files import pci_files
 from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
 from dra_driver.simulation.hardware.state import SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
@@ -112,11 +113,11 @@ def _build_devices(tree: Tree, state: SimulatedState) -> None:
 
 def _build_libraries(tree: Tree, state: SimulatedState, state_file: Path) -> None:
     version = state.library_version
-    folder = os.path.realpath(tree.root / LIBRARY_FOLDER)
+    folder = Path(os.path.realpath(tree.root / LIBRARY_FOLDER))
     tree.file(_NVML_STATE, os.path.relpath(os.path.realpath(state_file), folder) + "\n")
     for name, soname in _LIBRARIES.items() if version else ():
         library = f"{name}.so.{version}"
-        content = _nvml(folder, library) if name == _NVML else None
+        content = _nvml(folder) if name == _NVML else None
         tree.file(f"{LIBRARY_FOLDER}/{library}", content or f"simulated {library}\n")
         if soname:
             tree.link(f"{LIBRARY_FOLDER}/{name}.so.{soname}", library)
@@ -125,9 +126,20 @@ def _build_libraries(tree: Tree, state: SimulatedState, state_file: Path) -> Non
     tree.prune(LIBRARY_FOLDER, lambda name: name.partition(".so")[0] in _LIBRARIES)
 
 
-def _nvml(folder: str, library: str) -> bytes | None:
-    """The C library, or without a compiler the one that was put there where there was one."""
-    return c_library().content or _loadable(Path(folder) / library)
+def _nvml(folder: Path) -> bytes | None:
+    """The C library; without a compiler one that was put there where there was one, for whichever driver version."""
+    if content := c_library().content:
+        return content
+    return next(filter(None, map(_loadable, sorted(folder.glob(f"{_NVML}.so.*")))), None)
+
+
+def bring_library(root: Path) -> None:
+    """Put the C library into a tree that will be built without a compiler, as in the driver's image.
+
+    Without a compiler here nothing is put there.
+    """
+    if content := c_library().content:
+        Tree(root).file(f"{LIBRARY_FOLDER}/{_NVML}.so.1", content)
 
 
 def _loadable(library: Path) -> bytes | None:
@@ -157,14 +169,11 @@ def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None
 
 def _build_sysfs(tree: Tree, state: SimulatedState) -> None:
     for index, gpu in enumerate(state.machine.hardware.gpus):
-        pci = state.product(index).pci_device_id or "0x000010de"
         # The bridge between root and GPU; a GPU without a known root sits where sysfs has no PCI root.
         above = f"{gpu.pcie_root}/{gpu.pcie_root[3:]}:01.0" if gpu.pcie_root else "virtual"
         folder = f"sys/devices/{above}/{gpu.pci_bus_id}"
-        tree.file(f"{folder}/numa_node", f"{-1 if gpu.numa_node is None else gpu.numa_node}\n")
-        tree.file(f"{folder}/vendor", f"0x{pci[6:]}\n")
-        tree.file(f"{folder}/device", f"{pci[:6]}\n")
-        tree.file(f"{folder}/class", "0x030200\n")
+        for name, content in pci_files(gpu, state.product(index)).items():
+            tree.file(f"{folder}/{name}", content)
         tree.link(f"sys/bus/pci/devices/{gpu.pci_bus_id}", f"../../../devices/{above}/{gpu.pci_bus_id}")
     tree.prune("sys/bus/pci/devices")
     tree.prune("sys/devices")
