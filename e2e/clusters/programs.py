@@ -219,13 +219,14 @@ class Build:
         with tempfile.TemporaryFile("w+") as listing:
             process = self._start(command, listing)
             assert process.stderr is not None
-            lines = []
+            complaints = []
             for line in process.stderr:
-                lines.append(line)
+                if not line.startswith("go: downloading "):
+                    complaints.append(line)
                 _say(line.rstrip())
             if process.wait() != 0:
                 raise ModulesOutOfReach(
-                    f"the Go modules of {self.module.target.name} cannot be fetched:\n{''.join(lines[-3:])}"
+                    f"the Go modules of {self.module.target.name} cannot be fetched:\n{''.join(complaints[-3:])}"
                 )
             listing.seek(0)
             return len(listing.readlines())

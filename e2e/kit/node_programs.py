@@ -73,8 +73,13 @@ class NodeProgram:
 
 
 def on_simulated_gpus(command: Sequence[str]) -> list[str]:
-    """The command line that runs ``command`` there."""
-    return ["unshare", "--mount", "sh", "-c", _INSIDE, HOST, *command]
+    """The command line that runs ``command`` on a node's simulated GPUs."""
+    return on_gpus_of(Path(HOST), command)
+
+
+def on_gpus_of(root: Path, command: Sequence[str]) -> list[str]:
+    """On those whose tree is ``root``. Needs root."""
+    return ["unshare", "--mount", "sh", "-c", _INSIDE, str(root), *command]
 
 
 def has_nvml(cluster: Cluster, node: str) -> bool:

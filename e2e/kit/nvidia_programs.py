@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 
-from dra_driver.hardware.model import Gpu, GpuInstance, Machine, MigProfile
+from dra_driver.hardware.model import ComputeInstance, Gpu, Machine, MigProfile
 
 DOMAIN = "nvidia.com"
 GPU_RESOURCE = f"{DOMAIN}/gpu"
@@ -33,9 +35,8 @@ def resources(machine: Machine, strategy: Strategy) -> dict[str, set[str]]:
         if gpu.mig is None or not gpu.mig.enabled or strategy is Strategy.NONE:
             found.setdefault(GPU_RESOURCE, set()).add(gpu.uuid)
             continue
-        for instance in gpu.mig.instances:
-            uuids = {compute.uuid for compute in instance.compute_instances}
-            found.setdefault(_resource(instance, strategy), set()).update(uuids)
+        for device in _mig_devices(gpu):
+            found.setdefault(device.resource(strategy), set()).add(device.compute.uuid)
     return found
 
 
@@ -54,12 +55,12 @@ def labels(machine: Machine, strategy: Strategy) -> dict[str, str]:
     }
     if strategy is not Strategy.NONE:
         found["mig.strategy"] = strategy
-        instances = [(gpu, each) for gpu in partitioned if gpu.mig for each in gpu.mig.instances]
-        counts = Counter(_resource(each, strategy) for _, each in instances)
-        for gpu, each in instances:
-            resource = _resource(each, strategy)
+        devices = [device for gpu in partitioned for device in _mig_devices(gpu)]
+        counts = Counter(device.resource(strategy) for device in devices)
+        for device in devices:
+            resource = device.resource(strategy)
             prefix = resource.removeprefix(f"{DOMAIN}/")
-            found |= {f"{prefix}.{name}": value for name, value in _part(gpu, each, counts[resource]).items()}
+            found |= {f"{prefix}.{name}": value for name, value in _part(device, counts[resource]).items()}
     return {f"{DOMAIN}/{name}": value for name, value in found.items()}
 
 
@@ -70,9 +71,29 @@ def parse_labels(output: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _resource(instance: GpuInstance, strategy: Strategy) -> str:
-    # A resource's name has no plus sign.
-    return GPU_RESOURCE if strategy is Strategy.SINGLE else f"{DOMAIN}/mig-{instance.profile_name.replace('+', '.')}"
+@dataclass(frozen=True, slots=True)
+class _MigDevice:
+    gpu: Gpu
+    profile: MigProfile  # of its GPU instance
+    compute: ComputeInstance
+
+    @property
+    def name(self) -> str:
+        """``1c.4g.20gb`` where it has one of four compute slices."""
+        part = self.compute.slices != self.profile.slice_count
+        return f"{self.compute.slices}c.{self.profile.name}" if part else self.profile.name
+
+    def resource(self, strategy: Strategy) -> str:
+        # A resource's name has no plus sign.
+        return GPU_RESOURCE if strategy is Strategy.SINGLE else f"{DOMAIN}/mig-{self.name.replace('+', '.')}"
+
+
+def _mig_devices(gpu: Gpu) -> Iterator[_MigDevice]:
+    for instance in gpu.mig.instances if gpu.mig else ():
+        profile = gpu.mig.profile(instance.profile_id) if gpu.mig else None
+        assert profile is not None, f"{gpu.uuid} has no profile {instance.profile_id}"
+        for compute in instance.compute_instances:
+            yield _MigDevice(gpu, profile, compute)
 
 
 def _versions(machine: Machine) -> dict[str, str]:
@@ -110,29 +131,23 @@ def _whole(gpu: Gpu, count: int, *, offered: bool) -> dict[str, str]:
     return found if gpu.memory_bytes is None else {**found, "gpu.memory": str(gpu.memory_bytes // _MIB)}
 
 
-def _part(gpu: Gpu, instance: GpuInstance, count: int) -> dict[str, str]:
-    profile = _profile(gpu, instance)
+def _part(device: _MigDevice, count: int) -> dict[str, str]:
+    profile, slices = device.profile, device.compute.slices
     return {
-        "product": f"{_product(gpu.product_name)}-MIG-{_product(instance.profile_name)}",
+        "product": f"{_product(device.gpu.product_name)}-MIG-{_product(device.name)}",
         "count": str(count),
         "replicas": "1",
         "sharing-strategy": "none",
         "memory": str(profile.memory_mib),
-        "multiprocessors": str(profile.multiprocessors),
+        "multiprocessors": str(profile.multiprocessors * slices // profile.slice_count),
         "slices.gi": str(profile.slice_count),
-        "slices.ci": str(instance.compute_instances[0].slices),
+        "slices.ci": str(slices),
         "engines.copy": str(profile.copy_engines),
         "engines.decoder": str(profile.decoders),
         "engines.encoder": str(profile.encoders),
         "engines.jpeg": str(profile.jpeg_engines),
         "engines.ofa": str(profile.ofa_engines),
     }
-
-
-def _profile(gpu: Gpu, instance: GpuInstance) -> MigProfile:
-    found = gpu.mig.profile(instance.profile_id) if gpu.mig else None
-    assert found is not None, f"{gpu.uuid} has no profile {instance.profile_id}"
-    return found
 
 
 def _product(name: str) -> str:

@@ -18,7 +18,7 @@ from dra_driver.kube.interface import NODE_INVENTORIES
 from e2e.clusters import programs
 from e2e.clusters.interface import Ability
 from e2e.kit.device_plugins import allocatable, forget, read_registered
-from e2e.kit.features import EXTENDED_RESOURCES, PARTITIONS
+from e2e.kit.features import AFTER_DEVICE_PLUGIN, EXTENDED_RESOURCES, PARTITIONS
 from e2e.kit.mig import partitioned
 from e2e.kit.node_programs import HOST, LIBRARIES, NodeProgram, has_nvml, on_simulated_gpus, running
 from e2e.kit.nvidia_programs import DOMAIN, GPU_RESOURCE, Strategy, labels, parse_labels, resources
@@ -104,6 +104,8 @@ def test_the_device_plugin_lists_gpus_serves_a_pod_and_tells_a_broken_one(
         stage.pods.report_xid(node, broken.minor, _FATAL_XID)
         wait_listed(stage, program, {GPU_RESOURCE: wanted[GPU_RESOURCE] - {broken.uuid}})
     wait_listed(stage, program, {GPU_RESOURCE: set()})
+    if not stage.features.has(AFTER_DEVICE_PLUGIN):
+        forget(stage.cluster, stage.api, node, DOMAIN)
     if stage.features.has(EXTENDED_RESOURCES):
         space.pod(pod("moved", containers=(limited(2),), node=node))
         space.wait_ready("moved")
