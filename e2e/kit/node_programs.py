@@ -22,11 +22,11 @@ _FOLDER = "/run/e2e-programs"
 _STOP_SECONDS = 15.0
 _SHOWN = "40"  # lines of a program's output
 _INSIDE = 'mount --bind "$0/sys" /sys && mount --bind "$0/proc/driver" /proc/driver && exec "$@"'
-# The shell that becomes the program writes its own pid; nothing here waits for its output to be closed.
+# A shell's job leads no process group, so setsid and what follows become the program without another fork.
 _START = """
-set -e
 mkdir -p "$0"
-setsid --fork sh -c 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec "$@"' "$0/pid" "$@" >"$0/output" 2>&1 </dev/null
+setsid "$@" >"$0/output" 2>&1 </dev/null &
+echo $! >"$0/pid"
 """
 
 

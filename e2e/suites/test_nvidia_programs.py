@@ -47,14 +47,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def built() -> dict[str, Path]:
-    try:
-        return programs.ensure([programs.DEVICE_PLUGIN])
-    except programs.ModulesOutOfReach as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
 def forgetting(session_stage: Stage) -> Iterator[None]:
     """No test after these finds a resource of the device plugin."""
     yield
@@ -73,7 +65,16 @@ def node(stage: Stage, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def plugin_command(node: str, built: dict[str, Path]) -> Sequence[str]:
+def built(node: str) -> dict[str, Path]:
+    """NVIDIA's programs by name, for a node that they can run on."""
+    try:
+        return programs.ensure([programs.DEVICE_PLUGIN])
+    except programs.ModulesOutOfReach as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def plugin_command(built: dict[str, Path]) -> Sequence[str]:
     """The device plugin, which hands over the nodes of the simulated driver's tree."""
     program = str(built["nvidia-device-plugin"])
     return [program, f"--container-driver-root={HOST}", f"--nvidia-dev-root={HOST}", "--pass-device-specs"]
@@ -103,7 +104,7 @@ def test_the_device_plugin_lists_gpus_serves_a_pod_and_tells_a_broken_one(
         stage.pods.report_xid(node, sound.minor, _APPLICATION_XID)
         stage.pods.report_xid(node, broken.minor, _FATAL_XID)
         wait_listed(stage, program, {GPU_RESOURCE: wanted[GPU_RESOURCE] - {broken.uuid}})
-    wait_listed(stage, program, {GPU_RESOURCE: set()})
+    wait_offered(stage, program, {})
     if not stage.features.has(AFTER_DEVICE_PLUGIN):
         forget(stage.cluster, stage.api, node, DOMAIN)
     if stage.features.has(EXTENDED_RESOURCES):
@@ -166,14 +167,17 @@ def discovered(stage: Stage, node: str, built: dict[str, Path], strategy: Strate
 
 
 def wait_listed(stage: Stage, program: NodeProgram, wanted: dict[str, set[str]]) -> None:
-    """Until the kubelet knows exactly these devices as healthy ones, and offers as many."""
+    """Until the kubelet knows exactly these devices as healthy ones, and the Node offers as many."""
+    wait_offered(stage, program, {name: len(ids) for name, ids in wanted.items()})
+    found = {name: ids for name, ids in read_registered(stage.cluster, program.node).items() if ids}
+    assert found == wanted
 
+
+def wait_offered(stage: Stage, program: NodeProgram, wanted: dict[str, int]) -> None:
     def look() -> None:
-        found = {name: ids for name, ids in read_registered(stage.cluster, program.node).items() if ids}
-        offered = {name: count for name, count in allocatable(stage.api, program.node, DOMAIN).items() if count}
-        counts = {name: len(ids) for name, ids in wanted.items() if ids}
-        if offered != counts or (counts and found != wanted):
-            raise NotYet(f"the kubelet has {found} and offers {offered}, wanted are {wanted}\n{program.output()}")
+        found = {name: count for name, count in allocatable(stage.api, program.node, DOMAIN).items() if count}
+        if found != wanted:
+            raise NotYet(f"the Node offers {found}, wanted are {wanted}; the program says:\n{program.output()}")
 
     eventually(look, _SECONDS)
 
