@@ -5,9 +5,10 @@ Device nodes are real character devices where that is allowed (root, CAP_MKNOD).
 ``{"nvidia0": [195, 0], ...}``. The table is always written; ``cdi.device_nodes`` reads it where it finds a file.
 
 Driver libraries are stubs with the right names, versions and links. Only libnvidia-ml can be loaded, where there is a C
-compiler (``nvml_c``): it finds the state by the file ``.simulated-state`` beside it. ``nvidia-smi`` is a script
-(``smi.script``), and so are the programs of MPS with a client for them (``mps.scripts``); the other programs of the
-driver only say that they are not simulated. The container toolkit's hook is there when it is asked for (``toolkit``).
+compiler (``nvml_c``) or somebody who has one brought it (``bring_library``): it finds the state by the file
+``.simulated-state`` beside it. ``nvidia-smi`` is a script (``smi.script``), and so are MPS's programs with a client for
+them (``mps.scripts``); the other programs of the driver only say that they are not simulated. The container
+toolkit's hook is there when it is asked for (``toolkit``).
 """
 
 from __future__ import annotations
