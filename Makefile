@@ -110,6 +110,7 @@ e2e-manifests: $(VENV)/.stamp-dev ## your manifests on a real cluster of its own
 e2e-mig: $(VENV)/.stamp-dev ## MIG on a real cluster of its own with simulated H100s; K8S=1.34
 	@$(BIN)/python -m pytest e2e/suites/test_mig.py e2e/suites/test_mps.py e2e/suites/test_examples.py \
 		e2e/suites/test_fraction_rounding.py e2e/suites/test_published.py e2e/suites/test_takeover.py \
+		e2e/suites/test_nvidia_programs.py \
 		--cluster local --kubernetes $(K8S) --machine h100-sxm5-80gb --cluster-name mig -rs $(TEST_ARGS)
 
 e2e-fractions: $(VENV)/.stamp-dev ## fractions of GPUs and every fence of them on a real cluster of its own; K8S=1.34

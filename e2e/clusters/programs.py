@@ -15,10 +15,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.packages import BUILD, ensure_packages
@@ -27,6 +29,10 @@ MODULES = Path(__file__).resolve().parent / "modules"
 NEWEST_KUBERNETES = "1.37"
 _COMPONENT_VERSION = "k8s.io/component-base/version"
 _PROGRESS_SECONDS = 10.0
+
+
+class ModulesOutOfReach(ClusterError):
+    """Go cannot fetch what a program is built from: no network, or a proxy that does not give it out."""
 
 
 def cache_folder() -> Path:
@@ -79,6 +85,7 @@ class Module:
 _CONTAINERD = "github.com/containerd/containerd/v2"
 _CNI = "github.com/containernetworking/plugins"
 _TOOLKIT = "github.com/NVIDIA/nvidia-container-toolkit"
+_DEVICE_PLUGIN = "github.com/NVIDIA/k8s-device-plugin"
 _KUBERNETES_PROGRAMS = (
     "kube-apiserver",
     "kube-controller-manager",
@@ -109,9 +116,16 @@ HELM = Module("helm", "helm", ("helm.sh/helm/v4/cmd/helm",), "helm.sh/helm/v4")
 CDI_HOOK = Module(
     "nvidia-container-toolkit", "nvidia-container-toolkit", (f"{_TOOLKIT}/cmd/nvidia-cdi-hook",), _TOOLKIT, cgo=True
 )
+DEVICE_PLUGIN = Module(
+    "nvidia-device-plugin",
+    "nvidia-device-plugin",
+    tuple(f"{_DEVICE_PLUGIN}/cmd/{name}" for name in ("nvidia-device-plugin", "gpu-feature-discovery")),
+    _DEVICE_PLUGIN,
+    cgo=True,
+)
 PAUSE = Module("pause", "pause", (".",), output="pause")
 ALLOCATOR = Module("allocator", "allocator", (".",), "k8s.io/dynamic-resource-allocation", output="allocator")
-_OTHERS = (CONTAINERD, CNI, ETCD, CRICTL, KIND, COREDNS, HELM, CDI_HOOK, PAUSE, ALLOCATOR)
+_OTHERS = (CONTAINERD, CNI, ETCD, CRICTL, KIND, COREDNS, HELM, CDI_HOOK, DEVICE_PLUGIN, PAUSE, ALLOCATOR)
 
 
 def kubernetes_minors() -> tuple[str, ...]:
@@ -192,34 +206,33 @@ class Build:
         ]
         _say(f"building {module.target.name} from its Go module ...")
         started = time.monotonic()
-        self._compile(command, self._count(go), started)
+        packages = self._fetch(go)
+        self._compile(command, packages, started)
         (work / ".stamp").write_text(_stamp(module))
         shutil.rmtree(module.target, ignore_errors=True)
         work.rename(module.target)
         _say(f"built {module.target.name} in {time.monotonic() - started:.0f} s")
 
-    def _count(self, go: str) -> int:
-        """How many packages the build has at most. Also fetches the modules, whose own progress Go shows."""
-        listing = subprocess.run(
-            [go, "list", "-mod=readonly", "-deps", *self.module.packages],
-            cwd=self.module.path,
-            env=_environment(self.module),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,  # what is wrong is said by the build
-        )
-        return len(listing.stdout.splitlines())
+    def _fetch(self, go: str) -> int:
+        """Fetch the modules, whose progress Go tells; how many packages the build has at most."""
+        command = [go, "list", "-mod=readonly", "-deps", *self.module.packages]
+        with tempfile.TemporaryFile("w+") as listing:
+            process = self._start(command, listing)
+            assert process.stderr is not None
+            complaints = []
+            for line in process.stderr:
+                if not line.startswith("go: downloading "):
+                    complaints.append(line)
+                _say(line.rstrip())
+            if process.wait() != 0:
+                raise ModulesOutOfReach(
+                    f"the Go modules of {self.module.target.name} cannot be fetched:\n{''.join(complaints[-3:])}"
+                )
+            listing.seek(0)
+            return len(listing.readlines())
 
     def _compile(self, command: Sequence[str], total: int, started: float) -> None:
-        process = subprocess.Popen(
-            command,
-            cwd=self.module.path,
-            env=_environment(self.module),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = self._start(command, subprocess.DEVNULL)
         assert process.stderr is not None
         last, lines, done = time.monotonic(), [], 0
         for line in process.stderr:
@@ -233,6 +246,17 @@ class Build:
             raise ClusterError(
                 f"building {self.module.target.name} in {self.module.path} failed:\n{''.join(lines[-20:])}"
             )
+
+    def _start(self, command: Sequence[str], output: IO[str] | int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=self.module.path,
+            env=_environment(self.module),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
 
 def _flags(module: Module) -> list[str]:

@@ -92,6 +92,10 @@ class DriverPods:
         finally:
             self._play(node, "faults.clear_faults(state)")
 
+    def report_xid(self, node: str, minor: int, xid: int) -> None:
+        """The GPU reports an XID error once, to all who wait for its events."""
+        self._play(node, f"faults.add_xid(state, {self._index(node, minor)}, {xid})")
+
     @contextlib.contextmanager
     def failing_call(self, node: str, function: str, code: int) -> Iterator[None]:
         """The NVML function answers that nvmlReturn_t, until the end of the context."""

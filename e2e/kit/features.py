@@ -43,6 +43,7 @@ class Features:
 
 EXTENDED_RESOURCES = "extended resources through DRA"
 IMPLICIT_EXTENDED_RESOURCES = "implicit extended resources"
+AFTER_DEVICE_PLUGIN = "extended resources through DRA on a node that had them from a device plugin"
 DEVICE_TAINTS = "device taints"
 PARTITIONS = "partitionable devices"
 SHARES = "consumable capacity"
@@ -65,6 +66,8 @@ def probe(api: KubeApi, version: tuple[int, int], driver_namespace: str) -> Feat
         # The scheduler ignores the name: such a pod runs without a device. No API object tells.
         missing[IMPLICIT_EXTENDED_RESOURCES] = f"Kubernetes {_text(version)} ignores the resource (1.35 and later)"
     if version < (1, 35):
+        # kubernetes#133784 came with 1.35. What a device plugin has left stays on its Node with an amount of 0.
+        missing[AFTER_DEVICE_PLUGIN] = f"for Kubernetes {_text(version)} such a node has none of them (1.35 and later)"
         # kubernetes#134210 came with 1.35; the server only shows it by what it counts later.
         missing[CLAIMS_COUNT_AS_EXTENDED] = f"Kubernetes {_text(version)} does not count them (1.35 and later)"
     if not _keeps_taints(api):

@@ -5,7 +5,9 @@ Everything runs in the plugin's container, whose Python has the simulated NVML.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dra_driver.devices.naming import MigName, parse_name
@@ -92,3 +94,18 @@ def nvidia_smi(pods: DriverPods, node: str, *arguments: str) -> str:
     pod = pods.plugin(node)["metadata"]["name"]
     command = ["python3", "-m", "dra_driver.simulation.hardware.smi", STATE, *arguments]
     return pods.kubectl.execute(NAMESPACE, pod, PLUGIN_CONTAINER, command)
+
+
+@contextlib.contextmanager
+def partitioned(pods: DriverPods, node: str, profiles: Sequence[int], *gpus: int) -> Iterator[None]:
+    """MIG devices that the node's administrator made, of the profiles with these ids, on some GPUs or on all."""
+    where = ("-i", ",".join(map(str, gpus))) if gpus else ()
+    nvidia_smi(pods, node, *where, "-mig", "1")
+    try:
+        nvidia_smi(pods, node, "mig", *where, "-cgi", ",".join(map(str, profiles)), "-C")
+        yield
+    finally:
+        if read_mig(pods, node).instances:
+            nvidia_smi(pods, node, "mig", *where, "-dci")
+            nvidia_smi(pods, node, "mig", *where, "-dgi")
+        nvidia_smi(pods, node, *where, "-mig", "0")

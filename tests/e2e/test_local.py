@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -163,6 +164,20 @@ def test_a_changed_pin_is_built_again(settings: ClusterSettings, monkeypatch: py
     assert programs.find(module) is None
     (module.target / ".stamp").write_text(programs._stamp(module))
     assert programs.find(module) == module.target
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("go") is None, reason="no Go on the PATH")
+def test_modules_that_cannot_be_fetched_are_told_from_a_build_that_fails(
+    settings: ClusterSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOPROXY", "off")
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
+    with pytest.raises(
+        programs.ModulesOutOfReach, match=r"of crictl-\S+ cannot be fetched:\n.*disabled by GOPROXY=off"
+    ):
+        programs.ensure([programs.CRICTL])
+    assert programs.find(programs.CRICTL) is None
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"do"', b"no JSON\n", b"[]\n"])

@@ -5,9 +5,10 @@ Device nodes are real character devices where that is allowed (root, CAP_MKNOD).
 ``{"nvidia0": [195, 0], ...}``. The table is always written; ``cdi.device_nodes`` reads it where it finds a file.
 
 Driver libraries are stubs with the right names, versions and links. Only libnvidia-ml can be loaded, where there is a C
-compiler (``nvml_c``): it finds the state by the file ``.simulated-state`` beside it. ``nvidia-smi`` is a script
-(``smi.script``), and so are the programs of MPS with a client for them (``mps.scripts``); the other programs of the
-driver only say that they are not simulated. The container toolkit's hook is there when it is asked for (``toolkit``).
+compiler (``nvml_c``) or somebody who has one brought it (``bring_library``): it finds the state by the file
+``.simulated-state`` beside it. ``nvidia-smi`` is a script (``smi.script``), and so are MPS's programs with a client for
+them (``mps.scripts``); the other programs of the driver only say that they are not simulated. The container
+toolkit's hook is there when it is asked for (``toolkit``).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import os
 from pathlib import Path
 
 from dra_driver.simulation.hardware import capabilities
-from dra_driver.simulation.hardware.idle import bar1_bytes
 from dra_driver.simulation.hardware.mps import scripts as mps
 from dra_driver.simulation.hardware.mps.protocols import speaks_named
+from dra_driver.simulation.hardware.pci_files import pci_files
 from dra_driver.simulation.hardware.smi.script import SMI_PATH, smi_script
 from dra_driver.simulation.hardware.state import SimulatedState
 from dra_driver.simulation.hardware.state_file import StateFile
@@ -33,10 +34,6 @@ UVM_MAJOR = 510
 CAPS_MAJOR = 236
 _CONTROL_MINOR = 255  # /dev/nvidiactl
 _MODESET_MINOR = 254  # /dev/nvidia-modeset
-
-# Flags of a PCI device's regions, which are IORESOURCE_ of include/linux/ioport.h: memory, of 32 and of 64 bits.
-_PLAIN, _PREFETCHABLE = 0x40200, 0x14220C
-_REGIONS = 13
 
 SIMULATED_TABLE = "dev/.simulated-devices.json"
 LIBRARY_FOLDER = "usr/lib/x86_64-linux-gnu"
@@ -117,11 +114,11 @@ def _build_devices(tree: Tree, state: SimulatedState) -> None:
 
 def _build_libraries(tree: Tree, state: SimulatedState, state_file: Path) -> None:
     version = state.library_version
-    folder = os.path.realpath(tree.root / LIBRARY_FOLDER)
+    folder = Path(os.path.realpath(tree.root / LIBRARY_FOLDER))
     tree.file(_NVML_STATE, os.path.relpath(os.path.realpath(state_file), folder) + "\n")
     for name, soname in _LIBRARIES.items() if version else ():
         library = f"{name}.so.{version}"
-        content = _nvml(folder, library) if name == _NVML else None
+        content = _nvml(folder) if name == _NVML else None
         tree.file(f"{LIBRARY_FOLDER}/{library}", content or f"simulated {library}\n")
         if soname:
             tree.link(f"{LIBRARY_FOLDER}/{name}.so.{soname}", library)
@@ -130,9 +127,20 @@ def _build_libraries(tree: Tree, state: SimulatedState, state_file: Path) -> Non
     tree.prune(LIBRARY_FOLDER, lambda name: name.partition(".so")[0] in _LIBRARIES)
 
 
-def _nvml(folder: str, library: str) -> bytes | None:
-    """The C library, or without a compiler the one that was put there where there was one."""
-    return c_library().content or _loadable(Path(folder) / library)
+def _nvml(folder: Path) -> bytes | None:
+    """The C library; without a compiler one that was put there where there was one, for whichever driver version."""
+    if content := c_library().content:
+        return content
+    return next(filter(None, map(_loadable, sorted(folder.glob(f"{_NVML}.so.*")))), None)
+
+
+def bring_library(root: Path) -> None:
+    """Put the C library into a tree that will be built without a compiler, as in the driver's image.
+
+    Without a compiler here nothing is put there.
+    """
+    if content := c_library().content:
+        Tree(root).file(f"{LIBRARY_FOLDER}/{_NVML}.so.1", content)
 
 
 def _loadable(library: Path) -> bytes | None:
@@ -162,32 +170,14 @@ def _build_programs(tree: Tree, state: SimulatedState, state_file: Path) -> None
 
 def _build_sysfs(tree: Tree, state: SimulatedState) -> None:
     for index, gpu in enumerate(state.machine.hardware.gpus):
-        pci = state.product(index).pci_device_id or "0x000010de"
         # The bridge between root and GPU; a GPU without a known root sits where sysfs has no PCI root.
         above = f"{gpu.pcie_root}/{gpu.pcie_root[3:]}:01.0" if gpu.pcie_root else "virtual"
         folder = f"sys/devices/{above}/{gpu.pci_bus_id}"
-        tree.file(f"{folder}/numa_node", f"{-1 if gpu.numa_node is None else gpu.numa_node}\n")
-        tree.file(f"{folder}/vendor", f"0x{pci[6:]}\n")
-        tree.file(f"{folder}/device", f"{pci[:6]}\n")
-        tree.file(f"{folder}/class", "0x030200\n")
-        tree.file(f"{folder}/resource", _resource(index, bar1_bytes(state.product(index))))
+        for name, content in pci_files(index, gpu, state.product(index)).items():
+            tree.file(f"{folder}/{name}", content)
         tree.link(f"sys/bus/pci/devices/{gpu.pci_bus_id}", f"../../../devices/{above}/{gpu.pci_bus_id}")
     tree.prune("sys/bus/pci/devices")
     tree.prune("sys/devices")
-
-
-def _resource(index: int, aperture: int) -> str:
-    """The PCI device's regions, a line each of first byte, last byte and flags (Documentation/PCI/sysfs-pci.rst):
-    registers, the aperture of ``aperture`` bytes, and what the driver maps for itself. The addresses are nobody's."""
-    first = 1 << 45 | index << 41
-    regions = {0: (first, 1 << 24, _PLAIN), 3: (first + (1 << 25), 1 << 25, _PREFETCHABLE)}
-    if aperture:
-        regions[1] = (first + aperture, aperture, _PREFETCHABLE)
-    lines = []
-    for number in range(_REGIONS):
-        start, size, flags = regions.get(number, (0, 1, 0))
-        lines.append(f"0x{start:016x} 0x{start + size - 1:016x} 0x{flags:016x}\n")
-    return "".join(lines)
 
 
 def _build_proc(tree: Tree, state: SimulatedState) -> None:

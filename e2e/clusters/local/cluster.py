@@ -19,6 +19,8 @@ from pathlib import Path
 from dra_driver.errors import ConfigError
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NAMESPACES, NODES, ApiError, KubeApi, Resource
+from dra_driver.simulation.hardware import host_root
+from dra_driver.simulation.hardware.toolkit import HOOK_PATH
 from dra_driver.simulation.kubelet.status import is_ready
 from e2e.clusters import packages, programs
 from e2e.clusters.interface import Ability, ClusterError
@@ -246,11 +248,7 @@ class LocalCluster:
     def _binds(self, node: NodeSettings) -> dict[str, Path]:
         folder = self.settings.machine_folder(node.name)
         own = {f"/var/lib/{name}": folder / name for name in ("kubelet", "containerd", "gpu-dra")}
-        hook = own["/var/lib/gpu-dra"] / "simulated/host/usr/bin/nvidia-cdi-hook"
-        if not hook.exists():
-            # Where the container toolkit's program lies on a node whose driver is in this tree.
-            hook.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.programs["nvidia-cdi-hook"], hook)
+        _bring_driver_files(own["/var/lib/gpu-dra"] / "simulated/host", self.programs["nvidia-cdi-hook"])
         return {**own, "/var/log": folder / "log", str(self.settings.folder): self.settings.folder}
 
     @property
@@ -324,6 +322,16 @@ def _start_guard(settings: ClusterSettings) -> subprocess.Popen[bytes]:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
     )
+
+
+def _bring_driver_files(root: Path, hook: Path) -> None:
+    """What the simulated driver's tree has from this machine: the container toolkit's program, where it lies on a node
+    whose driver is in this tree, and NVML as a library, which the driver's image has no compiler for."""
+    place = root / HOOK_PATH
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(hook, place)
+        host_root.bring_library(root)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from dra_driver.hardware.nvml import MigControl, NvmlCallError
 from dra_driver.hardware.rooted import resolve_inside
 from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.simulation.hardware import capabilities, create_state, host_root
+from dra_driver.simulation.hardware.driver import replace_driver
 from dra_driver.simulation.hardware.state_file import StateFile
+from dra_driver.simulation.nvml_c.building import c_library
 from tests.simulated_node import NodeMaker
+from tests.simulation.nvml_c.twins import needs_compiler
 
 
 def build(folder: Path, machine: str = "a100-sxm4-40gb") -> tuple[Path, Path]:
@@ -86,6 +90,44 @@ def test_a_gpu_has_its_regions_as_the_kernel_shows_them(tmp_path: Path) -> None:
     assert len(regions) == 13
     assert (sizes[0], sizes[3]) == (16 << 20, 32 << 20)
     assert memory <= sizes[1] < 2 * memory, "a power of two that holds all of it"
+
+
+def test_a_gpu_is_a_pci_device_for_who_looks_at_the_bus(tmp_path: Path) -> None:
+    root, _ = build(tmp_path, "h100-sxm5-80gb")
+    device = root / "sys/bus/pci/devices/0000:18:00.0"
+    assert (device / "vendor").read_text() == "0x10de\n"
+    assert (device / "class").read_text() == "0x030200\n"
+    config = (device / "config").read_bytes()
+    vendor, number, _, status, revision_and_class = struct.unpack_from("<HHHHI", config)
+    assert (vendor, revision_and_class >> 8) == (0x10DE, 0x030200)
+    assert f"{number:#06x}\n" == (device / "device").read_text()
+    assert not status, "no list of capabilities, so no vGPU"
+    assert len(config) == 256
+    ranges = [line.split() for line in (device / "resource").read_text().splitlines()]
+    assert {len(line) for line in ranges} == {3}
+
+
+@needs_compiler
+def test_without_a_compiler_the_library_that_was_brought_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = c_library().content
+    host_root.bring_library(tmp_path / "root")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    root, state_file = build(tmp_path)
+    place = root / host_root.LIBRARY_FOLDER / "libnvidia-ml.so.1"
+    assert place.readlink() == Path("libnvidia-ml.so.580.105.08")
+    assert place.read_bytes() == library
+    replace_driver(state_file, libraries="615.71.01", module="615.71.01")
+    host_root.build(root, state_file)
+    assert place.readlink() == Path("libnvidia-ml.so.615.71.01")
+    assert place.read_bytes() == library, "of another driver version as well"
+    assert not host_root.no_library(root)
+
+
+def test_without_a_compiler_and_without_a_library_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    host_root.bring_library(tmp_path / "root")
+    root, _ = build(tmp_path)
+    assert "no C compiler" in host_root.no_library(root)
 
 
 def test_capabilities_follow_the_instances(make_node: NodeMaker) -> None:
