@@ -1,7 +1,7 @@
 """What the controller watches: NodeInventories, Nodes, the driver's ResourceSlices, the claims that hold its devices,
 and the device plugin's configuration, which nothing waits for.
 
-Objects are cut down to what is read (of Nodes and claims very little), so that thousands stay small in memory.
+Objects are cut down to what is read (of Nodes and claims very little) or packed, so that thousands stay small.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from controller.packed import pack, unpack
 from controller.plugin_config import ObjectName, PluginConfigSeen, PluginConfigSource
 from dra_driver.allocator.parse import holdings
 from dra_driver.devices.plugin_sharing import NODE_LABEL
@@ -18,11 +19,13 @@ from dra_driver.kube.reflector import Reflector
 from dra_driver.slices.decode import pool_of
 
 _POOL = "pool"
+_SLICES_AT_ONCE = 100  # of a list, before they are packed: a slice may be 200 KiB
 
 
 @dataclass(frozen=True, slots=True)
 class InputListeners:
-    """Called on the reflectors' threads, with a pool's (and so a node's) name."""
+    """Called on the reflectors' threads, with a pool's (and so a node's) name. Slices are packed: of them only the pool
+    can be read."""
 
     changed: Callable[[str], None]
     slice_changed: Callable[[str, Obj | None, Obj | None], None]
@@ -37,14 +40,15 @@ class Inputs:
         """``plugin_config``: the ConfigMap; None for none."""
         self._driver = driver
         self._listeners = listeners
-        self._inventories = Reflector(api, NODE_INVENTORIES, self._on_named, transform=without_managed_fields)
+        self._inventories = Reflector(api, NODE_INVENTORIES, self._on_named, transform=_packed_inventory)
         self._nodes = Reflector(api, NODES, self._on_node, transform=trim_node)
         self._slices = Reflector(
             api,
             RESOURCE_SLICES,
             self._on_slice,
             field_selector=f"spec.driver={driver}",
-            transform=without_managed_fields,
+            transform=_packed_slice,
+            page_size=_SLICES_AT_ONCE,
             indexes={_POOL: lambda obj: [pool_of(obj)]},
         )
         self._claims = Reflector(
@@ -79,13 +83,14 @@ class Inputs:
         return [reflector.name for reflector in self._needed if not reflector.has_synced.is_set()]
 
     def inventory(self, name: str) -> Obj | None:
-        return self._inventories.store.get(name)
+        found = self._inventories.store.get(name)
+        return None if found is None else unpack(found)
 
     def node(self, name: str) -> Obj | None:
         return self._nodes.store.get(name)
 
     def slices(self, pool: str) -> list[Obj]:
-        return self._slices.store.by_index(_POOL, pool)
+        return [unpack(found) for found in self._slices.store.by_index(_POOL, pool)]
 
     def in_use(self, pool: str) -> frozenset[str]:
         """Names of the pool's devices that allocated claims hold."""
@@ -140,6 +145,16 @@ def without_managed_fields(obj: Obj) -> Obj:
     """``obj`` less the bookkeeping of server-side apply, which may be as large as the rest; changes it."""
     obj["metadata"].pop("managedFields", None)
     return obj
+
+
+def _packed_inventory(inventory: Obj) -> Obj:
+    return pack(without_managed_fields(inventory), {})
+
+
+def _packed_slice(resource_slice: Obj) -> Obj:
+    """What the watch is asked for: the pool and its generation."""
+    pool = (resource_slice.get("spec") or {}).get("pool") or {}
+    return pack(without_managed_fields(resource_slice), {"spec": {"pool": pool}})
 
 
 def trim_node(node: Obj) -> Obj:

@@ -150,6 +150,7 @@ def _binary_text(number: int) -> str:
     return f"{number}{_BINARY_SUFFIXES[power]}"
 
 
+@lru_cache(maxsize=1024)
 def _decimal_text(nanos: int, quantity_format: Format) -> str:
     number, exponent = nanos, -9
     while number % 1000 == 0:

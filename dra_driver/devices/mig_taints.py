@@ -46,9 +46,12 @@ def _placement_taints(of: MigGpu, profile: MigProfile, placement: MigPlacement) 
 def _blocking(of: MigGpu, profile: MigProfile, placement: MigPlacement) -> GpuInstance | None:
     """The first foreign instance that leaves too little: memory slices that overlap, or engines (one GPU instance with
     the media extensions excludes a second one wherever it lies)."""
+    foreign = tuple(_foreign(of))
+    if not foreign:
+        return None
     left = dict(counter_set(of.gpu, of.state).counters)
     wanted = consumption(of.gpu, profile, placement).counters
-    for instance in _foreign(of):
+    for instance in foreign:
         if instance.placement.overlaps(placement):
             return instance
         taken = of.state.profile(instance.profile_id)

@@ -13,6 +13,7 @@ measures it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from dra_driver.hardware.model import MigPlacement, MigProfile
 
@@ -30,6 +31,11 @@ def placement_order(profiles: Sequence[MigProfile]) -> tuple[PlacedProfile, ...]
     expression on memory, say) gets the smallest of them; of profiles with equal slices, the one with fewer engines is
     first, because those with media extensions are scarce. The order of ``profiles`` does not matter.
     """
+    return _placement_order(tuple(profiles))
+
+
+@lru_cache(maxsize=32)  # thousands of GPUs are of a few products
+def _placement_order(profiles: tuple[MigProfile, ...]) -> tuple[PlacedProfile, ...]:
     sizes = _sizes(profiles)
     return tuple(
         (profile, at[mask])
