@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ctypes import byref, c_uint
-from dataclasses import dataclass
 from typing import Any
 
 from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile, MigState
@@ -55,7 +54,7 @@ def read_mig(handle: Any, device: str, uuid: str, tables: ProfileTables) -> MigS
     if not mode[0] and not profiles:
         # Some products without MIG answer the mode query all the same. A MIG product lists profiles even with MIG off.
         return None
-    (enabled, pending), instances = _settled(handle, device, [_listed(each) for each in profiles])
+    (enabled, pending), instances = _settled(handle, device, profiles)
     return MigState(enabled=enabled, pending=pending, profiles=profiles, instances=instances)
 
 
@@ -65,33 +64,13 @@ def read_mode(handle: Any, device: str) -> tuple[bool, bool] | None:
     return None if mode is None else (bool(mode[0]), bool(mode[1]))
 
 
-@dataclass(frozen=True, slots=True)
-class ListedProfile:
-    """What finding a profile's instances takes."""
-
-    id: int
-    name: str
-    instance_count: int
-
-
-def list_profiles(handle: Any, device: str) -> tuple[ListedProfile, ...]:
-    """The profiles of a GPU whose MIG mode is on: drivers before 550 list none with it off."""
-    return tuple(
-        ListedProfile(int(info.id), _name(info), int(info.instanceCount)) for _, info in _profile_infos(handle, device)
-    )
-
-
-def read_instances(handle: Any, device: str, profiles: Sequence[ListedProfile]) -> tuple[GpuInstance, ...]:
+def read_instances(handle: Any, device: str, profiles: Sequence[MigProfile]) -> tuple[GpuInstance, ...]:
     """The GPU instances with their compute instances, by placement; none where MIG is off or unknown."""
     return _settled(handle, device, profiles)[1]
 
 
-def _listed(profile: MigProfile) -> ListedProfile:
-    return ListedProfile(profile.id, profile.name, profile.instance_count)
-
-
 def _settled(
-    handle: Any, device: str, profiles: Sequence[ListedProfile]
+    handle: Any, device: str, profiles: Sequence[MigProfile]
 ) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
     """Mode and instances of one moment, or nearly: tried again when an instance went while it was looked at."""
     for _ in range(_MOST_READINGS - 1):
@@ -104,7 +83,7 @@ def _settled(
 
 
 def _mode_and_instances(
-    handle: Any, device: str, profiles: Sequence[ListedProfile]
+    handle: Any, device: str, profiles: Sequence[MigProfile]
 ) -> tuple[tuple[bool, bool], tuple[GpuInstance, ...]]:
     mode = read_mode(handle, device) or (False, False)
     return mode, _instances(handle, device, profiles) if mode[0] else ()
@@ -159,7 +138,7 @@ def _placements(handle: Any, device: str, profile_id: int) -> tuple[MigPlacement
     return tuple(sorted(MigPlacement(start=int(each.start), size=int(each.size)) for each in buffer[: count.value]))
 
 
-def _instances(handle: Any, device: str, profiles: Sequence[ListedProfile]) -> tuple[GpuInstance, ...]:
+def _instances(handle: Any, device: str, profiles: Sequence[MigProfile]) -> tuple[GpuInstance, ...]:
     listed = [(profile, info) for profile in profiles for info in _gpu_instances(handle, device, profile)]
     compute = _compute_instances(handle, device, {int(info.id) for _profile, info in listed})
     found = (
@@ -221,7 +200,7 @@ def _compute_start(handle: Any, gpu_instance: int, compute_instance: int, device
     return int(call("nvmlComputeInstanceGetInfo", compute, device=device).placement.start)
 
 
-def _gpu_instances(handle: Any, device: str, profile: ListedProfile) -> list[Any]:
+def _gpu_instances(handle: Any, device: str, profile: MigProfile) -> list[Any]:
     count = c_uint(0)
     buffer = array("c_nvmlGpuInstance_t", max(profile.instance_count, 1))
     call("nvmlDeviceGetGpuInstances", handle, profile.id, buffer, byref(count), device=device)

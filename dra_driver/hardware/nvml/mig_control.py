@@ -21,7 +21,7 @@ from dra_driver.hardware.nvml.errors import (
     NvmlCallError,
     PlacementOccupied,
 )
-from dra_driver.hardware.nvml.mig import ListedProfile, list_profiles, read_instances, read_mode
+from dra_driver.hardware.nvml.mig import ProfileTables, read_instances, read_mode
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class MigControl:
     """
 
     def __init__(self) -> None:
-        self._listed: dict[str, tuple[ListedProfile, ...]] = {}
+        self._tables = ProfileTables()
 
     def mode(self, gpu_uuid: str) -> tuple[bool, bool]:
         """MIG mode now, and after the next reset (nvmlDeviceGetMigMode). A product without MIG is off for ever."""
@@ -85,13 +85,10 @@ class MigControl:
     def instances(self, gpu_uuid: str) -> tuple[GpuInstance, ...]:
         """The GPU instances as they are on the hardware now, with their compute instances; none with MIG off."""
         handle = _handle(gpu_uuid)
-        profiles = self._listed.get(gpu_uuid)
-        if profiles is None:
-            mode = read_mode(handle, gpu_uuid)
-            if mode is None or not mode[0]:
-                return ()
-            profiles = self._listed[gpu_uuid] = list_profiles(handle, gpu_uuid)
-        return read_instances(handle, gpu_uuid, profiles)
+        enabled, _pending = read_mode(handle, gpu_uuid) or (False, False)
+        if not enabled:
+            return ()
+        return read_instances(handle, gpu_uuid, self._tables.of(handle, gpu_uuid, gpu_uuid, enabled=True))
 
     def create_gpu_instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> int:
         """Make a GPU instance of the hardware's ``profile_id`` at ``placement``; its id.
