@@ -19,7 +19,8 @@ MIB = 1024**2
 MAX_LENGTH = 64
 MAX_EXPONENT = 99
 
-PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
+# What a pattern can say of a size of 1Mi and more: it is above nothing.
+_PATTERN = r"^\+?(0*[1-9][0-9]*(\.[0-9]*)?|0*\.[0-9]*[1-9][0-9]*)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 _QUANTITY = re.compile(
     r"(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))"
     r"(?:(?P<binary>[KMGTPE])i|(?P<decimal>[numkMGTPE])|[eE](?P<exponent>[+-]?[0-9]+))?"
@@ -71,5 +72,5 @@ def _number_text(value: object) -> str:
 MemoryLimit = Annotated[
     str,
     BeforeValidator(_limit),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": PATTERN}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": MIB}, {"type": "string", "pattern": _PATTERN}]}),
 ]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from api.memory import MIB, in_bytes
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from api.memory import MIB, MemoryLimit, in_bytes
+
+_INTEGER, _TEXT = TypeAdapter(MemoryLimit).json_schema()["anyOf"]
+PATTERN = _TEXT["pattern"]
 
 
 @pytest.mark.parametrize(
@@ -41,3 +47,16 @@ def test_quantities(text: str, expected: int) -> None:
 def test_what_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError):
         in_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["256Mi", "+1Gi", "1.5Gi", "0.5Gi", ".5Gi", "2000000k", "1e9", "010Mi", "10.0Mi"])
+def test_the_schema_takes_what_a_limit_may_be(text: str) -> None:
+    assert TypeAdapter(MemoryLimit).validate_python(text) == text
+    assert re.search(PATTERN, text)
+
+
+@pytest.mark.parametrize("text", ["0", "0Mi", "00.0Gi", "-1Gi", "-0", "", "Mi", "1K", "1 Gi"])
+def test_the_schema_refuses_what_can_never_be_one(text: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(MemoryLimit).validate_python(text)
+    assert not re.search(PATTERN, text)
