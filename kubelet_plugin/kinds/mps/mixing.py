@@ -85,5 +85,7 @@ def _conflict(device: ClaimDevice, group: str | None, entry: ClaimEntry, theirs:
         f"claim {entry.holder} uses {name} {their_way}, and claim {device.claim} would use it {my_way}: wait until "
         f"claim {entry.holder} has ended, or ask for a device of another GPU"
     )
+    if device.allocated.is_share and asked is None:  # nothing was said of a strategy
+        return Refusal("requests", f"a share of {name}", advice, holder=entry.holder)
     value = asked or (SharingStrategy.MPS if group is not None else "none")
     return Refusal(STRATEGY, value, advice, holder=entry.holder)

@@ -80,7 +80,7 @@ def test_mps_beside_a_share_without(
     shared.offer(SharingStrategy.MPS, 4)
     said = refusal(engine, "u2")
     assert said.startswith(
-        "sharing.strategy: MPS cannot be had beside claim default/u1:u1 (claim default/u1:u1 uses gpu-1 without"
+        "requests: a share of gpu-1 cannot be had beside claim default/u1:u1 (claim default/u1:u1 uses gpu-1 without"
     )
     assert "claim default/u2:u2 would use it through MPS group replicas-" in said
     assert "wait until claim default/u1:u1 has ended, or ask for a device of another GPU" in said
@@ -89,18 +89,17 @@ def test_mps_beside_a_share_without(
     prepare(engine, "u2")
 
 
-@pytest.mark.parametrize(("mine", "value"), [([], "none"), ([slices()], "TimeSlicing")])
+@pytest.mark.parametrize(
+    ("mine", "what"), [([], "requests: a share of gpu-1"), ([slices()], "sharing.strategy: TimeSlicing")]
+)
 def test_a_share_without_mps_beside_one_with(
-    mine: list[Obj], value: str, node: SimulatedNode, shared: Shared, engine: PrepareEngine
+    mine: list[Obj], what: str, node: SimulatedNode, shared: Shared, engine: PrepareEngine
 ) -> None:
     node.claims.add(share("u1", ONE), share("u2", OTHER, configs=mine))
     prepare(engine, "u1")
     shared.offer(SharingStrategy.TIME_SLICING, 4)
     said = refusal(engine, "u2")
-    assert (
-        f"sharing.strategy: {value} cannot be had beside claim default/u1:u1 (claim default/u1:u1 uses gpu-1 through MPS"
-        in said
-    )
+    assert f"{what} cannot be had beside claim default/u1:u1 (claim default/u1:u1 uses gpu-1 through MPS" in said
     assert "claim default/u2:u2 would use it without MPS" in said
     assert len(running(node)) == 1
 
