@@ -12,8 +12,7 @@ from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES, Co
 from dra_driver.kube.lists import list_all
 from dra_driver.simulation.cluster import EmbeddedCluster
 from dra_driver.simulation.hardware import StateFile
-from kubelet_plugin.prepare.checkpoint import FILE_NAME, STATE_FOLDER
-from kubelet_plugin.prepare.checkpoint_format import decode_file
+from kubelet_plugin.prepare.checkpoint import STATE_FOLDER, read_folder
 
 _POLL_SECONDS = 0.05
 
@@ -65,18 +64,15 @@ def find_leftovers(cluster: EmbeddedCluster, devices: int | None) -> list[str]:
         found.append(f"{published} devices are published, {devices} were before")
     for node in cluster.nodes:
         found += [f"CDI file {path.name} on {node.name}" for path in sorted(node.cdi.glob("*claim*"))]
-        checkpoint = node.plugin_folder(cluster.driver) / STATE_FOLDER / FILE_NAME
-        found += [f"claim {uid} in the plugin's checkpoint on {node.name}" for uid in _checkpointed(checkpoint)]
+        recorded = _recorded(node.plugin_folder(cluster.driver) / STATE_FOLDER)
+        found += [f"claim {uid} in the plugin's checkpoint on {node.name}" for uid in recorded]
         for index, gpu in enumerate(StateFile(node.state).read().gpus):
             found += [f"{what} on GPU {index} of {node.name}" for what in gpu.set_by_somebody()]
     return found
 
 
-def _checkpointed(path: Path) -> list[str]:
-    try:
-        reading = decode_file(path.read_bytes())
-    except FileNotFoundError:
-        return []
+def _recorded(folder: Path) -> list[str]:
+    reading = read_folder(folder)
     return [*reading.entries, *(f"(unreadable: {problem})" for problem in reading.problems)]
 
 

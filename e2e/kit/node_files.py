@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from dra_driver.cdi.names import CdiNames
 from e2e.clusters.interface import Cluster
 from e2e.kit.expected import DRIVER
-from kubelet_plugin.prepare.checkpoint import FILE_NAME, STATE_FOLDER
+from kubelet_plugin.prepare.checkpoint import ENDED, FILE_NAME, STATE_FOLDER
 from kubelet_plugin.prepare.checkpoint_format import decode_file
 
 CDI_FOLDER = "/var/run/cdi"
-CHECKPOINT = f"/var/lib/kubelet/plugins/{DRIVER}/{STATE_FOLDER}/{FILE_NAME}"
+_STATE = f"/var/lib/kubelet/plugins/{DRIVER}/{STATE_FOLDER}"
+CHECKPOINT = f"{_STATE}/{FILE_NAME}"
 _LINE = "---"
-_READ = f'ls "{CDI_FOLDER}" 2>/dev/null; echo {_LINE}; cat "{CHECKPOINT}" 2>/dev/null || true'
+_LIST = " ".join(f'ls "{folder}" 2>/dev/null; echo {_LINE};' for folder in (CDI_FOLDER, f"{_STATE}/{ENDED}"))
+_READ = f'{_LIST} cat "{CHECKPOINT}" 2>/dev/null || true'
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,12 @@ def read_cdi_file(cluster: Cluster, node: str, claim_uid: str) -> str:
 
 
 def parse(output: str) -> NodeFiles:
-    """``output``: names in the CDI folder, a line of dashes, the checkpoint (empty when there is none)."""
-    listing, _, checkpoint = output.partition(f"{_LINE}\n")
+    """``output``: names in the CDI folder, claims that have ended since the checkpoint was written, and the checkpoint
+    (empty when there is none), with a line of dashes between."""
+    listing, ended, checkpoint = output.split(f"{_LINE}\n", 2)
     found = (CdiNames().claim_uid(name) for name in listing.splitlines())
     cdi = frozenset(uid for uid in found if uid)
     if not checkpoint.strip():
         return NodeFiles(cdi, frozenset())
     reading = decode_file(checkpoint.encode())
-    return NodeFiles(cdi, frozenset(reading.entries), reading.problems)
+    return NodeFiles(cdi, frozenset(reading.entries).difference(ended.split()), reading.problems)

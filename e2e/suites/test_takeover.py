@@ -137,7 +137,8 @@ def install(stage: Stage, page: MigrationPage) -> None:
 def our_entries(stage: Stage, node: str) -> Mapping[str, ClaimEntry]:
     reading = decode_file(stage.cluster.run_on_node(node, ["cat", CHECKPOINT]).encode())
     assert not reading.problems
-    return reading.entries
+    present = read_files(stage.cluster, node).checkpoint
+    return {uid: entry for uid, entry in reading.entries.items() if uid in present}
 
 
 def live(entry: ClaimEntry) -> dict[str, dict[str, Any]]:

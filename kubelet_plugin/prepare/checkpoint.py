@@ -6,8 +6,8 @@ A file that is damaged, missing or of a newer version never stops the plugin: wh
 aside beside it, and claims that have a CDI file but no record any more are recorded as such, so that their devices stay
 theirs until the kubelet unprepares them (also the way from NVIDIA's driver, which names its CDI files alike).
 
-That the steps of a claim are being undone is said beside the file, by an empty one that has the claim's UID for a name:
-what is said for milliseconds, and only to a process of the same boot, need not be synced.
+The end of a claim is marked beside the file (``marks``): when undoing its steps begins, and when it is over. The next
+write leaves it out. A power cut may take the marks, and ends the boot that all of it is about.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,6 +29,7 @@ from dra_driver.files import Durability, target_of_temporary, write_atomically
 from kubelet_plugin.claims.entry import ClaimEntry, ClaimState
 from kubelet_plugin.prepare.checkpoint_format import EncodedClaim, Reading, decode_file, encode_claim, encode_file
 from kubelet_plugin.prepare.locks import NamedLocks
+from kubelet_plugin.prepare.marks import Marks
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ logger = logging.getLogger(__name__)
 STATE_FOLDER = "gpu-dra"
 LOCK_NAME = "checkpoint"
 FILE_NAME = "checkpoint.json"
-ENDING_FOLDER = "ending"  # of the empty files
+ENDING, ENDED = "ending", "ended"  # folders of marks
+_MOST_ENDED = 64  # then they are left out of the file without waiting for a claim to be written
 _LOCK_SECONDS = 10.0
 
 _Identity = tuple[int, int, int, int] | None  # device, inode, time of change, size; None: no file
@@ -75,6 +77,23 @@ class _Snapshot:
     claims: Mapping[str, EncodedClaim]
 
 
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """Claims of which more is known than the file says."""
+
+    ending: frozenset[str]
+    ended: frozenset[str]
+
+    def on(self, entries: Mapping[str, ClaimEntry]) -> Mapping[str, ClaimEntry]:
+        """What the file says, with that."""
+        if not (self.ending or self.ended):
+            return entries
+        return {uid: self._as_marked(entry) for uid, entry in entries.items() if uid not in self.ended}
+
+    def _as_marked(self, entry: ClaimEntry) -> ClaimEntry:
+        return replace(entry, state=ClaimState.UNPREPARE_STARTED) if entry.ref.uid in self.ending else entry
+
+
 @dataclass(slots=True)
 class _Change:
     put: Sequence[ClaimEntry]
@@ -104,7 +123,7 @@ class Checkpoint:
     ) -> None:
         """``lock_seconds``: how long another process that writes is waited for."""
         self.path = folder / FILE_NAME
-        self._ending = folder / ENDING_FOLDER
+        self._ending, self._ended = Marks(folder / ENDING), Marks(folder / ENDED)
         self._boot_id = boot_id
         self._lock_seconds = lock_seconds
         self._locks = locks
@@ -116,18 +135,20 @@ class Checkpoint:
         self._waiting: list[_Change] = []
 
     def entries(self) -> Mapping[str, ClaimEntry]:
-        """All claims by UID, as the file has them now. Raises :class:`StateError`."""
+        """All claims by UID, as they are now. Raises :class:`StateError`."""
+        marked = self._marked()
         snapshot = self._current()
         if snapshot is None:
             with self._writing, self._lock():
                 snapshot = self._current() or self._repair()
-        return self._as_ending(snapshot.entries)
+        return marked.on(snapshot.entries)
 
     def look(self) -> Mapping[str, ClaimEntry]:
         """As :meth:`entries`, but the file is left as it is: before the plugin has taken over, no file is no damage."""
+        marked = self._marked()
         snapshot = self._current()
         if snapshot is not None:
-            return self._as_ending(snapshot.entries)
+            return marked.on(snapshot.entries)
         data = self._read()
         known = {} if data is None else decode_file(data).entries
         return {**{entry.ref.uid: entry for entry in self._unrecorded(tuple(known))}, **known}
@@ -145,40 +166,33 @@ class Checkpoint:
         self._change(_Change(tuple(put), frozenset(remove), Durability.WHOLE))
 
     def ends(self, uid: str) -> None:
-        """Record that undoing what was done for a claim has begun, until it is put or removed. Raises ``StateError``.
+        """Record that undoing what was done for a claim begins. Raises :class:`StateError`."""
+        with self._telling_of_marks():
+            self._ending.set(uid)
 
-        No crash of a process loses it. A power cut may, which undoes everything that needs it.
+    def forget(self, uid: str) -> None:
+        """Record that all of a claim is undone. Raises :class:`StateError`.
+
+        As :meth:`update`, but for less: if a power cut brings the record back, it is one of a boot that is over.
         """
-        try:
-            try:
-                (self._ending / uid).touch(0o600)
-            except FileNotFoundError:
-                self._ending.mkdir(mode=0o750, exist_ok=True)
-                (self._ending / uid).touch(0o600)
-        except OSError as error:
-            raise _cannot_write(self._ending / uid, error) from error
+        with self._telling_of_marks():
+            self._ended.set(uid)
+            self._ending.clear([uid])
+            many = len(self._ended.uids()) > _MOST_ENDED
+        if many:
+            self.update(remove=[uid])
 
-    def _as_ending(self, entries: Mapping[str, ClaimEntry]) -> Mapping[str, ClaimEntry]:
-        """With the state of those whose end has begun."""
-        ending = [uid for uid in self._ending_uids() if uid in entries]
-        changed = {uid: replace(entries[uid], state=ClaimState.UNPREPARE_STARTED) for uid in ending}
-        return {**entries, **changed} if changed else entries
+    def _marked(self) -> _Marked:
+        """To be asked for before the file: a mark goes once the file says the same."""
+        with self._telling_of_marks():
+            return _Marked(self._ending.uids(), self._ended.uids())
 
-    def _ending_uids(self) -> list[str]:
+    @contextmanager
+    def _telling_of_marks(self) -> Iterator[None]:
         try:
-            return os.listdir(self._ending)
-        except FileNotFoundError:
-            return []
+            yield
         except OSError as error:
-            raise StateError(f"cannot read {self._ending}: {error.strerror or error}") from error
-
-    def _forget_endings(self, uids: Collection[str]) -> None:
-        try:
-            for uid in self._ending_uids():
-                if uid in uids:
-                    (self._ending / uid).unlink(missing_ok=True)
-        except OSError as error:
-            raise _cannot_write(self._ending, error) from error
+            raise _cannot_write(Path(error.filename or self.path.parent), error) from error
 
     def _change(self, change: _Change) -> None:
         """Threads that come while another one writes wait for it, and the first of them writes for all."""
@@ -199,13 +213,18 @@ class Checkpoint:
         return self._locks.hold([LOCK_NAME], until=time.monotonic() + self._lock_seconds)
 
     def tidy(self) -> None:
-        """Remove what writers that were killed have left. Raises :class:`StateError`."""
+        """Remove what writers that were killed have left, and write down what is only marked. Raises StateError."""
         with self._writing, self._lock():
-            known = (self._current() or self._repair()).entries
-            self._forget_endings([uid for uid in self._ending_uids() if uid not in known])
             for path in self.path.parent.iterdir():
                 if (target_of_temporary(path.name) or "").startswith(FILE_NAME):
                     path.unlink(missing_ok=True)
+            marked = self._marked()
+            known = (self._current() or self._repair()).entries
+            if any(uid in known for uid in marked.ended):
+                self._write(())
+            with self._telling_of_marks():
+                self._ending.clear(marked.ending - known.keys())
+                self._ended.clear(marked.ended - known.keys())
 
     def _write_for(self, changes: Sequence[_Change]) -> None:
         error: StateError | None = StateError("the write of the checkpoint was interrupted")
@@ -221,19 +240,24 @@ class Checkpoint:
                 change.done = True
 
     def _write(self, changes: Sequence[_Change]) -> None:
+        marked = self._marked()
         before = self._current() or self._repair()
         entries, claims = dict(before.entries), dict(before.claims)
-        for change in changes:
-            for uid in change.remove:
-                entries.pop(uid, None)
-                claims.pop(uid, None)
-            for entry in change.put:
-                entries[entry.ref.uid] = entry
-                claims[entry.ref.uid] = encode_claim(entry)
-        # Before the claim is one that has not ended, and after it is none any more: so a new one never has an old end.
-        self._forget_endings({entry.ref.uid for change in changes for entry in change.put})
-        self._store(entries, claims, max(change.durability for change in changes))
-        self._forget_endings({uid for change in changes for uid in change.remove})
+        removed = {*marked.ended, *(uid for change in changes for uid in change.remove)}
+        for uid in removed:
+            entries.pop(uid, None)
+            claims.pop(uid, None)
+        put = {entry.ref.uid: entry for change in changes for entry in change.put}
+        for uid, entry in put.items():
+            entries[uid] = entry
+            claims[uid] = encode_claim(entry)
+        durability = max((change.durability for change in changes), default=Durability.WHOLE)
+        self._store(entries, claims, durability)
+        # After it: until its marks are gone a claim that was put has ended, and nothing was done for it yet.
+        with self._telling_of_marks():
+            over = removed | put.keys()
+            self._ending.clear(marked.ending & over)
+            self._ended.clear(marked.ended & over, durability)
 
     def _store(
         self, entries: Mapping[str, ClaimEntry], claims: Mapping[str, EncodedClaim], durability: Durability
@@ -306,6 +330,16 @@ class Checkpoint:
         except OSError as error:
             raise StateError(f"cannot set the damaged checkpoint aside as {path}: {error.strerror or error}") from error
         return path
+
+
+def read_folder(folder: Path) -> Reading:
+    """The claims that a plugin's state folder has, for who only looks on: nothing is repaired. Raises OSError."""
+    ended = Marks(folder / ENDED).uids()
+    try:
+        reading = decode_file((folder / FILE_NAME).read_bytes())
+    except FileNotFoundError:
+        return Reading({})
+    return replace(reading, entries={uid: entry for uid, entry in reading.entries.items() if uid not in ended})
 
 
 def _cannot_write(path: Path, error: OSError) -> StateError:

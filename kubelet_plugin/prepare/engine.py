@@ -7,7 +7,7 @@ keeping a thread for what waits, ``work`` knows what the work is, ``recovery`` p
 Shared by an old and a new plugin process during a rolling update: all state is in ``state_folder``.
 
     <state_folder>/checkpoint.json           claims, journal of their steps
-    <state_folder>/ending                    claims whose steps are being undone
+    <state_folder>/ending, ended             marks on claims whose steps are being undone, or are (``marks``)
     <state_folder>/checkpoint.json.corrupt-* what was set aside
     <state_folder>/locks                     one file for all locks (``claims.lock_names``)
 """
@@ -153,7 +153,8 @@ class PrepareEngine:
         return replace(findings.so_far(), postponed=tuple(flight.ref.uid for flight in late))
 
     def stop(self, timeout: float = 10.0) -> None:
-        """1. refuse new calls; 2. wait for the work under way; 3. stop what waits for locks; 4. answer who still waits.
+        """1. refuse new calls; 2. wait for the work under way; 3. stop what waits for locks; 4. answer who still waits;
+        5. write down which claims have ended.
 
         Work that is still in a step after ``timeout`` seconds goes on as long as the process lives; if it does not end
         by itself, the next process finds it in the journal.
@@ -169,6 +170,15 @@ class PrepareEngine:
         for flight in self._flights.under_way():
             if not flight.wait(max(0.0, deadline - time.monotonic())):
                 self._flights.land(flight, stopping())
+        if self._started.is_set():
+            self._write_down_marks()
+
+    def _write_down_marks(self) -> None:
+        """An earlier version of this plugin, if that is the next one, knows nothing of them."""
+        try:
+            self._checkpoint.tidy()
+        except (StateError, OSError) as error:
+            logger.warning("claims that have ended are still in the checkpoint, marked as such: %s", error)
 
     def entries(self) -> Mapping[str, ClaimEntry]:
         """All claims in the checkpoint, by UID. Raises ``StateError``."""

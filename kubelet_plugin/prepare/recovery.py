@@ -112,7 +112,7 @@ class Recovery:
                     else:
                         others = self._kinds.others(self._checkpoint.entries(), uid, self._boot_id, self._machine)
                         self._applier.undo(entry, flight.progress, others)
-                        self._checkpoint.update(remove=[uid])
+                        self._checkpoint.forget(uid)
                         logger.info("claim %s was left %s; undone", entry.ref, entry.state)
                 except DriverError as error:
                     logger.warning(

@@ -199,7 +199,7 @@ class ClaimWork:
                     else:  # mended: what is known of it now may not be known to the next process
                         self._checkpoint.update(put=[replace(entry, state=ClaimState.UNPREPARE_STARTED)])
                 self._applier.undo(entry, flight.progress, self._others(uid))
-                self._checkpoint.update(remove=[uid])
+                self._checkpoint.forget(uid)
         return None
 
     # -- recovery -----------------------------------------------------------------------------------------------------

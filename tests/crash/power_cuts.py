@@ -21,7 +21,7 @@ World = Mapping[Path, Content]
 
 
 class Disk:
-    """Watches renames, removals and syncs of files in ``folders``; temporary files (a leading dot) are nobody's.
+    """Watches how files in ``folders`` come, go and are synced; temporary files (a leading dot) are nobody's.
 
     ``moments``: what the disk may hold, before the first of these and after each.
     """
@@ -40,6 +40,7 @@ class Disk:
         """Of this process; on whatever thread."""
         self._moment()
         with (
+            mock.patch("os.open", self._around(os.open, self._opened)),
             mock.patch("os.rename", self._around(os.rename, self._renamed)),
             mock.patch("os.unlink", self._around(os.unlink, self._removed)),
             mock.patch("os.fsync", self._around(os.fsync, self._was_synced)),
@@ -66,6 +67,11 @@ class Disk:
 
     def _moment(self) -> None:
         self.moments.append({path: list(contents) for path, contents in self._may_be.items()})
+
+    def _opened(self, path: Any, flags: int, *_mode: int) -> None:
+        """A file that is made where it stays is an empty one."""
+        if flags & os.O_CREAT and (self._may_be.get(Path(path)) or [None])[-1] is None:
+            self._change(Path(path), b"")
 
     def _renamed(self, _source: Any, target: Any) -> None:
         self._change(Path(target), Path(target).read_bytes())

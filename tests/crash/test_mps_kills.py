@@ -23,7 +23,7 @@ from kubelet_plugin.memory_fence.room import FOLDER
 from kubelet_plugin.mps_supervisor.cgroups import PARENT
 from kubelet_plugin.mps_supervisor.daemon import marked_processes
 from kubelet_plugin.mps_supervisor.namespaces import Namespaces
-from kubelet_plugin.prepare.checkpoint import STATE_FOLDER
+from kubelet_plugin.prepare.checkpoint import STATE_FOLDER, read_folder
 from tests.cgroup_tree import plain_tree
 from tests.kubelet_plugin.fakes import DRIVER, eventually, short_folder
 from tests.kubelet_plugin.kinds.mps.claims import mps_for
@@ -108,12 +108,8 @@ class Node(MpsLab):
         ]
         found += [f"file {each}" for each in self.cluster.cdi_dir.iterdir() if claim in each.name]
         found += [f"record of memory limits {each}" for each in (self.mps.plugin_folder / FOLDER / "records").iterdir()]
-        found += ["entry of the checkpoint"] * (claim in self._checkpoint.read_text())
+        found += ["entry of the checkpoint"] * (claim in read_folder(self.mps.plugin_folder / STATE_FOLDER).entries)
         return found + [f"{self.mig_devices()} MIG devices"] * bool(self.mig_devices())
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.mps.plugin_folder / STATE_FOLDER / "checkpoint.json"
 
     def still_count(self) -> None:
         for client in self.clients:

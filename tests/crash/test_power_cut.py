@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from unittest import mock
 
@@ -9,6 +10,7 @@ import pytest
 
 from dra_driver.cdi.store import CdiStore
 from kubelet_plugin.claims.model import Operation
+from kubelet_plugin.prepare.checkpoint import ENDED, ENDING
 from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.crash.power_cuts import Disk, World
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
@@ -25,28 +27,33 @@ def volatile(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.parametrize("device", ["gpu-1", "toy-ant"], ids=["one-write", "two-writes"])
-@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("before", [(), (Operation.PREPARE,), (Operation.PREPARE, Operation.UNPREPARE)], ids=len)
+@pytest.mark.parametrize("operations", [1, 2])
 def test_the_next_boot_finds_whole_files_and_nothing_of_the_last_one(
-    tmp_path: Path, volatile: bool, operation: Operation, device: str
+    tmp_path: Path, volatile: bool, before: tuple[Operation, ...], operations: int, device: str
 ) -> None:
+    """Within one or two operations on a claim, which follow what was done ``before`` with it."""
     with mock.patch.object(CdiStore, "is_volatile", volatile):
-        disk = _cut(tmp_path / "node", operation, device)
+        disk = _cut(tmp_path / "node", before, operations, device)
         worlds = list(disk.worlds())
         assert len(worlds) >= 3
         for number, world in enumerate(worlds):
             _check(tmp_path / f"world-{number}", tmp_path / "node", world, device, volatile=volatile)
 
 
-def _cut(folder: Path, operation: Operation, device: str) -> Disk:
+def _cut(folder: Path, before: tuple[Operation, ...], operations: int, device: str) -> Disk:
     """What the disk may hold while a claim is prepared or unprepared beside another one."""
     node = _node(folder, device)
     engine = node.engine()
     _succeed(engine, Operation.PREPARE, HELD)
-    if operation is Operation.UNPREPARE:
-        _succeed(engine, Operation.PREPARE, MOVING)
-    disk = Disk(node.state, node.cdi.root)
-    with disk.watch():
+    turns = itertools.cycle((Operation.PREPARE, Operation.UNPREPARE))
+    for operation in before:
         _succeed(engine, operation, MOVING)
+        next(turns)
+    disk = Disk(node.state, node.state / ENDING, node.state / ENDED, node.cdi.root)
+    with disk.watch():
+        for operation in itertools.islice(turns, operations):
+            _succeed(engine, operation, MOVING)
     return disk
 
 

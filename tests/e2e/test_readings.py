@@ -25,16 +25,16 @@ _CDI = "k8s.gpu.nvidia.com-claim_{}.yaml"
 
 def test_node_files() -> None:
     listing = "\n".join([_CDI.format("uid-1"), "other.yaml", _CDI.format("uid-2")])
-    found = node_files.parse(f"{listing}\n---\n{encode_file('boot', {}).decode()}")
+    found = node_files.parse(f"{listing}\n---\n---\n{encode_file('boot', {}).decode()}")
     assert found == node_files.NodeFiles(frozenset({"uid-1", "uid-2"}), frozenset())
 
 
 def test_node_files_of_a_new_node() -> None:
-    assert node_files.parse("---\n") == node_files.NodeFiles(frozenset(), frozenset())
+    assert node_files.parse("---\n---\n") == node_files.NodeFiles(frozenset(), frozenset())
 
 
 def test_a_damaged_checkpoint_is_a_problem() -> None:
-    assert node_files.parse("---\n{broken").problems
+    assert node_files.parse("---\n---\n{broken").problems
 
 
 def test_view_of_a_container() -> None:

@@ -33,6 +33,7 @@ from kubelet_plugin.memory_fence.room import Room
 from kubelet_plugin.prepare.apply import Applier
 from kubelet_plugin.prepare.cdi_file import CDI_FILE, CdiFileRunner
 from kubelet_plugin.prepare.checkpoint import Checkpoint, CheckpointDamage
+from kubelet_plugin.prepare.checkpoint_format import decode_file
 from kubelet_plugin.prepare.engine import PrepareEngine
 from kubelet_plugin.prepare.kinds import Kinds
 from kubelet_plugin.prepare.locks import NamedLocks
@@ -242,9 +243,11 @@ class TestNode:
     def left_overs(self) -> list[str]:
         """Files that no finished claim needs, by name."""
         known = self.checkpoint().entries()
-        files = [path.name for path in self.state.rglob("*") if path.is_file()]
-        wanted = {"checkpoint.json", "locks"}
-        stray = [name for name in files if name not in wanted]
+        files = [path.relative_to(self.state) for path in self.state.rglob("*") if path.is_file()]
+        file = self.state / "checkpoint.json"
+        written = decode_file(file.read_bytes()).entries if file.exists() else {}
+        wanted = {"checkpoint.json", "locks", *(f"ended/{uid}" for uid in written)}
+        stray = [str(path) for path in files if str(path) not in wanted]
         stray += [uid for uid in self.cdi.claim_uids() if uid not in known]
         stray += [path.name for path in self.cdi.root.glob(".*")] if self.cdi.root.exists() else []
         return stray

@@ -14,7 +14,9 @@ from dra_driver.errors import StateError
 from dra_driver.files import Durability, write_atomically
 from kubelet_plugin.claims.entry import ClaimState
 from kubelet_plugin.prepare.checkpoint import Checkpoint, DamageKind
+from kubelet_plugin.prepare.checkpoint_format import decode_file
 from kubelet_plugin.prepare.locks import LockBusy, NamedLocks
+from kubelet_plugin.prepare.marks import Marks
 from tests.kubelet_plugin.prepare.node import BOOT, TestNode, claim, entry, ref, result
 
 
@@ -72,32 +74,61 @@ def test_a_write_that_fails_changes_nothing(node: TestNode, monkeypatch: pytest.
     assert set(checkpoint.entries()) == {"u1", "u3"}
 
 
-def test_the_end_of_a_claim_is_seen_by_others_until_it_is_put_or_removed(node: TestNode) -> None:
+def states(checkpoint: Checkpoint) -> dict[str, ClaimState]:
+    return {uid: each.state for uid, each in checkpoint.entries().items()}
+
+
+def test_the_end_of_a_claim_is_seen_by_others(node: TestNode) -> None:
     mine, others = node.checkpoint(), node.checkpoint()
     mine.update(put=[entry("u1"), entry("u2", "gpu-2"), entry("u3", "gpu-3")])
     mine.ends("u1")
     mine.ends("u2")
-    ended = ClaimState.UNPREPARE_STARTED
-    assert [each.state for each in others.entries().values()] == [ended, ended, ClaimState.COMPLETED]
-    others.update(put=[entry("u1")], remove=["u2"])
-    assert {uid: each.state for uid, each in mine.entries().items()} == dict.fromkeys(
-        ("u1", "u3"), ClaimState.COMPLETED
-    )
+    begun = ClaimState.UNPREPARE_STARTED
+    assert states(others) == states(mine) == {"u1": begun, "u2": begun, "u3": ClaimState.COMPLETED}
+    mine.forget("u2")
+    mine.forget("u3")
+    assert states(others) == states(mine) == {"u1": begun}
+    others.update(put=[entry("u1")])
+    assert states(others) == states(mine) == {"u1": ClaimState.COMPLETED}
+    assert set(decode_file(mine.path.read_bytes()).entries) == {"u1"}
     assert node.left_overs() == []
 
 
-def test_the_end_of_a_claim_that_is_gone_does_not_end_a_new_one(node: TestNode) -> None:
-    """Its process was killed between the two."""
+def test_a_claim_that_comes_again_has_not_ended(node: TestNode) -> None:
     checkpoint = node.checkpoint()
-    for put_first in (True, False):
-        checkpoint.ends("u1")
-        if put_first:
-            checkpoint.update(put=[entry("u1")])
-            assert checkpoint.entries()["u1"].state is ClaimState.COMPLETED
-            checkpoint.update(remove=["u1"])
-        else:
-            checkpoint.tidy()
-        assert node.left_overs() == []
+    checkpoint.update(put=[entry("u1")])
+    checkpoint.ends("u1")
+    checkpoint.forget("u1")
+    checkpoint.announce([entry("u1", "gpu-2", ClaimState.PREPARE_STARTED)])
+    assert states(checkpoint) == {"u1": ClaimState.PREPARE_STARTED}
+    assert node.left_overs() == []
+
+
+def test_a_claim_is_not_back_when_its_process_was_killed_before_it_cleared_the_marks(
+    node: TestNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was done for it by then."""
+    checkpoint = node.checkpoint()
+    checkpoint.update(put=[entry("u1"), entry("u2", "gpu-2")])
+    checkpoint.forget("u1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Marks, "clear", lambda _self, _uids: (_ for _ in ()).throw(OSError(5, "killed")))
+        with pytest.raises(StateError):
+            checkpoint.announce([entry("u1")])
+    assert set(node.checkpoint().entries()) == {"u2"}
+    node.checkpoint().tidy()
+    assert set(decode_file(checkpoint.path.read_bytes()).entries) == {"u2"}
+    assert node.left_overs() == []
+
+
+def test_marks_are_written_down_when_there_are_many(node: TestNode) -> None:
+    checkpoint = node.checkpoint()
+    uids = [f"u{number}" for number in range(70)]
+    checkpoint.update(put=[entry(uid) for uid in uids])
+    for uid in uids:
+        checkpoint.forget(uid)
+    assert checkpoint.entries() == {}
+    assert len(decode_file(checkpoint.path.read_bytes()).entries) < 10
 
 
 def test_a_file_that_cannot_be_read_is_an_error_not_an_empty_one(node: TestNode) -> None:

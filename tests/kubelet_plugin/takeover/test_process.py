@@ -11,7 +11,7 @@ import pytest
 from dra_driver.cdi.store import CdiStore
 from dra_driver.hardware.sysfs import Sysfs
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
-from kubelet_plugin.prepare.checkpoint_format import decode_file
+from kubelet_plugin.prepare.checkpoint import read_folder
 from kubelet_plugin.takeover.nvidia_checkpoint import NvidiaState, decode
 from tests.kubelet_plugin.fakes import DRIVER, eventually
 from tests.kubelet_plugin.node_lab import NodeLab, PluginProcess
@@ -43,7 +43,7 @@ class ChangingLab(NodeLab):
 
     def claims(self) -> set[str]:
         """UIDs in our checkpoint."""
-        return set(decode_file((self.folder / "gpu-dra/checkpoint.json").read_bytes()).entries)
+        return set(read_folder(self.folder / "gpu-dra").entries)
 
     def run_pod(self, name: str) -> str:
         """A pod with a claim on gpu-0, until it runs; the claim's UID."""
