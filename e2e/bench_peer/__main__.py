@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
+
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import ApiError
 from e2e.bench.pods import PodBench
@@ -30,14 +32,14 @@ from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local.cluster import LocalCluster, session
 from e2e.kit.kubectl import KubectlError, find_kubectl
-from e2e.kit.waiting import TimedOut
 
 _MACHINE = "h100-sxm5-80gb"
 _DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 _CLUSTER = "bench-peer"
 _DOWN = f"python -m e2e.clusters.local --name {_CLUSTER} down"
 _ROUNDS = 3
-_FAILURES = (ApiError, CallFailed, ClusterError, KubectlError, TimedOut, TimeoutError, ProcessLookupError)
+# AssertionError: a watch that broke, or what did not come in time.
+_FAILURES = (ApiError, AssertionError, CallFailed, ClusterError, KubectlError, OSError, grpc.RpcError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = tuple(name for name in flags.cases.split(",") if name)
     if unknown := [name for name in names if name not in NAMES]:
         print(f"no such case: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    if flags.peer is not None and not os.access(flags.peer, os.X_OK):
+        print(f"{flags.peer} is no program: PEER is the path of a gpu-kubelet-plugin", file=sys.stderr)
         return 2
     drivers: list[Driver] = [Ours(PROGRAMS)]
     if flags.peer is not None:
