@@ -143,10 +143,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--peer", type=Path, metavar="PROGRAM", help="a gpu-kubelet-plugin; without it, ours alone")
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, metavar="N", help=f"how often each ({_ROUNDS})")
+    parser.add_argument("--rounds", type=_count, default=_ROUNDS, metavar="N", help=f"how often each ({_ROUNDS})")
     parser.add_argument("--cases", default="", metavar="A,B", help="only these; see below")
     parser.add_argument("--kubernetes", default=programs.NEWEST_KUBERNETES, metavar="MINOR")
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 if __name__ == "__main__":

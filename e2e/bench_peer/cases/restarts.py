@@ -21,7 +21,7 @@ def plugin(serving: Serving) -> None:
     node.stop(serving.plugin.name)
     known = node.kubelet_log.stat().st_size
     began = time.monotonic()
-    serving.plugin = node.start(serving.programs[-1])
+    serving.start_plugin()
     _wait(lambda: _REGISTERED in _new_text(serving, known), "the kubelet has not registered the plugin")
     registered = time.monotonic() - began
     time.sleep(_QUIET_SECONDS)
@@ -37,7 +37,7 @@ def plugin_alone(serving: Serving) -> None:
     node.stop(serving.plugin.name)
     node.forget()
     began = time.monotonic()
-    serving.plugin = node.start(serving.programs[-1])
+    serving.start_plugin()
     whole = serving.slices.wait_whole(PATIENCE)
     case = f"plugin start -> slices visible, controller already up, {serving.setting.devices}"
     serving.add(case, "s", whole - began)

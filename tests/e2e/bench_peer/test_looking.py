@@ -14,7 +14,7 @@ import pytest
 from dra_driver.kube.interface import EventType, WatchEvent
 from dra_driver.processes import Process
 from e2e.bench_peer.libraries import make_real, stand_ins
-from e2e.bench_peer.processes import Measured, seen_from_here
+from e2e.bench_peer.processes import Measured, less_idle, seen_from_here
 from e2e.bench_peer.slices import GPUS, SliceWatch
 from e2e.clusters.interface import ClusterError
 
@@ -30,6 +30,10 @@ def test_processor_time_is_that_of_the_kernels_clock() -> None:
     before, between, after = time.process_time_ns(), me.cpu_ms() * 1e6, time.process_time_ns()
     assert before <= between <= after
     assert me.rss_mib() > 1
+
+
+def test_what_is_spent_without_work_is_no_part_of_the_work() -> None:
+    assert less_idle(100.0, 2.0, 10.0) == 80.0
 
 
 def test_a_process_that_has_ended_is_not_measured() -> None:
