@@ -26,6 +26,7 @@ from e2e.bench_peer.drivers import Driver, Ours, Peer
 from e2e.bench_peer.figures import Figures
 from e2e.bench_peer.node import PROGRAMS, BenchNode
 from e2e.bench_peer.plan import DIFFERENCES, EVERY_ROUND, NAMES, ONCE, Turn, chosen, turns
+from e2e.bench_peer.registrations import Registrations
 from e2e.bench_peer.report import table
 from e2e.bench_peer.serving import Run, serving
 from e2e.clusters import programs
@@ -87,7 +88,7 @@ def prepared(cluster: LocalCluster, kubernetes: str) -> Run:
     node.make_machine()
     pods = PodBench(api, cluster)
     pods.prepare()
-    return Run(node, Claims(api, node.name), pods)
+    return Run(node, Claims(api, node.name), pods, Registrations(node.kubelet_log))
 
 
 def measure(run: Run, drivers: Sequence[Driver], names: Sequence[str], rounds: int) -> None:

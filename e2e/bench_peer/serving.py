@@ -15,10 +15,10 @@ from e2e.bench_peer.drivers import Driver, Program
 from e2e.bench_peer.figures import Figures
 from e2e.bench_peer.node import BenchNode
 from e2e.bench_peer.processes import Measured, cpu_ms, less_idle
+from e2e.bench_peer.registrations import PATIENCE, Registrations, any_moment
 from e2e.bench_peer.settings import Setting
 from e2e.bench_peer.slices import SliceWatch, watching
 
-PATIENCE = 60.0
 _SETTLE_SECONDS = 2.0  # what a start has left to do when its slices are there
 _IDLE_SECONDS = 4.0
 
@@ -30,6 +30,7 @@ class Run:
     node: BenchNode
     claims: Claims
     pods: PodBench
+    registrations: Registrations
     figures: Figures = field(default_factory=Figures)
     seen: Seen = field(default_factory=Seen)
 
@@ -106,6 +107,8 @@ def serving(run: Run, driver: Driver, setting: Setting) -> Iterator[Serving]:
     programs = (*driver.others(setting, node.around), driver.plugin(setting, node.around))
     with ExitStack() as stack:
         node.forget()
+        run.registrations.wait_for_none()
+        any_moment()
         stack.callback(node.forget)
         slices = stack.enter_context(watching(node.api, node.name))
         began = time.monotonic()

@@ -18,12 +18,12 @@ from e2e.bench_peer.serving import Serving, working
 from e2e.bench_peer.slices import GPUS
 
 _PACE = 0.3
-_PACED = 12
+_PACED = 10
 _BURST = 10  # what the peer's client of the API server lets through at once by default
-_BACK_TO_BACK = 40
+_BACK_TO_BACK = 30
 _REPEATED = 30
 _BATCHES = 10
-_PARALLEL = 4
+_PARALLEL = 3
 _PAIRS = 300
 
 
@@ -34,7 +34,7 @@ def paced(serving: Serving) -> None:
 
 def paced_mig(serving: Serving) -> None:
     """A MIG device made and taken away again, on a GPU without any."""
-    _paced(serving, "MIG 1g.10gb", claims.mig, 8)
+    _paced(serving, "MIG 1g.10gb", claims.mig, 7)
     rss(serving, "dynamic MIG")
 
 
