@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
+
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import ApiError
 from e2e.bench.pods import PodBench
@@ -24,20 +26,21 @@ from e2e.bench_peer.drivers import Driver, Ours, Peer
 from e2e.bench_peer.figures import Figures
 from e2e.bench_peer.node import PROGRAMS, BenchNode
 from e2e.bench_peer.plan import DIFFERENCES, EVERY_ROUND, NAMES, ONCE, Turn, chosen, turns
+from e2e.bench_peer.registrations import Registrations
 from e2e.bench_peer.report import table
 from e2e.bench_peer.serving import Run, serving
 from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local.cluster import LocalCluster, session
 from e2e.kit.kubectl import KubectlError, find_kubectl
-from e2e.kit.waiting import TimedOut
 
 _MACHINE = "h100-sxm5-80gb"
 _DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 _CLUSTER = "bench-peer"
 _DOWN = f"python -m e2e.clusters.local --name {_CLUSTER} down"
 _ROUNDS = 3
-_FAILURES = (ApiError, CallFailed, ClusterError, KubectlError, TimedOut, TimeoutError, ProcessLookupError)
+# AssertionError: a watch that broke, or what did not come in time.
+_FAILURES = (ApiError, AssertionError, CallFailed, ClusterError, KubectlError, OSError, grpc.RpcError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = tuple(name for name in flags.cases.split(",") if name)
     if unknown := [name for name in names if name not in NAMES]:
         print(f"no such case: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    if flags.peer is not None and not os.access(flags.peer, os.X_OK):
+        print(f"{flags.peer} is no program: PEER is the path of a gpu-kubelet-plugin", file=sys.stderr)
         return 2
     drivers: list[Driver] = [Ours(PROGRAMS)]
     if flags.peer is not None:
@@ -82,7 +88,7 @@ def prepared(cluster: LocalCluster, kubernetes: str) -> Run:
     node.make_machine()
     pods = PodBench(api, cluster)
     pods.prepare()
-    return Run(node, Claims(api, node.name), pods)
+    return Run(node, Claims(api, node.name), pods, Registrations(node.kubelet_log))
 
 
 def measure(run: Run, drivers: Sequence[Driver], names: Sequence[str], rounds: int) -> None:
@@ -138,10 +144,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--peer", type=Path, metavar="PROGRAM", help="a gpu-kubelet-plugin; without it, ours alone")
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, metavar="N", help=f"how often each ({_ROUNDS})")
+    parser.add_argument("--rounds", type=_count, default=_ROUNDS, metavar="N", help=f"how often each ({_ROUNDS})")
     parser.add_argument("--cases", default="", metavar="A,B", help="only these; see below")
     parser.add_argument("--kubernetes", default=programs.NEWEST_KUBERNETES, metavar="MINOR")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of rounds; 1 is the least")
+    return int(text)
 
 
 if __name__ == "__main__":

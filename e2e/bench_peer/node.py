@@ -167,6 +167,6 @@ class BenchNode:
 
     def _tail(self, name: str) -> str:
         try:
-            return self._log(name).read_text(errors="replace")[-_SHOWN:]
+            return self._log(name).read_text(errors="replace")[-_SHOWN:].strip() or "its log is empty"
         except FileNotFoundError:
             return "it has no log"

@@ -43,6 +43,11 @@ def cpu_ms(processes: Iterable[Measured]) -> float:
     return sum(each.cpu_ms() for each in processes)
 
 
+def less_idle(cpu: float, idle_per_second: float, seconds: float) -> float:
+    """Of ``cpu``, which was counted over ``seconds``, what is not there without work."""
+    return cpu - idle_per_second * seconds
+
+
 def rss_mib(processes: Iterable[Measured]) -> float:
     return sum(each.rss_mib() for each in processes)
 

@@ -14,11 +14,11 @@ from e2e.bench_peer.comparison import Seen
 from e2e.bench_peer.drivers import Driver, Program
 from e2e.bench_peer.figures import Figures
 from e2e.bench_peer.node import BenchNode
-from e2e.bench_peer.processes import Measured, cpu_ms
+from e2e.bench_peer.processes import Measured, cpu_ms, less_idle
+from e2e.bench_peer.registrations import PATIENCE, Registrations, any_moment
 from e2e.bench_peer.settings import Setting
 from e2e.bench_peer.slices import SliceWatch, watching
 
-PATIENCE = 60.0
 _SETTLE_SECONDS = 2.0  # what a start has left to do when its slices are there
 _IDLE_SECONDS = 4.0
 
@@ -30,6 +30,7 @@ class Run:
     node: BenchNode
     claims: Claims
     pods: PodBench
+    registrations: Registrations
     figures: Figures = field(default_factory=Figures)
     seen: Seen = field(default_factory=Seen)
 
@@ -54,11 +55,10 @@ class Serving:
         """Something to compare with the other driver's."""
         self.run.seen.add(what, self.driver.side, thing)
 
-    @property
-    def programs(self) -> tuple[Program, ...]:
-        """In the order in which they are started."""
-        around = self.run.node.around
-        return (*self.driver.others(self.setting, around), self.driver.plugin(self.setting, around))
+    def start_plugin(self) -> None:
+        """Again, after its process was stopped; the processes besides are as they were."""
+        node = self.run.node
+        self.plugin = node.start(self.driver.plugin(self.setting, node.around))
 
     @property
     def everything(self) -> tuple[Measured, ...]:
@@ -81,25 +81,22 @@ class Serving:
 
 @dataclass(slots=True)
 class Work:
-    """Processor time of some work, without what the same processes take when idle for as long."""
+    """Processor time of some work, in milliseconds: the plugin's, and that of all processes."""
 
-    serving: Serving
-    _began: float = 0.0
-    _before: tuple[float, float] = (0.0, 0.0)
+    plugin: float = 0.0
+    everything: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.serving.idle_ms_per_s()
 
-    def begin(self) -> None:
-        self._began, self._before = time.monotonic(), self.serving.cpu_ms()
-
-    def end(self, parts: int) -> tuple[float, float]:
-        """Milliseconds for each of ``parts``: the plugin's, and those of all processes."""
-        after, took, idle = self.serving.cpu_ms(), time.monotonic() - self._began, self.serving.idle_ms_per_s()
-        plugin, everything = (
-            (after[which] - self._before[which] - idle[which] * took) / parts for which in range(len(idle))
-        )
-        return plugin, everything
+@contextmanager
+def working(serving: Serving, parts: int) -> Iterator[Work]:
+    """Filled at the end: for each of ``parts`` of the work, without what the processes take when idle for as long."""
+    idle = serving.idle_ms_per_s()
+    found, began, before = Work(), time.monotonic(), serving.cpu_ms()
+    yield found
+    after, took = serving.cpu_ms(), time.monotonic() - began
+    found.plugin, found.everything = (
+        less_idle(after[which] - before[which], idle[which], took) / parts for which in range(len(idle))
+    )
 
 
 @contextmanager
@@ -110,6 +107,8 @@ def serving(run: Run, driver: Driver, setting: Setting) -> Iterator[Serving]:
     programs = (*driver.others(setting, node.around), driver.plugin(setting, node.around))
     with ExitStack() as stack:
         node.forget()
+        run.registrations.wait_for_none()
+        any_moment()
         stack.callback(node.forget)
         slices = stack.enter_context(watching(node.api, node.name))
         began = time.monotonic()

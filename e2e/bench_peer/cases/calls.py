@@ -14,16 +14,16 @@ from e2e.bench_peer.cases.idle import ALL, rss
 from e2e.bench_peer.claims import Wanted
 from e2e.bench_peer.client import Client
 from e2e.bench_peer.comparison import without
-from e2e.bench_peer.serving import Serving, Work
+from e2e.bench_peer.serving import Serving, working
 from e2e.bench_peer.slices import GPUS
 
 _PACE = 0.3
-_PACED = 12
+_PACED = 10
 _BURST = 10  # what the peer's client of the API server lets through at once by default
-_BACK_TO_BACK = 40
+_BACK_TO_BACK = 30
 _REPEATED = 30
 _BATCHES = 10
-_PARALLEL = 4
+_PARALLEL = 3
 _PAIRS = 300
 
 
@@ -34,7 +34,7 @@ def paced(serving: Serving) -> None:
 
 def paced_mig(serving: Serving) -> None:
     """A MIG device made and taken away again, on a GPU without any."""
-    _paced(serving, "MIG 1g.10gb", claims.mig, 8)
+    _paced(serving, "MIG 1g.10gb", claims.mig, 7)
     rss(serving, "dynamic MIG")
 
 
@@ -94,16 +94,16 @@ def parallel(serving: Serving) -> None:
 
 def unthrottled(serving: Serving) -> None:
     """Many pairs without a pause, and what they cost."""
-    work = Work(serving)
-    with serving.run.claims.allocated([claims.gpu(minor) for minor in range(GPUS)]) as made:
-        work.begin()
+    with (
+        serving.run.claims.allocated([claims.gpu(minor) for minor in range(GPUS)]) as made,
+        working(serving, _PAIRS) as work,
+    ):
         prepares, unprepares = _pairs(serving.client, made, _PAIRS)
-        plugin, everything = work.end(_PAIRS)
     serving.add("prepare, back to back, limits raised", "ms", *prepares)
     serving.add("unprepare, back to back, limits raised", "ms", *unprepares)
     rss(serving, f"after {_PAIRS} prepares")
-    serving.add("CPU per prepare+unprepare, plugin", "ms", plugin)
-    serving.add(f"CPU per prepare+unprepare, {ALL}", "ms", everything)
+    serving.add("CPU per prepare+unprepare, plugin", "ms", work.plugin)
+    serving.add(f"CPU per prepare+unprepare, {ALL}", "ms", work.everything)
 
 
 def _paced(serving: Serving, what: str, wanted: Callable[[int], Wanted], count: int) -> None:

@@ -6,7 +6,7 @@ from e2e.bench_peer import comparison
 from e2e.bench_peer.processes import rss_mib
 from e2e.bench_peer.serving import Serving
 
-_SECONDS = 12.0
+_SECONDS = 10.0
 ALL = "plugin + controller"
 
 

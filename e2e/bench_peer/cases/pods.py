@@ -6,7 +6,7 @@ import time
 
 from e2e.bench_peer.cases.idle import ALL
 from e2e.bench_peer.figures import Difference
-from e2e.bench_peer.serving import Serving, Work
+from e2e.bench_peer.serving import Serving, working
 from e2e.bench_peer.slices import GPUS
 
 _PAIRS = 4
@@ -18,16 +18,14 @@ DIFFERENCE = Difference("  difference of the medians", _HAVING, _WITHOUT, "ms", 
 
 def single(serving: Serving) -> None:
     """Pods without and with a claim in turns."""
-    work = Work(serving)
-    work.begin()
-    without, having, gone = serving.run.pods.pairs(_PAIRS)
-    time.sleep(_TRAILING_SECONDS)
-    plugin, everything = work.end(_PAIRS)
+    with working(serving, _PAIRS) as work:
+        without, having, gone = serving.run.pods.pairs(_PAIRS)
+        time.sleep(_TRAILING_SECONDS)
     serving.add(_WITHOUT, "s", *without)
     serving.add(_HAVING, "s", *having)
     serving.add("pod delete -> claim and CDI file gone", "s", *gone)
-    serving.add("CPU per pod with a GPU, plugin", "ms", plugin)
-    serving.add(f"CPU per pod with a GPU, {ALL}", "ms", everything)
+    serving.add("CPU per pod with a GPU, plugin", "ms", work.plugin)
+    serving.add(f"CPU per pod with a GPU, {ALL}", "ms", work.everything)
 
 
 def burst(serving: Serving) -> None:

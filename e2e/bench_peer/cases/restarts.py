@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
-from e2e.bench_peer.serving import PATIENCE, Serving
+from e2e.bench_peer.registrations import PATIENCE, any_moment
+from e2e.bench_peer.serving import Serving
 from e2e.clusters.interface import ClusterError
 
 _QUIET_SECONDS = 3.0  # a second wipe, or a late write, comes sooner
 _KUBELET_SECONDS = 150.0
-_POLL_SECONDS = 0.005
-# pkg/kubelet/cm/dra/plugin/dra_plugin_manager.go
-_REGISTERED = '"Registered DRA plugin"'
 
 
 def plugin(serving: Serving) -> None:
     """The plugin ends and starts at once, on unchanged hardware. The processes besides stay."""
-    node, writes = serving.run.node, serving.slices.writes
-    node.stop(serving.plugin.name)
-    known = node.kubelet_log.stat().st_size
+    registrations, writes = serving.run.registrations, serving.slices.writes
+    any_moment()
+    registrations.look()
+    known = registrations.count
+    serving.run.node.stop(serving.plugin.name)
     began = time.monotonic()
-    serving.plugin = node.start(serving.programs[-1])
-    _wait(lambda: _REGISTERED in _new_text(serving, known), "the kubelet has not registered the plugin")
+    serving.start_plugin()
+    registrations.wait_for_more(known)
     registered = time.monotonic() - began
     time.sleep(_QUIET_SECONDS)
     serving.add("slice writes of a plugin restart", "", serving.slices.writes - writes)
@@ -36,8 +35,10 @@ def plugin_alone(serving: Serving) -> None:
     node = serving.run.node
     node.stop(serving.plugin.name)
     node.forget()
+    serving.run.registrations.wait_for_none()
+    any_moment()
     began = time.monotonic()
-    serving.plugin = node.start(serving.programs[-1])
+    serving.start_plugin()
     whole = serving.slices.wait_whole(PATIENCE)
     case = f"plugin start -> slices visible, controller already up, {serving.setting.devices}"
     serving.add(case, "s", whole - began)
@@ -55,17 +56,3 @@ def kubelet(serving: Serving) -> None:
     while slices.wait_deletion(slices.deletions, _QUIET_SECONDS):
         whole = slices.wait_whole(_KUBELET_SECONDS)
     serving.add("kubelet restart -> slices back", "s", whole - began)
-
-
-def _new_text(serving: Serving, known: int) -> str:
-    with serving.run.node.kubelet_log.open(errors="replace") as log:
-        log.seek(known)
-        return log.read()
-
-
-def _wait(look: Callable[[], bool], problem: str) -> None:
-    until = time.monotonic() + PATIENCE
-    while not look():
-        if time.monotonic() > until:
-            raise ClusterError(f"after {PATIENCE:g} s {problem}")
-        time.sleep(_POLL_SECONDS)

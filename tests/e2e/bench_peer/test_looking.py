@@ -14,7 +14,8 @@ import pytest
 from dra_driver.kube.interface import EventType, WatchEvent
 from dra_driver.processes import Process
 from e2e.bench_peer.libraries import make_real, stand_ins
-from e2e.bench_peer.processes import Measured, seen_from_here
+from e2e.bench_peer.processes import Measured, less_idle, seen_from_here
+from e2e.bench_peer.registrations import Registrations
 from e2e.bench_peer.slices import GPUS, SliceWatch
 from e2e.clusters.interface import ClusterError
 
@@ -30,6 +31,10 @@ def test_processor_time_is_that_of_the_kernels_clock() -> None:
     before, between, after = time.process_time_ns(), me.cpu_ms() * 1e6, time.process_time_ns()
     assert before <= between <= after
     assert me.rss_mib() > 1
+
+
+def test_what_is_spent_without_work_is_no_part_of_the_work() -> None:
+    assert less_idle(100.0, 2.0, 10.0) == 80.0
 
 
 def test_a_process_that_has_ended_is_not_measured() -> None:
@@ -86,6 +91,26 @@ def test_a_wipe_ends_that() -> None:
     watch.see(event(EventType.ADDED, "c", GPUS - 1))
     with pytest.raises(ClusterError, match="7 devices"):
         watch.wait_whole(0)
+
+
+def test_registrations_are_read_line_by_line_as_they_come(tmp_path: Path) -> None:
+    log = tmp_path / "kubelet.log"
+    log.write_text('I1130 "Plugin Watcher Start"\n')
+    found = Registrations(log)
+    found.wait_for_none()
+    assert (found.registered, found.count) == (False, 0)
+    with log.open("a") as more:
+        more.write('I1130 "Registered DRA plugin" driverName="gpu.nvi')
+        more.flush()
+        found.look()
+        assert not found.registered, "half a line"
+        more.write('dia.com"\nI1130 other\n')
+    found.wait_for_more(0)
+    assert (found.registered, found.count) == (True, 1)
+    with log.open("a") as more:
+        more.write('I1130 "Unregistered DRA plugin" driverName="gpu.nvidia.com"\n')
+    found.wait_for_none()
+    assert (found.registered, found.count) == (False, 1)
 
 
 def library_folder(root: Path) -> Path:

@@ -33,11 +33,12 @@ struct EventSet {
     Seen *seen; /* in the order of registration */
     bool listed;
     unsigned waiting;
-    int watch; /* of the state's folder, -1 before the first wait; kept, since closing one takes the kernel 20 ms */
+    int watch; /* of the state's folder, -1 before the first wait */
 };
 
 static EventSet *sets;
 static int64_t created;
+static int spare = -1; /* a watch that no set has now: closing one takes the kernel 20 ms, while others wait for the lock */
 
 static EventSet **find_set(int64_t number) {
     EventSet **at = &sets;
@@ -52,7 +53,8 @@ static void free_unused(EventSet *set) {
         set->seen = seen->next;
         free(seen);
     }
-    if (set->watch >= 0) close(set->watch);
+    if (spare < 0) spare = set->watch;
+    else if (set->watch >= 0) close(set->watch);
     free(set);
 }
 
@@ -65,6 +67,8 @@ static void free_set(EventSet **at) {
 
 void events_clear(void) {
     while (sets != NULL) free_set(&sets);
+    if (spare >= 0) close(spare);
+    spare = -1;
 }
 
 static nvmlReturn_t create(nvmlEventSet_t *set) {
@@ -152,6 +156,11 @@ static double now(void) {
 
 /* Readable when something in the state's folder was replaced or written; -1 where the kernel cannot tell. */
 static int watch_state(void) {
+    if (spare >= 0) {
+        int found = spare;
+        spare = -1;
+        return found;
+    }
     const char *path = state_path(), *slash = path == NULL ? NULL : strrchr(path, '/');
     int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     Buffer folder = {0};
