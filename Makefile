@@ -6,6 +6,9 @@ PYTEST_WORKERS ?= 2
 # uv installs the locked set in 2 s where pip takes 25; it comes from its own lock, by pip.
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
+# Tests, demos and clusters start hundreds of Pythons: where bytecode is forbidden, each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-kills lint format proto generate manifests bench bench-packing lock clean \
 	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-fractions e2e-lifecycle bench-e2e kind kind-down kind-e2e gpu-check
