@@ -11,14 +11,14 @@ from tests.long_runs import fast_folder, stride
 @pytest.mark.process
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_file_operation(sweeps: Sweeps, scenario: str) -> None:
-    assert _kills(sweeps, scenario, "whole", stride(2)) >= 10
+    assert _kills(sweeps, scenario, "whole", stride(4)) >= 10
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_file_operation_with_a_kind_of_its_own(sweeps: Sweeps, scenario: str) -> None:
     """Nothing in ``prepare`` knows it, and it is put right all the same."""
-    assert _kills(sweeps, scenario, "toy", stride(3)) >= 10
+    assert _kills(sweeps, scenario, "toy", stride(5)) >= 10
 
 
 @pytest.mark.process
@@ -26,7 +26,7 @@ def test_killed_at_every_file_operation_with_a_kind_of_its_own(sweeps: Sweeps, s
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_change_of_files_and_time_slices(sweeps: Sweeps, scenario: str) -> None:
     """Two claims with shares of one GPU: its interval is there exactly while one of them is prepared."""
-    assert _kills(sweeps, scenario, "sliced", stride(5)) >= 20
+    assert _kills(sweeps, scenario, "sliced", stride(7)) >= 20
 
 
 @pytest.mark.process
@@ -34,7 +34,7 @@ def test_killed_at_every_change_of_files_and_time_slices(sweeps: Sweeps, scenari
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_change_of_files_and_mps_groups(sweeps: Sweeps, scenario: str) -> None:
     """A MIG device with a daemon of its own, and two shares of a GPU: groups are there exactly while claims are."""
-    assert _kills(sweeps, scenario, "mps", stride(5)) >= 30
+    assert _kills(sweeps, scenario, "mps", stride(9)) >= 30
 
 
 @pytest.mark.process
@@ -42,7 +42,7 @@ def test_killed_at_every_change_of_files_and_mps_groups(sweeps: Sweeps, scenario
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
 def test_killed_at_every_change_of_files_and_hardware(sweeps: Sweeps, scenario: str) -> None:
     """MIG devices, on simulated GPUs: most of the file operations are changes of the hardware's state."""
-    assert _kills(sweeps, scenario, "mig", stride(9)) >= 20
+    assert _kills(sweeps, scenario, "mig", stride(15)) >= 20
 
 
 @pytest.mark.process
@@ -53,7 +53,7 @@ def test_killed_at_every_change_of_files_and_hardware(sweeps: Sweeps, scenario: 
 )
 def test_killed_at_every_change_of_files_and_fences(sweeps: Sweeps, scenario: str, fence: str) -> None:
     """Fractions with containers: groups, namespaces, limits and their records are there exactly while claims are."""
-    assert _kills(sweeps, scenario, fence, stride(15), sweep="fraction_sweep") >= 20
+    assert _kills(sweeps, scenario, fence, stride(25), sweep="fraction_sweep") >= 20
 
 
 def _kills(sweeps: Sweeps, scenario: str, devices: str, stride: int, *, sweep: str = "prepare_sweep") -> int:
