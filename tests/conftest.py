@@ -1,4 +1,4 @@
-"""For all tests: nothing that a run has started outlives it."""
+"""For all tests: nothing that a run has started outlives it, and those that wait for long come first."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # The workers of pytest-xdist are started by the run and carry its mark.
     if not hasattr(config, "workerinput"):
         config.stash[_GUARD] = start_guard()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A minute of waiting costs nothing beside other tests, but at the end, when all others are done, a minute."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)

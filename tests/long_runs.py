@@ -21,6 +21,11 @@ def steps(full: int, share: int) -> int:
     return full if LONG else share
 
 
+def stride(share: int) -> int:
+    """Of a sweep: it tries every position in a long run, else each ``share``-th."""
+    return steps(1, share)
+
+
 @contextmanager
 def fast_folder() -> Iterator[Path]:
     """A folder in memory where there is one: these tests are about processes that die, not about disks."""

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = [
     pytest.mark.process,
+    pytest.mark.waits,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the guard needs /proc"),
 ]

@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer.main
-from typer.core import TyperGroup
 
-from dra_driver.cli import capture, machine, main
-from dra_driver.cli.convert import commands as convert
-from dra_driver.cli.mig import commands
-from dra_driver.cli.shares import commands as shares
 from dra_driver.version import __version__
+from tests.cli.all_help import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("api", "controller", "dra_driver", "e2e", "kubelet_plugin", "tests")
-# The programs that main hands its arguments on to.
-BELOW = {
-    "machine": machine.app,
-    "mig": commands.app,
-    "shares": shares.app,
-    "convert": convert.app,
-    "capture": capture.app,
-}
 
 
-def commands_of(app: typer.Typer) -> Iterator[list[str]]:
-    """The words of every command, each also without its last ones."""
-    command = typer.main.get_command(app)
-    yield []
-    for name in command.commands if isinstance(command, TyperGroup) else ():
-        below = BELOW.get(name) if app is main.app else None
-        for words in commands_of(below) if below else ([],):
-            yield [name, *words]
-
-
-COMMANDS = list(commands_of(main.app))
-
-
-def help_of(program: str, *words: str, optimize: bool) -> str:
-    # One process for one text: what a module registers when it is imported must come from stripped code too.
-    command = [sys.executable, *(["-OO"] if optimize else []), "-m", program, *words, "--help"]
+def output_of(program: str, *arguments: str, optimize: bool) -> str:
+    command = [sys.executable, *(["-OO"] if optimize else []), "-m", program, *arguments]
     environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1", "PYTHONOPTIMIZE": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+Texts = dict[str, str]
+
+
+one_worker = pytest.mark.xdist_group("help-texts")  # for those that share the texts
+
+
+@pytest.fixture(scope="module")
+def texts() -> tuple[Texts, Texts]:
+    """Of every command: with docstrings, and without."""
+    plain, stripped = (json.loads(output_of("tests.cli.all_help", optimize=optimize)) for optimize in (False, True))
+    return plain, stripped
 
 
 def test_every_command_is_looked_at() -> None:
@@ -68,17 +54,23 @@ def test_every_command_is_looked_at() -> None:
     ]
 
 
+@one_worker
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: "-".join(words) or "gpu-dra")
-def test_a_command_explains_itself_without_docstrings(words: list[str]) -> None:
-    plain = help_of("dra_driver.cli.main", *words, optimize=False)
-    assert help_of("dra_driver.cli.main", *words, optimize=True) == plain
+def test_a_command_explains_itself_without_docstrings(texts: tuple[Texts, Texts], words: list[str]) -> None:
+    plain, stripped = (each[" ".join(words)] for each in texts)
+    assert stripped == plain
     about = plain.partition("Usage:")[2].splitlines()[1:4]
     assert any(line.strip().endswith(".") for line in about), plain
 
 
 @pytest.mark.parametrize("program", ["controller.main", "kubelet_plugin.main"])
 def test_a_daemon_explains_itself_without_docstrings(program: str) -> None:
-    assert help_of(program, optimize=True) == help_of(program, optimize=False)
+    assert output_of(program, "--help", optimize=True) == output_of(program, "--help", optimize=False)
+
+
+@one_worker
+def test_the_program_itself_explains_itself_without_docstrings(texts: tuple[Texts, Texts]) -> None:
+    assert output_of("dra_driver.cli.main", "--help", optimize=True) == texts[0][""]
 
 
 @pytest.mark.parametrize("program", ["dra_driver.cli.main", "controller.main", "kubelet_plugin.main"])

@@ -56,7 +56,8 @@ class RealServers:
         return self._kubeconfigs[minor]
 
 
-@pytest.fixture(scope="session")
+# Not for the session: they cost processor time for as long as they run.
+@pytest.fixture(scope="package")
 def real_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServers]:
     with contextlib.ExitStack() as stack:
         yield RealServers(stack, tmp_path_factory.mktemp)

@@ -109,7 +109,7 @@ def test_the_cases(real: RealAllocator, case: Case) -> None:
         assert bool(outcome) == isinstance(case.given, str)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=steps(300, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_generated_nodes(real: RealAllocator, data: st.DataObject) -> None:
     """Pods come and go on one node."""

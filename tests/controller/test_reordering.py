@@ -51,10 +51,8 @@ def test_a_claim_moves_devices_in_place_and_its_end_moves_them_back(
     assert set(world.slice_writes()) == {"create", "update"}
 
 
-def test_a_second_change_waits_for_its_turn_and_then_comes_by_itself(
-    world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 6.0)
+def test_a_second_change_waits_for_its_turn(world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 3600.0)
     world.add_node("n1", h100)
     world.start_controller(policy=ACROSS)
     world.published("n1", 208)
@@ -66,6 +64,17 @@ def test_a_second_change_waits_for_its_turn_and_then_comes_by_itself(
     world.allocate("n1", f"gpu-5-{ONE}6")
     world.assert_quiet(0.3)
     assert world.slice_writes() == before
+
+
+def test_a_second_change_comes_by_itself(world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 1.0)
+    world.add_node("n1", h100)
+    world.start_controller(policy=ACROSS)
+    world.published("n1", 208)
+    claim = world.allocate("n1", f"gpu-3-{ONE}6")
+    world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
+    world.deallocate(claim)
+    world.allocate("n1", f"gpu-5-{ONE}6")
     world.wait(lambda: first(world, "1g10gb-19") == f"gpu-5-{ONE}5")
 
 

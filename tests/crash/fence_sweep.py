@@ -1,16 +1,16 @@
 """Kills a plugin at every file operation of a fence, of its clearing, and of what the next plugin does at its start.
 
-Run as a program of its own (``python -m tests.crash.fence_sweep SCENARIO FOLDER``), because it forks, as
+Run in a process of its own (``python -m tests.crash.fence_sweep SCENARIO FOLDER STRIDE``), because it forks, as
 ``prepare_sweep`` does, whose child ends itself just before its n-th operation on the node's files. The simulated GPUs
 keep their state in a file of the node, so there is a kill around every change of a limit too. Beside it runs a
-container of another share on the same GPU, and one that ends while nobody looks. n goes up until the child gets
-through. Prints the number of kills.
+container of another share on the same GPU, and one that ends while nobody looks. n goes up by STRIDE until the
+child gets through. Prints the number of kills.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dra_driver.hardware.nvml import NvmlHardware
@@ -140,15 +140,20 @@ SCENARIOS: dict[str, Callable[[Fences, Path, int], bool]] = {
 }
 
 
-def sweep(scenario: str, folder: Path) -> int:
-    """How many kills there were until the operation got through."""
+def sweep(scenario: str, folder: Path, stride: int) -> int:
+    """How many kills there were until the operation got through; each ``stride``-th is tried."""
     position = 1
     while True:
         here = folder / f"{scenario}-{position}"
         if not SCENARIOS[scenario](Fences(here), here, position):
-            return position - 1
-        position += 1
+            return position // stride
+        position += stride
+
+
+def main(arguments: Sequence[str]) -> None:
+    scenario, folder, stride = arguments
+    print(sweep(scenario, Path(folder), int(stride)))
 
 
 if __name__ == "__main__":
-    print(sweep(sys.argv[1], Path(sys.argv[2])))
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
 """Kills a plugin at every file operation while it prepares, unprepares or recovers claims with fractions of GPUs.
 
-Run as a program of its own (``python -m tests.crash.fraction_sweep SCENARIO FENCE FOLDER STRIDE``): the scenarios are
+Run in a process of its own (``python -m tests.crash.fraction_sweep SCENARIO FENCE FOLDER STRIDE``): the scenarios are
 those of ``prepare_sweep``, which forks. FENCE is what the node fences shares with. MPS groups, namespaces, limits of
 memory and their records are files of the node's folder, so there is a kill around every change of them. One share is on
 the GPU of a share that stays, another has a GPU alone; of their containers, which are limited before the claims are
@@ -147,6 +147,12 @@ FENCES = {
     "cgroup": _devices(24, CGROUP, NAMESPACE),
 }
 
-if __name__ == "__main__":
+
+def main(arguments: Sequence[str]) -> None:
+    scenario, fence, folder, stride = arguments
     for with_recovery in (True, False):
-        print(sweep(sys.argv[1], FENCES[sys.argv[2]], Path(sys.argv[3]), int(sys.argv[4]), recover=with_recovery))
+        print(sweep(scenario, FENCES[fence], Path(folder), int(stride), recover=with_recovery))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

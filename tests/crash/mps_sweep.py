@@ -1,7 +1,7 @@
 """Kills a supervisor at every operation of a start, a stop or its own take-over, or at those of a share, and looks at
 what the next one makes of it.
 
-Run as a program of its own (``python -m tests.crash.mps_sweep SCENARIO FOLDER STRIDE``), because it forks, as
+Run in a process of its own (``python -m tests.crash.mps_sweep SCENARIO FOLDER STRIDE``), because it forks, as
 ``prepare_sweep`` does: the child ends itself with ``os._exit`` just before its n-th operation on the node's files (an
 audit hook sees them), before a program is started, or around a mount. The simulated GPUs keep their state in a file of
 the node, so there is a kill around every compute mode too. Beside it runs another group with a client that counts. n
@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -279,5 +279,10 @@ def sweep(scenario: str, folder: Path, stride: int) -> int:
         lab.close()
 
 
+def main(arguments: Sequence[str]) -> None:
+    scenario, folder, stride = arguments
+    print(sweep(scenario, Path(folder), int(stride)))
+
+
 if __name__ == "__main__":
-    print(sweep(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+    main(sys.argv[1:])

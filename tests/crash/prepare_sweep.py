@@ -1,6 +1,6 @@
 """Kills a plugin at every file operation of a prepare or unprepare, and looks at what the next one makes of it.
 
-Run as a program of its own (``python -m tests.crash.prepare_sweep SCENARIO DEVICES FOLDER STRIDE``), because it forks:
+Run in a process of its own (``python -m tests.crash.prepare_sweep SCENARIO DEVICES FOLDER STRIDE``), because it forks:
 the child does the operation and ends itself with ``os._exit`` just before the n-th file operation under the node's
 folder (an audit hook sees open, rename, remove, mkdir and locks), leaving locks, temporary files and half-done work as
 a kill would. The parent then plays the next plugin process. n goes up by STRIDE until the child gets through. Prints the
@@ -337,6 +337,11 @@ def sweep(scenario: str, devices: Devices, folder: Path, stride: int, *, recover
         position += stride
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    scenario, devices, folder, stride = arguments
     for with_recovery in (True, False):
-        print(sweep(sys.argv[1], DEVICES[sys.argv[2]], Path(sys.argv[3]), int(sys.argv[4]), recover=with_recovery))
+        print(sweep(scenario, DEVICES[devices], Path(folder), int(stride), recover=with_recovery))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.long_runs import fast_folder
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.crash.sweeps import Sweeps
+from tests.long_runs import fast_folder, stride
 
 
 @pytest.mark.process
@@ -18,14 +13,8 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "scenario", ["fence-again", "fence-end", "fence-unprepare", "clear", "clear-ended", "recovery"]
 )
-def test_killed_at_every_operation(scenario: str) -> None:
+def test_killed_at_every_operation(sweeps: Sweeps, scenario: str) -> None:
+    every = stride(3)
     with fast_folder() as folder:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.crash.fence_sweep", scenario, str(folder)],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert int(done.stdout) >= 10
+        (kills,) = sweeps.run("fence_sweep", scenario, str(folder), str(every))
+    assert kills * every >= 10

@@ -2,57 +2,47 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.long_runs import LONG, fast_folder
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_file_operation(scenario: str, tmp_path: Path) -> None:
-    assert min(_kills(scenario, "whole", tmp_path, 1)) >= 10
+from tests.crash.sweeps import Sweeps
+from tests.long_runs import fast_folder, stride
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_file_operation_with_a_kind_of_its_own(scenario: str, tmp_path: Path) -> None:
+def test_killed_at_every_file_operation(sweeps: Sweeps, scenario: str) -> None:
+    assert _kills(sweeps, scenario, "whole", stride(4)) >= 10
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
+def test_killed_at_every_file_operation_with_a_kind_of_its_own(sweeps: Sweeps, scenario: str) -> None:
     """Nothing in ``prepare`` knows it, and it is put right all the same."""
-    assert min(_kills(scenario, "toy", tmp_path, 1)) >= 10
+    assert _kills(sweeps, scenario, "toy", stride(5)) >= 10
 
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_change_of_files_and_time_slices(scenario: str) -> None:
+def test_killed_at_every_change_of_files_and_time_slices(sweeps: Sweeps, scenario: str) -> None:
     """Two claims with shares of one GPU: its interval is there exactly while one of them is prepared."""
-    with fast_folder() as folder:
-        assert min(_kills(scenario, "sliced", folder, 1)) >= 20
+    assert _kills(sweeps, scenario, "sliced", stride(7)) >= 20
 
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_change_of_files_and_mps_groups(scenario: str) -> None:
+def test_killed_at_every_change_of_files_and_mps_groups(sweeps: Sweeps, scenario: str) -> None:
     """A MIG device with a daemon of its own, and two shares of a GPU: groups are there exactly while claims are."""
-    stride = 1 if LONG else 3
-    with fast_folder() as folder:
-        assert min(_kills(scenario, "mps", folder, stride)) >= 30 // stride
+    assert _kills(sweeps, scenario, "mps", stride(9)) >= 30
 
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:
+def test_killed_at_every_change_of_files_and_hardware(sweeps: Sweeps, scenario: str) -> None:
     """MIG devices, on simulated GPUs: most of the file operations are changes of the hardware's state."""
-    stride = 1 if LONG else 9
-    with fast_folder() as folder:
-        assert min(_kills(scenario, "mig", folder, stride)) >= 20 // stride
+    assert _kills(sweeps, scenario, "mig", stride(15)) >= 20
 
 
 @pytest.mark.process
@@ -61,21 +51,12 @@ def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:
 @pytest.mark.parametrize(
     "scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery", "recovery-unprepare"]
 )
-def test_killed_at_every_change_of_files_and_fences(scenario: str, fence: str) -> None:
+def test_killed_at_every_change_of_files_and_fences(sweeps: Sweeps, scenario: str, fence: str) -> None:
     """Fractions with containers: groups, namespaces, limits and their records are there exactly while claims are."""
-    stride = 1 if LONG else 15
+    assert _kills(sweeps, scenario, fence, stride(25), sweep="fraction_sweep") >= 20
+
+
+def _kills(sweeps: Sweeps, scenario: str, devices: str, stride: int, *, sweep: str = "prepare_sweep") -> int:
+    """How many positions were gone through, at least: with recovery at the next plugin's start, and without."""
     with fast_folder() as folder:
-        assert min(_kills(scenario, fence, folder, stride, sweep="fraction_sweep")) >= 20 // stride
-
-
-def _kills(scenario: str, devices: str, folder: Path, stride: int, *, sweep: str = "prepare_sweep") -> list[int]:
-    """How many kills there were: with recovery at the next plugin's start, and without."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.crash.{sweep}", scenario, devices, str(folder), str(stride)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [int(kills) for kills in done.stdout.split()]
+        return min(sweeps.run(sweep, scenario, devices, str(folder), str(stride))) * stride

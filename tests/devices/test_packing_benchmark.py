@@ -23,6 +23,9 @@ from tests.bench.packing.policies import NOWHERE, FirstFit, ReorderedAcross
 from tests.bench.packing.products import Product, by_kind, product
 from tests.bench.packing.traces import Arrival, mixes, trace
 
+# One worker plays each product's traces once for all tests.
+pytestmark = pytest.mark.xdist_group("packing")
+
 ENGINE = CelEngine()
 OTHERS = (Holding(ClaimKey("demo", "other")),)
 GPUS = 3

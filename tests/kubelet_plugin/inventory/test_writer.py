@@ -129,6 +129,7 @@ class Instance:
         self.hardware = Hardware(hardware)
         self.layouts = layouts or Layouts()
         self.connection = Connection()
+        self.seen: Obj = {}
         self.writer = InventoryWriter(
             api,
             NODE,
@@ -137,9 +138,13 @@ class Instance:
             self.connection,
             registry="/r",
             layouts=self.layouts,
+            reader=self,
             timing=timing,
         )
         self.writer.start()
+
+    def saw(self, inventory: Obj) -> None:
+        self.seen = inventory
 
     def stop(self) -> None:
         self.writer.stop()
@@ -261,6 +266,7 @@ def test_two_instances_do_not_write_in_turns(lab: Lab) -> None:
     new.connection.register()
     eventually(lambda: lab.is_written_by("new"))
     assert lab.status()["machine"]["driverVersion"] == "590.1"
+    eventually(lambda: old.seen == lab.inventory())
     writes = len(lab.api.patches)
     old.hardware.change(HardwareState(True, MACHINE, "a problem that only the old one has"))
     assert lab.api.stays_quiet()

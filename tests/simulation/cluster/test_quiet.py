@@ -13,7 +13,7 @@ import pytest
 from dra_driver.kube.interface import LEASES, NODE_INVENTORIES, RESOURCE_SLICES
 from dra_driver.simulation.cluster import EmbeddedCluster
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.waits, pytest.mark.timeout(180)]
 
 IDLE_SECONDS = 60.0
 NODE = "gpu-node-0"
