@@ -7,6 +7,7 @@ import pytest
 from dra_driver.hardware.model import Machine
 from dra_driver.hardware.nvml import NvmlHardware
 from dra_driver.simulation.hardware import create_state, install, uninstall
+from tests.controller.sharing_cluster import Cluster
 from tests.controller.world import World
 
 
@@ -44,3 +45,8 @@ def world() -> Iterator[World]:
     world = World()
     yield world
     world.close()
+
+
+@pytest.fixture
+def cluster(world: World) -> Cluster:
+    return Cluster(world)

@@ -11,7 +11,7 @@ from dra_driver.kube.interface import DEVICE_CLASSES, NAMESPACES, NODES, PODS, R
 from dra_driver.simulation.controllers.objects import ClaimController
 from dra_driver.simulation.manifests import device_classes
 from dra_driver.simulation.scheduler.scheduler import Scheduler
-from tests.controller.test_sharing import FOUR, TWO, Cluster
+from tests.controller.sharing_cluster import FOUR, TWO, Cluster
 from tests.controller.world import World
 from tests.simulation.cluster.objects import NAMESPACE, condition, finish, get_pod, node, pod
 

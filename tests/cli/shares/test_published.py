@@ -17,7 +17,7 @@ from dra_driver.hardware.model import Machine
 from dra_driver.simulation.apiserver.server import ApiServer
 from tests.cli.shares.world import cells, row, table
 from tests.controller.conftest import a100 as a100
-from tests.controller.test_sharing import FOUR, MPS, TWO, Cluster
+from tests.controller.sharing_cluster import FOUR, MPS, TWO, Cluster
 from tests.controller.test_sharing_scheduled import Pods
 from tests.controller.world import DRIVER, World
 
