@@ -103,11 +103,10 @@ def test_a_restart_finds_the_order_as_it_left_it(world: World, h100: Machine) ->
     world.published("n1", 208)
     world.allocate("n1", f"gpu-3-{ONE}6")
     world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
-    world.assert_quiet()
+    world.settled(controller)
     before = world.slice_writes()
     world.stop_controller(controller)
-    world.start_controller(policy=ACROSS)
-    world.assert_quiet()
+    world.settled(world.start_controller(policy=ACROSS))
     assert world.slice_writes() == before
 
 

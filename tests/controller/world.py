@@ -171,6 +171,15 @@ class World:
         self._controllers.remove(controller)
         controller.stop()
 
+    def settled(self, controller: Controller, pools: int = 1) -> None:
+        """Until the controller has found so many pools as they should be."""
+
+        def found() -> float:
+            (metric,) = controller.metrics.pools.collect()
+            return metric.samples[0].value
+
+        self.wait(lambda: found() == pools, f"{pools} pools as they should be", 20)
+
     def published(self, node: str, count: int) -> None:
         self.wait(lambda: len(self.devices(node)) == count, f"{count} devices on {node}")
 
