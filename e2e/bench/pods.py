@@ -135,10 +135,14 @@ class PodBench:
                     time.sleep(_PAUSE)
         return without, having
 
+    def failures(self) -> dict[str, str]:
+        """By the names of all pods so far that waited since a prepare failed at first, what was said of it."""
+        events = self.api.list(EVENTS, NAMESPACE, field_selector="reason=FailedPrepareDynamicResources").items
+        return {event["involvedObject"]["name"]: event["message"] for event in events}
+
     def _refused(self, names: Collection[str]) -> bool:
         """Whether the API server would not show the kubelet one of these pods' claims at first (AUTHORIZER_LAGS)."""
-        events = self.api.list(EVENTS, NAMESPACE, field_selector="reason=FailedPrepareDynamicResources").items
-        return any(event["involvedObject"]["name"] in names and AUTHORIZER_LAGS in event["message"] for event in events)
+        return any(name in names and AUTHORIZER_LAGS in message for name, message in self.failures().items())
 
     def _ready(self, watch: PodWatch, count: int, template: str | None) -> tuple[list[str], list[float]]:
         names = [f"p{next(self.numbers)}" for _ in range(count)]

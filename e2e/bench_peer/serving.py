@@ -19,8 +19,8 @@ from e2e.bench_peer.registrations import PATIENCE, Registrations, any_moment
 from e2e.bench_peer.settings import Setting
 from e2e.bench_peer.slices import SliceWatch, watching
 
-_SETTLE_SECONDS = 2.0  # what a start has left to do when its slices are there
-_IDLE_SECONDS = 4.0
+_SETTLE_SECONDS = 1.5  # what a start has left to do when its slices are there
+_IDLE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
