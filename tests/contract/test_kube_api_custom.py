@@ -150,6 +150,14 @@ def widgets(cluster: Cluster) -> tuple[Cluster, Resource]:
     return cluster, resource
 
 
+@pytest.fixture
+def shared_widgets(cluster: Cluster) -> tuple[Cluster, Resource]:
+    """With the definition of the tests before, which leave it as it is: a real server serves one after seconds."""
+    resource = Resource("shared.example.com", "v1", "widgets", "Widget", namespaced=True)
+    install(cluster.api, widget_definition(resource.group), resource)
+    return cluster, resource
+
+
 def test_a_definition_adds_a_resource(widgets: tuple[Cluster, Resource]) -> None:
     cluster, resource = widgets
     definition = cluster.api.get(CUSTOM_RESOURCE_DEFINITIONS, f"widgets.{resource.group}")
@@ -185,9 +193,9 @@ def test_a_definition_adds_a_resource(widgets: tuple[Cluster, Resource]) -> None
     ],
 )
 def test_schema_refusals(
-    widgets: tuple[Cluster, Resource], spec: dict[str, Any], expected: list[tuple[str, str]]
+    shared_widgets: tuple[Cluster, Resource], spec: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
-    cluster, resource = widgets
+    cluster, resource = shared_widgets
     widget = {"metadata": {"name": "w", "namespace": cluster.namespace}, "spec": spec}
     with pytest.raises(Invalid) as caught:
         cluster.api.create(resource, widget)
