@@ -109,7 +109,7 @@ def test_the_cases(real: RealAllocator, case: Case) -> None:
         assert bool(outcome) == isinstance(case.given, str)
 
 
-@settings(max_examples=steps(300, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=steps(300, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_generated_nodes(real: RealAllocator, data: st.DataObject) -> None:
     """Pods come and go on one node."""
@@ -131,7 +131,7 @@ def test_generated_nodes(real: RealAllocator, data: st.DataObject) -> None:
 def test_fractions_of_recorded_machines(real: RealAllocator, machine: str) -> None:
     """Pods come and go on nodes that are offered in fractions, with MIG and without."""
     classes = list(device_classes())
-    for seed in range(steps(40, 4)):
+    for seed in range(steps(40, 2)):
         world = FractionWorld(machine, seed)
         for _ in range(_SETS_OF_A_WORLD):
             world.free_some()

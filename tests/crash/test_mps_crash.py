@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.process, pytest.mark.root, needs_rights]
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenario", [*SCENARIOS, *WITH_SHARES])
 def test_killed_at_every_operation(sweeps: Sweeps, scenario: str) -> None:
-    every = stride(9)
+    every = stride(15)
     with short_folder() as folder:
         (kills,) = sweeps.run("mps_sweep", scenario, str(folder), str(every))
     assert kills * every >= 18

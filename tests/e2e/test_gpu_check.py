@@ -62,14 +62,14 @@ def h100_with_mig() -> MachineDescription:
     return description.model_copy(update={"hardware": hardware})
 
 
-# Not all eight GPUs of a machine: nvidia-smi is started for each of them, on both sides.
+# Of most machines not all GPUs: nvidia-smi is started for each of them, on both sides.
 MACHINES = {
     "t4": first_gpus("t4", 2),
     "l40s": "l40s",
     "a100": first_gpus("a100-sxm4-40gb", 3),
     "h100 with MIG": h100_with_mig(),
-    "gb200": "gb200",
-    "rtx-pro-6000": "rtx-pro-6000",
+    "gb200": first_gpus("gb200", 2),
+    "rtx-pro-6000": first_gpus("rtx-pro-6000", 2),
 }
 
 
