@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -75,7 +75,10 @@ class NetDevice:
 
 @dataclass(frozen=True, slots=True)
 class ContainerEdits:
-    """What is done to a container. A later edit of the same variable, node or mount point wins."""
+    """What is done to a container. A later edit of the same variable, node or mount point wins.
+
+    The hash is made once: edits of a driver's many files are looked up in every prepare.
+    """
 
     env: tuple[str, ...] = ()
     device_nodes: tuple[DeviceNode, ...] = ()
@@ -83,6 +86,13 @@ class ContainerEdits:
     hooks: tuple[Hook, ...] = ()
     mounts: tuple[Mount, ...] = ()
     additional_gids: tuple[int, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(_fields(self)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def is_empty(self) -> bool:
         return not (
@@ -98,7 +108,7 @@ def join_edits(*edits: ContainerEdits) -> ContainerEdits:
 
 
 def _fields(edits: ContainerEdits) -> tuple[tuple[Any, ...], ...]:
-    return tuple(getattr(edits, field.name) for field in fields(edits))
+    return (edits.env, edits.device_nodes, edits.net_devices, edits.hooks, edits.mounts, edits.additional_gids)
 
 
 @dataclass(frozen=True, slots=True)

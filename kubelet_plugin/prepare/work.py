@@ -159,7 +159,8 @@ class ClaimWork:
                 self._checkpoint.update(remove=[ref.uid])  # nothing of it is left
                 raise
             plan = replace(plan, undo_first=before)
-        logger.debug("plan for claim %s: %s", ref, "; ".join(plan.explain()))
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("plan for claim %s: %s", ref, "; ".join(plan.explain()))
         return plan
 
     def _plan_new(self, flight: ClaimFlight, admitted: AdmittedClaim, facts: CdiFacts) -> Plan:
