@@ -64,7 +64,7 @@ generate: $(VENV)/.stamp-dev ## generate CRDs, JSON schemas, the configuration r
 manifests: $(VENV)/.stamp-dev ## render deploy/manifests from the chart; needs helm
 	@$(BIN)/python -m tests.deploy.manifests
 
-bench: $(VENV)/.stamp-dev ## measure; prints the table of docs/dev/performance.md
+bench: $(VENV)/.stamp-dev ## measure a plugin and a controller without a kubelet
 	@$(BIN)/python -m tests.bench
 
 bench-packing: $(VENV)/.stamp-dev ## play claims for parts of GPUs; prints the tables of docs/dev/packing.md

@@ -1,1 +1,1 @@
-"""Measurements, not tests: ``make bench`` runs them and prints the table of docs/dev/performance.md."""
+"""Measurements, not tests: ``make bench`` runs them and prints tables; docs/dev/performance.md says what they are about."""

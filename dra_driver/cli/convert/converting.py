@@ -91,9 +91,9 @@ class _Converter:
         configs = plugin_config.configs_in(data)
         if configs:
             return document.commented(plugin_config.comment_for(data, configs))
-        quota = quotas.comment_for(data)
-        if quota:
-            return document.commented(quota)
+        about = quotas.comment_for(data)
+        if about:
+            return document.commented(about)
         if is_list(data):
             return self._list(document, data)
         result = self._object(data)
