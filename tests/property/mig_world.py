@@ -116,6 +116,7 @@ class World(PluginWorld[tuple[str, ...]]):
         self.claims: dict[str, tuple[str, ...]] = {}
         self.strangers: dict[str, set[str]] = {}  # MIG UUIDs of what people made, by GPU
         self.ever_busy: set[str] = set()
+        self.emptied_by_hand: set[str] = set()  # GPUs, until MIG mode is off
         self.number = 0
         self.kills = self.prepared = 0
         for gpu in machine.gpus:
@@ -179,6 +180,8 @@ class World(PluginWorld[tuple[str, ...]]):
             self.strangers[gpu].discard(uuid)
             self.mig.in_use.discard(uuid)
             self.mig.destroy_by_hand(gpu, self._instance(gpu, uuid).id)
+            if not self._instances(gpu):
+                self.emptied_by_hand.add(gpu)
 
     def somebody_destroys_a_claims(self) -> None:
         found = [
@@ -259,6 +262,7 @@ class World(PluginWorld[tuple[str, ...]]):
         for gpu, uuids in self.strangers.items():
             there = {compute.uuid for each in self._instances(gpu) for compute in each.compute_instances}
             assert uuids <= there, f"what people made is gone from {gpu}: {uuids - there}"
+        self.emptied_by_hand &= self.mig.enabled()
         owned = {spot for spots in self._entries().values() for spot in spots}
         for gpu, instances in self.mig.everything().items():
             for each in instances:
@@ -281,7 +285,8 @@ class World(PluginWorld[tuple[str, ...]]):
         assert all(each.compute_instances for instances in self.mig.everything().values() for each in instances)
         dynamic = self.node.machine.gpus[0]
         if toggles_without_reset(dynamic) and dynamic.uuid not in self.ever_busy:
-            needed = bool(self._instances(dynamic.uuid))
+            # Of somebody who takes away the last instance by hand the plugin does not hear.
+            needed = bool(self._instances(dynamic.uuid)) or dynamic.uuid in self.emptied_by_hand
             assert needed or dynamic.uuid not in self.mig.enabled(), "MIG mode is on for nothing"
         assert self.node.left_overs() == []
 

@@ -118,7 +118,11 @@ class GpuInstanceRunner:
 
     def _explain(self, place: MigPlace, error: PlacementOccupied) -> HardwareError:
         """Why NVML refused: what lies there, or that it lists nothing there."""
-        instances = self._hardware.instances(place.gpu_uuid)
+        try:
+            instances = self._hardware.instances(place.gpu_uuid)
+        except HardwareError as unseen:  # nothing was made all the same
+            logger.info("what is in the way of %s cannot be looked at: %s", place, unseen)
+            return error
         there = [each for each in instances if each.placement.overlaps(place.placement)]
         if there:
             return PlacementOccupied(

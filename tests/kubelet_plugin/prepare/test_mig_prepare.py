@@ -514,6 +514,24 @@ def test_a_placement_that_is_taken_between_look_and_create_is_not_rolled_back(
     assert node.refused.by_gpu() == {}
 
 
+def test_nor_where_it_cannot_be_seen_who_was_faster(node: TestNode, engine: PrepareEngine) -> None:
+    """The claim would wait for ever for somebody to remove what it has not made."""
+    node.claims.add(claim("u1", result(ONE_G)))
+    create = node.fake_mig.create_gpu_instance
+
+    def somebody_is_faster(gpu: str, profile_id: int, placement: object) -> int:
+        node.fake_mig.by_hand(gpu, 19, 0)
+        node.fake_mig.faults.append(Fault("instances"))
+        return create(gpu, profile_id, placement)  # type: ignore[arg-type]
+
+    node.fake_mig.create_gpu_instance = somebody_is_faster  # type: ignore[method-assign,assignment]
+    with pytest.raises(PlacementOccupied, match="INSUFFICIENT_RESOURCES"):
+        prepare(engine, "u1")
+    assert not engine.entries()
+    unprepare(engine, "u1")
+    assert len(there(node)) == 1
+
+
 def test_a_placement_that_is_free_and_refused_is_remembered_with_both_views(
     node: TestNode, engine: PrepareEngine
 ) -> None:
