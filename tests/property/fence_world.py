@@ -42,8 +42,7 @@ class FenceWorld(PluginWorld[Wanted]):
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.clockwork = Clockwork()
-        self.patch("kubelet_plugin.prepare.checkpoint.write_atomically", self.clockwork.write)
-        self.patch("dra_driver.cdi.store.write_atomically", self.clockwork.write)
+        self.clockwork.on_files(self.patch)
         self.node, self.supervisor, self.found, self.targets = fence_node(self.folder, self.clockwork)
         self.boot = 1
         self.claims: dict[str, Wanted] = {}

@@ -104,8 +104,7 @@ class World(PluginWorld[tuple[str, ...]]):
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.machine}/{self.seed}")
         self.clockwork = Clockwork()
-        self.patch("kubelet_plugin.prepare.checkpoint.write_atomically", self.clockwork.write)
-        self.patch("dra_driver.cdi.store.write_atomically", self.clockwork.write)
+        self.clockwork.on_files(self.patch)
         machine = recorded(self.machine, 2)
         # On the last GPU nothing is made for claims.
         rules = (MigRule(GpuSelector(minors=(1,)), MigMode.STATIC), MigRule(mode=MigMode.DYNAMIC))
