@@ -11,7 +11,7 @@ UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-kills lint format proto generate manifests bench bench-packing lock clean \
+.PHONY: help demo test test-long test-rest test-kills lint format proto generate manifests bench bench-packing lock clean \
 	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-fractions e2e-lifecycle bench-e2e bench-peer kind kind-down kind-e2e gpu-check
 
 help: ## list the targets
@@ -37,9 +37,14 @@ demo: $(VENV)/.stamp-run ## run the quickstart examples on an embedded cluster w
 test: $(VENV)/.stamp-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
 
+# What is played in full there; gpu-check's tests then have whole machines.
+LONG_TESTS := tests/crash tests/property tests/contract/test_allocator.py tests/e2e/test_gpu_check.py
 test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
 	@GPU_DRA_LONG_TESTS=1 GPU_DRA_KILL_ROUNDS=50 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
-		tests/crash tests/property tests/contract/test_allocator.py
+		$(LONG_TESTS)
+
+test-rest: $(VENV)/.stamp-dev ## run the tests that test-long does not
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(addprefix --ignore=,$(LONG_TESTS)) $(TEST_ARGS)
 
 ROUNDS ?= 500
 test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, a quarter of an hour

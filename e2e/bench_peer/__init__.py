@@ -8,7 +8,7 @@ serving        a driver at work, from nothing
 registrations  when the kubelet has a driver, and when it has none
 slices         what is published, and when
 claims         claims with an allocation
-client         the kubelet's calls, by us
+client         the way to the driver that is registered, for calls like the kubelet's
 cases          what is measured
 plan           which cases, in which order
 figures        what was measured

@@ -20,7 +20,6 @@ from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import ApiError
 from e2e.bench.pods import PodBench
 from e2e.bench_peer.claims import Claims
-from e2e.bench_peer.client import CallFailed
 from e2e.bench_peer.comparison import Seen
 from e2e.bench_peer.drivers import Driver, Ours, Peer
 from e2e.bench_peer.figures import Figures
@@ -33,6 +32,7 @@ from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local.cluster import LocalCluster, session
 from e2e.kit.kubectl import KubectlError, find_kubectl
+from tests.bench.calls import CallFailed
 
 _MACHINE = "h100-sxm5-80gb"
 _DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -15,9 +15,9 @@ from api.claim_config import SharingStrategy
 from api.kubelet import dra_v1_pb2
 from dra_driver.kube.interface import RESOURCE_CLAIMS, KubeApi, Obj
 from e2e.bench.pods import NAMESPACE
+from e2e.kit.expected import DRIVER
 from e2e.kit.workloads import GPU_CLASS, MIG_CLASS, claim_spec, exactly, shared
 
-DRIVER = "gpu.nvidia.com"
 _REQUEST = "gpu"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dra_driver.processes import Process
+from tests.bench import process
 
 # Of another process, by clock_getcpuclockid(3): MAKE_PROCESS_CPUCLOCK and CPUCLOCK_SCHED of linux/posix-timers.h.
 _CPU_CLOCK_OF_SCHEDULER = 2
@@ -27,12 +28,9 @@ class Measured:
         return time.clock_gettime_ns((~self.process.pid << 3) | _CPU_CLOCK_OF_SCHEDULER) / 1e6
 
     def rss_mib(self) -> float:
-        """Resident set size (VmRSS of proc_pid_status(5)). Raises ProcessLookupError when it has ended."""
+        """Resident set size. Raises ProcessLookupError when it has ended."""
         self._check()
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise ProcessLookupError(f"{self.name} has ended")
+        return process.rss_mib(self.process.pid)
 
     def _check(self) -> None:
         if not self.process.alive:

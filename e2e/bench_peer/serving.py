@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from e2e.bench.pods import PodBench
 from e2e.bench_peer.claims import Claims
-from e2e.bench_peer.client import Client, connected
+from e2e.bench_peer.client import connected
 from e2e.bench_peer.comparison import Seen
 from e2e.bench_peer.drivers import Driver, Program
 from e2e.bench_peer.figures import Figures
@@ -18,6 +18,7 @@ from e2e.bench_peer.processes import Measured, cpu_ms, less_idle
 from e2e.bench_peer.registrations import PATIENCE, Registrations, any_moment
 from e2e.bench_peer.settings import Setting
 from e2e.bench_peer.slices import SliceWatch, watching
+from tests.bench.calls import Calls
 
 _SETTLE_SECONDS = 1.5  # what a start has left to do when its slices are there
 _IDLE_SECONDS = 3.0
@@ -45,7 +46,7 @@ class Serving:
     plugin: Measured
     others: tuple[Measured, ...]
     slices: SliceWatch
-    client: Client
+    client: Calls
     _idle_ms_per_s: tuple[float, float] | None = None
 
     def add(self, case: str, unit: str, *values: float) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dra_driver.devices.mig_devices import existing_profile
 from dra_driver.hardware.model import ComputeInstance, Gpu, Machine, MigProfile
 
 DOMAIN = "nvidia.com"
@@ -80,8 +81,7 @@ class _MigDevice:
     @property
     def name(self) -> str:
         """``1c.4g.20gb`` where it has one of four compute slices."""
-        part = self.compute.slices != self.profile.slice_count
-        return f"{self.compute.slices}c.{self.profile.name}" if part else self.profile.name
+        return existing_profile(self.profile, self.compute)
 
     def resource(self, strategy: Strategy) -> str:
         # A resource's name has no plus sign.

@@ -151,7 +151,7 @@ class Checkpoint:
             return marked.on(snapshot.entries)
         data = self._read()
         known = {} if data is None else decode_file(data).entries
-        return {**{entry.ref.uid: entry for entry in self._unrecorded(tuple(known))}, **known}
+        return marked.on({**{entry.ref.uid: entry for entry in self._unrecorded(tuple(known))}, **known})
 
     def announce(self, entries: Iterable[ClaimEntry]) -> None:
         """Record what is about to be done, so that even a power cut cannot take it. Raises as :meth:`update`."""

@@ -9,16 +9,17 @@ it writes all the same ends the measurement. Prints the :class:`Figures` as JSON
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
 from controller.app import Controller, ControllerOptions
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_SLICES, ListPage, Obj, Resource
 from dra_driver.simulation.store import EmbeddedApi
+from tests.bench.process import rss_mib
 from tests.controller.world import DRIVER, World
 from tests.devices.recorded import recorded
 
@@ -107,7 +108,7 @@ def measure(count: int) -> Figures:
             raise RuntimeError(f"{_published(controller)} of {count} nodes are as desired after {_LONGEST_SECONDS:g} s")
         time.sleep(0.1)
     took, cpu = time.monotonic() - began, time.process_time() - cpu
-    figures = Figures(len(world.devices(_NODE)), listed, took, cpu * 1000 / count, _rss_mib())
+    figures = Figures(len(world.devices(_NODE)), listed, took, cpu * 1000 / count, rss_mib(os.getpid()))
     controller.stop()
     return figures
 
@@ -116,11 +117,6 @@ def _published(controller: Controller) -> int:
     with urlopen(f"http://127.0.0.1:{controller.http_port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     return int(float(next(line.split()[1] for line in lines if line.startswith("gpu_dra_controller_pools "))))
-
-
-def _rss_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

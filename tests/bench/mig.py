@@ -20,7 +20,8 @@ from api.kubelet import dra_v1_pb2
 from dra_driver.errors import DriverError
 from dra_driver.hardware.nvml import binding
 from dra_driver.simulation.hardware import faults
-from tests.bench.node import CALL_TIMEOUT, BenchNode, place, serving
+from tests.bench.calls import CALL_SECONDS
+from tests.bench.node import BenchNode, place, serving
 from tests.bench.report import Row, table
 from tests.kubelet_plugin.prepare.node import claim, ref, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode
@@ -86,7 +87,7 @@ def simulation_share(count: int = 60) -> tuple[list[float], list[float]]:
             node.claims.add(claim(uid, result(f"gpu-{number % len(GPUS)}-mig-1g10gb-19-0")))
             for call, samples in ((engine.prepare, prepares), (engine.unprepare, unprepares)):
                 watch.milliseconds = 0.0
-                if isinstance(call([ref(uid)], timeout=CALL_TIMEOUT)[uid], DriverError):
+                if isinstance(call([ref(uid)], timeout=CALL_SECONDS)[uid], DriverError):
                     raise RuntimeError("the engine failed")  # noqa: TRY004
                 samples.append(watch.milliseconds)
         engine.stop()

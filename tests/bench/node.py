@@ -16,13 +16,14 @@ import grpc
 
 from api.kubelet import dra_v1_pb2
 from api.kubelet.registration_v1_pb2 import RegistrationStatus
-from api.kubelet.services import DRA_V1, REGISTRATION
+from api.kubelet.services import REGISTRATION
 from dra_driver.kube.cluster import ClusterApi
 from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_CLAIMS, NotFound, Obj
 from dra_driver.mps.group import socket_of
 from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import create_state, host_root
+from tests.bench.calls import Calls
 from tests.bench.process import Measured
 
 NODE = "bench-node"
@@ -30,7 +31,6 @@ DRIVER = "gpu.nvidia.com"
 # Daemons run without docstrings and asserts, and with one malloc arena: 2 MiB less.
 AS_IN_THE_IMAGE = {"PYTHONOPTIMIZE": "2", "MALLOC_ARENA_MAX": "1"}
 START_TIMEOUT = 30.0
-CALL_TIMEOUT = 45.0
 
 
 @dataclass
@@ -42,9 +42,8 @@ class BenchNode:
     channel: grpc.Channel
 
     def __post_init__(self) -> None:
-        # Once, as the kubelet does: making a stub is no part of a call.
-        self._prepare = DRA_V1.prepare.stub(self.channel)
-        self._unprepare = DRA_V1.unprepare.stub(self.channel)
+        calls = Calls(self.channel)
+        self.prepare, self.unprepare = calls.prepare, calls.unprepare
 
     def allocated_claims(self, gpus: Iterable[int]) -> list[dra_v1_pb2.Claim]:
         """New claims, one GPU each, allocated as the scheduler writes it."""
@@ -69,26 +68,6 @@ class BenchNode:
         claim["status"] = {"allocation": {"devices": devices}}
         claim = self.api.update(RESOURCE_CLAIMS, claim, subresource="status")
         return dra_v1_pb2.Claim(namespace="default", name=name, uid=claim["metadata"]["uid"])
-
-    def prepare(self, claims: list[dra_v1_pb2.Claim]) -> float:
-        request = dra_v1_pb2.NodePrepareResourcesRequest(claims=claims)
-        started = time.perf_counter()
-        reply = self._prepare(request, timeout=CALL_TIMEOUT)
-        took = (time.perf_counter() - started) * 1000
-        for claim in claims:
-            if reply.claims[claim.uid].error or not reply.claims[claim.uid].devices:
-                raise RuntimeError(f"prepare of {claim.name}: {reply.claims[claim.uid].error}")
-        return took
-
-    def unprepare(self, claims: list[dra_v1_pb2.Claim]) -> float:
-        request = dra_v1_pb2.NodeUnprepareResourcesRequest(claims=claims)
-        started = time.perf_counter()
-        reply = self._unprepare(request, timeout=CALL_TIMEOUT)
-        took = (time.perf_counter() - started) * 1000
-        for claim in claims:
-            if reply.claims[claim.uid].error:
-                raise RuntimeError(f"unprepare of {claim.name}: {reply.claims[claim.uid].error}")
-        return took
 
 
 @dataclass(frozen=True)

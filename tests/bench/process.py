@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,15 @@ from types import TracebackType
 from typing import IO
 
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(pid: int) -> float:
+    """Resident set size, MiB (VmRSS of proc_pid_status(5)). ProcessLookupError for one that has ended."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    raise ProcessLookupError(f"process {pid} has ended")
 
 
 @dataclass
@@ -61,11 +71,8 @@ class Measured:
             raise RuntimeError(f"{self.command[2]} ended with {self._popen.returncode}: {self.log.read_text()[-2000:]}")
 
     def rss_mib(self) -> float:
-        """Resident set size, MiB (VmRSS of proc_pid_status(5))."""
-        for line in Path(f"/proc/{self._popen.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError(f"process {self._popen.pid} has no VmRSS: it has ended")
+        """See :func:`rss_mib`."""
+        return rss_mib(self._popen.pid)
 
     def cpu_ms(self) -> float:
         """User and system time so far, milliseconds (fields 14 and 15 of proc_pid_stat(5))."""

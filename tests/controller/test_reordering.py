@@ -6,6 +6,7 @@ import pytest
 
 from api.mig_policy import MigPacking
 from controller import reorder_pace
+from controller.app import Controller
 from controller.reorder_pace import REORDER_SECONDS, Reorder, ReorderPace
 from dra_driver.devices.policy import DevicePolicy, MigPolicy
 from dra_driver.hardware.model import Machine
@@ -51,13 +52,19 @@ def test_a_claim_moves_devices_in_place_and_its_end_moves_them_back(
     assert set(world.slice_writes()) == {"create", "update"}
 
 
-def test_a_second_change_waits_for_its_turn(world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 3600.0)
-    world.add_node("n1", h100)
-    world.start_controller(policy=ACROSS)
+def reordered(world: World, machine: Machine) -> tuple[Controller, str]:
+    """A node whose devices a claim has moved; the controller and the claim."""
+    world.add_node("n1", machine)
+    controller = world.start_controller(policy=ACROSS)
     world.published("n1", 208)
     claim = world.allocate("n1", f"gpu-3-{ONE}6")
     world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
+    return controller, claim
+
+
+def test_a_second_change_waits_for_its_turn(world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 3600.0)
+    _controller, claim = reordered(world, h100)
     world.assert_quiet()
     before = world.slice_writes()
     world.deallocate(claim)
@@ -68,11 +75,7 @@ def test_a_second_change_waits_for_its_turn(world: World, h100: Machine, monkeyp
 
 def test_a_second_change_comes_by_itself(world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 1.0)
-    world.add_node("n1", h100)
-    world.start_controller(policy=ACROSS)
-    world.published("n1", 208)
-    claim = world.allocate("n1", f"gpu-3-{ONE}6")
-    world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
+    _controller, claim = reordered(world, h100)
     world.deallocate(claim)
     world.allocate("n1", f"gpu-5-{ONE}6")
     world.wait(lambda: first(world, "1g10gb-19") == f"gpu-5-{ONE}5")
@@ -98,11 +101,7 @@ def test_whole_gpus_and_nodes_that_go_gpu_by_gpu_write_nothing(world: World, h10
 
 
 def test_a_restart_finds_the_order_as_it_left_it(world: World, h100: Machine) -> None:
-    world.add_node("n1", h100)
-    controller = world.start_controller(policy=ACROSS)
-    world.published("n1", 208)
-    world.allocate("n1", f"gpu-3-{ONE}6")
-    world.wait(lambda: first(world, "1g10gb-19") == f"gpu-3-{ONE}5")
+    controller, _claim = reordered(world, h100)
     world.settled(controller)
     before = world.slice_writes()
     world.stop_controller(controller)

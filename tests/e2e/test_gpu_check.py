@@ -21,7 +21,7 @@ from dra_driver.cdi.spec import ContainerEdits, DeviceNode, Hook, Mount
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import Gpu, Machine
 from dra_driver.hardware.nvml import NvmlCallError, binding
-from dra_driver.simulation.hardware import MachineDescription, StateFile, create_state, faults, uninstall
+from dra_driver.simulation.hardware import MachineDescription, StateFile, create_state, faults, load_machine, uninstall
 from dra_driver.simulation.hardware.description import (
     ComputeInstanceDescription,
     MigDescription,
@@ -35,6 +35,7 @@ from e2e.gpu_check.read_only import ReadOnlyLibrary, reads_only
 from e2e.gpu_check.runner import Limits, Outcome, Result, Runner
 from e2e.gpu_check.side import Side, real_side
 from tests.kubelet_plugin.prepare.simulated_node import first_gpus
+from tests.long_runs import LONG
 from tests.simulated_node import Node, NodeMaker, make_node, no_library
 
 __all__ = ["make_node", "no_library"]
@@ -43,9 +44,14 @@ ROOT = Path(__file__).resolve().parents[2]
 _CHANGES = re.compile(r"Set(?!Create|Wait|Free)[A-Z]|(?<!EventSet)Create|Destroy|Reset|Clear|Attach|Remove|Modify")
 
 
+def some_gpus(machine: str, count: int) -> MachineDescription:
+    """Not all, but in a long run: nvidia-smi is started for each of them, on both sides."""
+    return load_machine(machine) if LONG else first_gpus(machine, count)
+
+
 def h100_with_mig() -> MachineDescription:
-    """MIG on at the first two of three GPUs: one divided, with parts of an instance and one without any, one empty."""
-    description = first_gpus("h100-sxm5-80gb", 3)
+    """MIG on at the first two GPUs: one divided, with parts of an instance and one without any, one empty."""
+    description = some_gpus("h100-sxm5-80gb", 3)
     parts = tuple(ComputeInstanceDescription(start=start, slices=1) for start in (0, 1))
     divided = MigDescription(
         enabled=True,
@@ -62,14 +68,13 @@ def h100_with_mig() -> MachineDescription:
     return description.model_copy(update={"hardware": hardware})
 
 
-# Of most machines not all GPUs: nvidia-smi is started for each of them, on both sides.
 MACHINES = {
-    "t4": first_gpus("t4", 2),
+    "t4": some_gpus("t4", 2),
     "l40s": "l40s",
-    "a100": first_gpus("a100-sxm4-40gb", 3),
+    "a100": some_gpus("a100-sxm4-40gb", 3),
     "h100 with MIG": h100_with_mig(),
-    "gb200": first_gpus("gb200", 2),
-    "rtx-pro-6000": first_gpus("rtx-pro-6000", 2),
+    "gb200": some_gpus("gb200", 2),
+    "rtx-pro-6000": some_gpus("rtx-pro-6000", 2),
 }
 
 
@@ -160,7 +165,7 @@ def test_what_reads_is_known_by_its_name(function: str, reads: bool) -> None:
 def test_an_answer_that_the_simulation_does_not_give_is_told_with_both(
     make_node: NodeMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    node = make_node(first_gpus("h100-sxm5-80gb", 2), start=False)
+    node = make_node(some_gpus("h100-sxm5-80gb", 2), start=False)
     faults.inject_error(node.state_file, "nvmlDeviceGetPowerUsage", 3, gpu=0)
     faults.hide_function(node.state_file, "nvmlDeviceGetGpuInstanceProfileInfo")
     assert run_on(node) == 0, "a difference is no fault"

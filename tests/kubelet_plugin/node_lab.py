@@ -16,6 +16,7 @@ from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.hardware import create_state
 from dra_driver.simulation.hardware.host_root import build
 from dra_driver.simulation.kubelet import KubeletOptions
+from tests.bench.process import rss_mib
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, Cluster, eventually
 from tests.run_guard import mark
 
@@ -51,10 +52,7 @@ class PluginProcess:
         return self.log.read_text()
 
     def resident_mebibytes(self) -> float:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise AssertionError("no VmRSS")
+        return rss_mib(self.process.pid)
 
 
 class NodeLab:

@@ -12,10 +12,10 @@ from api.kubelet.dra_v1_pb2 import Claim
 from e2e.bench_peer import claims
 from e2e.bench_peer.cases.idle import ALL, rss
 from e2e.bench_peer.claims import Wanted
-from e2e.bench_peer.client import Client
 from e2e.bench_peer.comparison import without
 from e2e.bench_peer.serving import Serving, working
 from e2e.bench_peer.slices import GPUS
+from tests.bench.calls import Calls
 
 _PACE = 0.3
 _PACED = 10
@@ -127,7 +127,7 @@ def _show(serving: Serving, what: str, claim: Claim) -> None:
     serving.client.unprepare([claim])
 
 
-def _pairs(client: Client, made: list[Claim], count: int) -> tuple[list[float], list[float]]:
+def _pairs(client: Calls, made: list[Claim], count: int) -> tuple[list[float], list[float]]:
     prepares, unprepares = [], []
     for number in range(count):
         one = [made[number % len(made)]]
