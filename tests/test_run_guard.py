@@ -74,8 +74,6 @@ def run(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
             env={**kept, SAID: str(said), "TMPDIR": str(folder)},
             stdout=out,
             stderr=subprocess.STDOUT,
-            # A shell's background job ignores SIGINT, and so would all that it starts. The call takes no lock.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
 
 
