@@ -29,6 +29,10 @@ class Fraction:
     memory: int
     compute: int
 
+    @property
+    def has_ceiling(self) -> bool:
+        return 0 < self.compute < 100
+
 
 class NodeFences(Protocol):
     """What was found on the node. Thread-safe; asked while claims are prepared, so it never waits."""
@@ -73,7 +77,7 @@ class FractionFences:
 
     def fences(self, device: ClaimDevice) -> tuple[SharingBackend, ...]:
         """The strongest first. None at all for a device that needs none: it is no fraction, or all of the device, which
-        nobody else can have."""
+        nobody else can have, and without a ceiling."""
         fraction = fraction_of(device.allocated)
         gpu = None if fraction is None else gpu_behind(device.place)
         if fraction is None or gpu is None or self._is_all(fraction, device):
@@ -88,7 +92,7 @@ class FractionFences:
         if memory is None or not isinstance(sharing, Fractions):
             return False
         usable = usable_memory(memory, sharing.memory_step, self._fences.reserve(name) or 0)
-        return fraction.memory >= usable
+        return fraction.memory >= usable and not fraction.has_ceiling
 
     def _offered(self, name: str, gpu: Gpu) -> object:
         return sharing_of_name(read_name(name), gpu, self._sharing.current(), self._policy.node)

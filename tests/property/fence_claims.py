@@ -41,8 +41,8 @@ class Part:
 
     @property
     def is_all(self) -> bool:
-        """Then nobody else can have any of it, and it needs no fence."""
-        return self.memory == self.target.usable
+        """Then nobody else can have any of it, and it needs no fence: what is left is no ceiling."""
+        return self.memory == self.target.usable and self.compute in (0, 100)
 
     def limits(self, *, low: bool) -> dict[str, str]:
         """What a container is told of it by an MPS fence."""

@@ -172,12 +172,6 @@ class _Amounts:
     def _about_compute(self) -> list[Remark]:
         if not self.cores:
             return []
-        if not self.memory and self.percent in (0, _PERCENT) and self.cores != _PERCENT:
-            text = (
-                f"{self._dialect.cores} without an amount of memory: compute is counted and not held, since the claim "
-                "has all of the memory, so that nobody else is on the GPU."
-            )
-            return [Remark(Place.COMPUTE, text)]
         text = (
             f"{self._dialect.cores} is an average that {self._dialect.who} steers to; compute is a ceiling on the "
             "multiprocessors that is never passed."

@@ -75,12 +75,20 @@ def test_without_compute_there_is_no_ceiling(node: TestNode) -> None:
     assert found["CUDA_MPS_CLIENT_PRIORITY"] == "1"
 
 
-@pytest.mark.parametrize("memory", ["81152Mi", "80Gi"])
-def test_all_of_a_device_needs_no_fence_whether_asked_for_or_not(node: TestNode, memory: str) -> None:
-    node.claims.add(claim("u1", fraction(0, memory, "0")))
+@pytest.mark.parametrize(("memory", "compute"), [("81152Mi", "0"), ("80Gi", "0"), ("81152Mi", "100")])
+def test_all_of_a_device_needs_no_fence_whether_asked_for_or_not(node: TestNode, memory: str, compute: str) -> None:
+    node.claims.add(claim("u1", fraction(0, memory, compute)))
     assert prepared(node, "u1") == ["gpu-0"]
     assert kinds_of_steps(node, "u1") == ["CDIFile"]
     assert node.supervisor.ids() == []
+
+
+def test_a_ceiling_is_held_also_where_a_claim_has_all_of_the_memory(node: TestNode) -> None:
+    """Who asks for compute alone gets that: memory is all of it, unless asked for."""
+    node.claims.add(claim("u1", fraction(0, "81152Mi", "50")))
+    assert prepared(node, "u1") == ["gpu-0"]
+    assert kinds_of_steps(node, "u1") == ["MpsGroup", "Fence", "CDIFile"]
+    assert variables(node, "u1")["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "50"
 
 
 def test_replicas_and_nvidias_counted_shares_are_no_fractions(node: TestNode) -> None:
