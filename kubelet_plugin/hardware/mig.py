@@ -27,6 +27,10 @@ class MigHardware(Protocol):
         """As they are now, by placement; none with MIG mode off."""
         ...
 
+    def instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> GpuInstance | None:
+        """The one of :meth:`instances` with this profile at this placement, for fewer questions to NVML."""
+        ...
+
     def create_gpu_instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> int:
         """The id of the new GPU instance. Raises PlacementOccupied when NVML answers "insufficient resources"."""
         ...

@@ -56,6 +56,7 @@ def test_every_profile_at_every_place_is_made_read_and_destroyed(make_node: Node
             assert (compute.slices, compute.start) == (profile.slice_count, 0)
             made = GpuInstance(identifier, profile.id, profile.name, placement, (compute,))
             assert control.instances(uuid) == (made,)
+            assert control.instance(uuid, profile.id, placement) == made
             mig = node.hardware.read_machine().gpus[0].mig
             assert mig is not None
             assert mig.instances == (made,)
@@ -88,6 +89,29 @@ def test_compute_instances_share_a_gpu_instance(make_node: NodeMaker, name: str)
     again = control.create_compute_instance(uuid, identifier, 2)
     assert (again.id, again.start) == (first.id, first.start)
     assert again.uuid != first.uuid
+
+
+@pytest.mark.parametrize("name", WITH_MIG)
+def test_one_instance_is_found_by_profile_and_placement_among_others(make_node: NodeMaker, name: str) -> None:
+    node = make_node(name)
+    control, uuid = MigControl(), mig_on(node)
+    small = min(profiles(node), key=lambda each: (each.slice_count, each.memory_mib, each.id))
+    first, second, *others = small.placements
+    assert control.instance(uuid, small.id, first) is None
+    for placement in (second, first):
+        made = control.create_gpu_instance(uuid, small.id, placement)
+        control.create_compute_instance(uuid, made, small.slice_count)
+    assert {control.instance(uuid, small.id, each) for each in (first, second)} == set(control.instances(uuid))
+    assert [control.instance(uuid, small.id, each) for each in others] == [None] * len(others)
+    assert control.instance(uuid, 200, first) is None, "no profile of this product"
+
+
+def test_no_instance_is_found_where_mig_is_off(make_node: NodeMaker) -> None:
+    node = make_node(LATER[0])
+    gpu = node.hardware.read_machine().gpus[0]
+    assert gpu.mig is not None
+    profile = gpu.mig.profiles[0]
+    assert MigControl().instance(gpu.uuid, profile.id, profile.placements[0]) is None
 
 
 @pytest.mark.parametrize("name", LATER)

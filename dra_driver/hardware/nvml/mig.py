@@ -155,7 +155,7 @@ def _instances(handle: Any, device: str, profiles: Sequence[MigProfile]) -> tupl
 
 
 def _compute_instances(handle: Any, device: str, gpu_instances: set[int]) -> dict[int, list[ComputeInstance]]:
-    """The MIG devices of ``gpu_instances``, by the id of their GPU instance.
+    """The MIG devices of ``gpu_instances``, by the id of their GPU instance; those of others are passed over.
 
     Asking for every possible MIG device takes longer than all else (some seconds on a GPU under load), so it ends when
     no GPU instance has compute slices left that another MIG device could have.
@@ -171,6 +171,8 @@ def _compute_instances(handle: Any, device: str, gpu_instances: set[int]) -> dic
             raise
         mig_device = f"MIG device {index} of {device}"
         gpu_instance = int(call("nvmlDeviceGetGpuInstanceId", mig, device=mig_device))
+        if gpu_instance not in gpu_instances:
+            continue
         compute = int(call("nvmlDeviceGetComputeInstanceId", mig, device=mig_device))
         attributes = call("nvmlDeviceGetAttributes_v2", mig, device=mig_device)
         slices = int(attributes.computeInstanceSliceCount)

@@ -7,11 +7,12 @@ answers becomes an error that says what a caller can do about it; other answers 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from ctypes import byref
 from typing import Any
 
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement
+from dra_driver.hardware.model import ComputeInstance, GpuInstance, MigPlacement, MigProfile
 from dra_driver.hardware.nvml.binding import array, call, query
 from dra_driver.hardware.nvml.codes import Return, code_name
 from dra_driver.hardware.nvml.errors import (
@@ -85,10 +86,19 @@ class MigControl:
     def instances(self, gpu_uuid: str) -> tuple[GpuInstance, ...]:
         """The GPU instances as they are on the hardware now, with their compute instances; none with MIG off."""
         handle = _handle(gpu_uuid)
+        return read_instances(handle, gpu_uuid, self._profiles(handle, gpu_uuid))
+
+    def instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> GpuInstance | None:
+        """As :meth:`instances`, but the one of ``profile_id`` at ``placement``. Others' profiles are not asked for."""
+        handle = _handle(gpu_uuid)
+        wanted = [profile for profile in self._profiles(handle, gpu_uuid) if profile.id == profile_id]
+        found = read_instances(handle, gpu_uuid, wanted) if wanted else ()
+        return next((each for each in found if each.placement == placement), None)
+
+    def _profiles(self, handle: Any, gpu_uuid: str) -> Sequence[MigProfile]:
+        """Those that instances may have now; none with MIG off."""
         enabled, _pending = read_mode(handle, gpu_uuid) or (False, False)
-        if not enabled:
-            return ()
-        return read_instances(handle, gpu_uuid, self._tables.of(handle, gpu_uuid, gpu_uuid, enabled=True))
+        return self._tables.of(handle, gpu_uuid, gpu_uuid, enabled=True) if enabled else ()
 
     def create_gpu_instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> int:
         """Make a GPU instance of the hardware's ``profile_id`` at ``placement``; its id.

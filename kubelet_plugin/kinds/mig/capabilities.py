@@ -34,7 +34,7 @@ def _ids(place: MigPlace, done: Sequence[StepRecord], hardware: MigHardware) -> 
     for record in done:
         if record.kind == COMPUTE_INSTANCE and from_arguments(record.arguments) == place:
             return int(record.result[GPU_INSTANCE_ID]), int(record.result[COMPUTE_INSTANCE_ID])
-    found = place.gpu_instance(hardware.instances(place.gpu_uuid))
+    found = hardware.instance(place.gpu_uuid, place.profile_id, place.placement)
     compute = next(filter(place.is_compute, found.compute_instances), None) if found else None
     if found is None or compute is None:
         raise HardwareError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dra_driver.errors import HardwareError
-from dra_driver.hardware.model import ComputeInstance
+from dra_driver.hardware.model import ComputeInstance, GpuInstance
 from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, NvmlCallError, PlacementOccupied
 from kubelet_plugin.claims.entry import StepRecord
 from kubelet_plugin.hardware.mig import MigHardware, describe
@@ -81,7 +81,7 @@ class GpuInstanceRunner:
         self._refused = refused
 
     def observe(self, step: MakeGpuInstance, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
-        found = step.place.gpu_instance(self._hardware.instances(step.place.gpu_uuid))
+        found = _there(self._hardware, step.place)
         return None if found is None else {GPU_INSTANCE_ID: str(found.id)}
 
     def do(self, step: MakeGpuInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
@@ -96,7 +96,7 @@ class GpuInstanceRunner:
             raise NothingDone(self._explain(place, error)) from error
         except HardwareError as error:
             # What the failed call may have left has no compute instance yet; one that has is somebody else's.
-            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            found = _there(self._hardware, place)
             if found is not None and found.compute_instances:
                 raise NothingDone(error) from error
             raise
@@ -106,7 +106,7 @@ class GpuInstanceRunner:
     def undo(self, claim_uid: str, record: StepRecord) -> None:
         place = from_arguments(record.arguments)
         with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
-            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            found = _there(self._hardware, place)
             if found is None or (place.compute_start is not None and found.compute_instances):
                 return
             if found.compute_instances:
@@ -146,7 +146,7 @@ class ComputeInstanceRunner:
         self._hardware = hardware
 
     def observe(self, step: MakeComputeInstance, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
-        found = step.place.gpu_instance(self._hardware.instances(step.place.gpu_uuid))
+        found = _there(self._hardware, step.place)
         compute = next(filter(step.place.is_compute, found.compute_instances), None) if found else None
         return None if found is None or compute is None else _result(found.id, compute)
 
@@ -165,7 +165,7 @@ class ComputeInstanceRunner:
         that is rolled back has no result yet, and takes away only what looks like its own."""
         place = from_arguments(record.arguments)
         with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
-            found = place.gpu_instance(self._hardware.instances(place.gpu_uuid))
+            found = _there(self._hardware, place)
             if found is None:
                 return
             everything = bool(record.result) and place.compute_start is None
@@ -192,6 +192,10 @@ def _nothing_is_left_on_a_lost_gpu(gpu_uuid: str) -> Iterator[None]:
         if not error.gpu_is_gone:
             raise
         logger.warning("GPU %s is lost, and its MIG instances with it: %s", gpu_uuid, error)
+
+
+def _there(hardware: MigHardware, place: MigPlace) -> GpuInstance | None:
+    return hardware.instance(place.gpu_uuid, place.profile_id, place.placement)
 
 
 def _made_before(place: MigPlace, done: Sequence[StepRecord]) -> int:

@@ -83,6 +83,10 @@ class FakeMig:
         with self._call("instances", gpu_uuid) as board:
             return tuple(sorted(board.instances.values(), key=lambda each: each.placement))
 
+    def instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> GpuInstance | None:
+        where = (profile_id, placement)
+        return next((each for each in self.instances(gpu_uuid) if (each.profile_id, each.placement) == where), None)
+
     def create_gpu_instance(self, gpu_uuid: str, profile_id: int, placement: MigPlacement) -> int:
         with self._call("create_gpu_instance", gpu_uuid) as board:
             return self._create_gpu_instance(board, profile_id, placement)
