@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -202,14 +203,19 @@ class Lab:
         return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
     def mps_control(self, *words: str, group_id: str = "claim-1") -> list[str]:
-        """A command of protocol 3 by somebody who is root and has the daemon's own directory."""
-        done = subprocess.run(
-            [str(self.host / "usr/bin/nvidia-cuda-mps-control"), *words],
-            capture_output=True,
-            text=True,
-            env=self._as_client(group_id),
-            timeout=PATIENCE,
-        )
+        """A command of protocol 3 by somebody who is root and has the daemon's own directory; tried again while the
+        supervisor's own client is in what it would remove."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            done = subprocess.run(
+                [str(self.host / "usr/bin/nvidia-cuda-mps-control"), *words],
+                capture_output=True,
+                text=True,
+                env=self._as_client(group_id),
+                timeout=PATIENCE,
+            )
+            if "active clients" not in done.stderr or time.monotonic() > deadline:
+                break
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout.splitlines()
 
