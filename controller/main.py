@@ -20,6 +20,7 @@ from api.driver_config import DriverConfiguration, Identity, add_arguments, conf
 from api.strict import DecodeError
 from controller.app import COMPONENT, Controller, ControllerOptions, Election
 from controller.challenge import ChallengeTimings
+from controller.collecting import collect_seldom
 from controller.dry_run import dry_run
 from controller.plugin_config import ObjectName
 from dra_driver.devices.configured import device_policy
@@ -68,6 +69,7 @@ def run(api: KubeApi, options: ControllerOptions) -> int:
         signal.signal(number, on_signal)
     logger.info("%s %s starting", COMPONENT, __version__, extra={"driver": options.driver, "as": options.identity})
     controller = Controller(api, options, on_lost=lambda: endings.put(_LOST))
+    collect_seldom()
     try:
         controller.start()
         ending = wait_for_ending(endings)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dra_driver.processes import Process
 from tests.bench import process
-
-# Of another process, by clock_getcpuclockid(3): MAKE_PROCESS_CPUCLOCK and CPUCLOCK_SCHED of linux/posix-timers.h.
-_CPU_CLOCK_OF_SCHEDULER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +18,9 @@ class Measured:
     process: Process
 
     def cpu_ms(self) -> float:
-        """Processor time of all its threads so far, also of those that ended, exact to the nanosecond: the counter that
-        /proc/PID/task/*/schedstat shows thread by thread. Raises ProcessLookupError when it has ended."""
+        """Processor time of all its threads so far. Raises ProcessLookupError when it has ended."""
         self._check()
-        return time.clock_gettime_ns((~self.process.pid << 3) | _CPU_CLOCK_OF_SCHEDULER) / 1e6
+        return process.cpu_ms(self.process.pid)
 
     def rss_mib(self) -> float:
         """Resident set size. Raises ProcessLookupError when it has ended."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.bench import controller, mig, sharing
+from tests.bench import controller, demo, mig, sharing
 from tests.bench.node import BenchNode, Place, place, serving
 from tests.bench.report import Row, table
 from tests.run_guard import start_guard
@@ -120,6 +120,7 @@ def main() -> None:
     print(table(rows))
     print(table(list(mig.rows())))
     print(table(list(sharing.rows())))
+    print(table(list(demo.rows())))
     print(table(list(controller.rows())))
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.request import urlopen
 
 from controller.app import Controller, ControllerOptions
+from controller.collecting import collect_seldom
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_SLICES, ListPage, Obj, Resource
 from dra_driver.simulation.store import EmbeddedApi
 from tests.bench.process import rss_mib
@@ -99,6 +100,7 @@ def measure(count: int) -> Figures:
     world.close()
     many = ManyNodes(world.api, count)
     controller = Controller(many, ControllerOptions(driver=DRIVER, http_endpoint="127.0.0.1:0"))
+    collect_seldom()
     began = time.monotonic()
     controller.start()
     controller.inputs.wait_for_sync()
