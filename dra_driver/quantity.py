@@ -44,6 +44,8 @@ class Quantity:
         Raises ValueError, naming the text, for anything else: no digits, an unknown suffix ("1K"), white space,
         underscores, NaN, infinity, an exponent beyond 999.
         """
+        if type(text) is str:  # as almost always
+            return _parse(text)
         if isinstance(text, bool) or not isinstance(text, str | int | float):
             raise ValueError(f"quantity {text!r} is neither a string nor a number")  # noqa: TRY004 - one kind of error
         if isinstance(text, int):

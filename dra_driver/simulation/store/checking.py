@@ -14,7 +14,7 @@ from dra_driver.simulation.store import schema
 from dra_driver.simulation.store.definitions import check_definition
 from dra_driver.simulation.store.registry import Served
 from dra_driver.simulation.store.store import Store
-from dra_driver.simulation.validation import ExpressionCheck, cause, validate_create, validate_update
+from dra_driver.simulation.validation import ExpressionCheck, cause, judge_new, validate_update
 from dra_driver.simulation.validation.cause import Cause
 from dra_driver.simulation.validation.metadata import validate_identity, validate_metadata
 
@@ -27,11 +27,11 @@ class Checks:
     expression: ExpressionCheck | None
 
     def check_new(self, served: Served, obj: Obj) -> None:
-        """Raises Invalid."""
+        """``obj`` was decoded, which looks at the types of its fields. Raises Invalid."""
         resource = served.resource
         if _has_rules(resource):
             labels = self._namespace_labels(obj)
-            causes = validate_create(resource, obj, namespace_labels=labels, check_expression=self.expression)
+            causes = judge_new(resource, obj, namespace_labels=labels, check_expression=self.expression)
         else:
             causes = validate_metadata(obj["metadata"], namespaced=resource.namespaced) + _content(served, obj)
             if resource == PODS and not obj["spec"].get("containers"):

@@ -7,6 +7,7 @@ pkg/api/resource/quantity.go, ParseQuantity), so ``1.5G`` and ``25e0`` stay whil
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from dra_driver.quantity import Quantity
 
@@ -19,8 +20,15 @@ _MOST_DIGITS, _MOST_BINARY_DIGITS = 18, 15  # that are sure to fit into an int64
 
 def served(value: str | int | float) -> str:
     """What the server gives back for ``value``. Raises ValueError for what is no quantity."""
-    quantity = Quantity.parse(value)
-    text = value if isinstance(value, str) else repr(value)
+    return _served(value) if isinstance(value, str) else _text(repr(value), Quantity.parse(value))
+
+
+@lru_cache(maxsize=1024)  # the devices of a node say the same few dozen again and again
+def _served(text: str) -> str:
+    return _text(text, Quantity.parse(text))
+
+
+def _text(text: str, quantity: Quantity) -> str:
     return text if text == "0" or _is_kept(text) else str(quantity)
 
 

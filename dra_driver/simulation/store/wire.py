@@ -32,8 +32,7 @@ def decode(resource: Resource, obj: Obj) -> Obj:
     shape = _SHAPES.get((resource.group, resource.plural))
     if shape is None:
         return obj
-    wrong = next(mismatches(shape, obj, ""), None)
-    if wrong is not None:
+    for wrong in mismatches(shape, obj, ""):
         raise bad_request(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
             f"{wrong.field}: {wrong.message}"
@@ -68,9 +67,11 @@ def _normal(shape: Shape, value: Any) -> Any:
         return [_item(shape.item, item) for item in value] or None
     if isinstance(shape, MapOf):
         return {key: _item(shape.value, item) for key, item in value.items()} or None
-    given = ((name, field, value.get(name)) for name, field in shape.fields.items())
-    known = ((name, _normal(field, item)) for name, field, item in given if item is not None)
-    return {name: item for name, item in known if item is not None}
+    decoded = {}
+    for name, field in shape.fields.items():
+        if (item := _normal(field, value.get(name))) is not None:
+            decoded[name] = item
+    return decoded
 
 
 def _item(shape: Shape, value: Any) -> Any:

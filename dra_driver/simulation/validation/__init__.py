@@ -36,6 +36,7 @@ __all__ = [
     "ExpressionCheck",
     "Reason",
     "apply_defaults",
+    "judge_new",
     "unknown_fields",
     "validate_create",
     "validate_update",
@@ -64,8 +65,19 @@ def validate_create(
     shape = _SHAPES.get(resource)
     if shape is None:
         return []
-    if mistyped := list(shapes.mismatches(shape, obj, "")):
+    if mistyped := shapes.mismatches(shape, obj, ""):
         return mistyped
+    return judge_new(resource, obj, namespace_labels=namespace_labels, check_expression=check_expression)
+
+
+def judge_new(
+    resource: Resource,
+    obj: Obj,
+    *,
+    namespace_labels: Mapping[str, str] | None = None,
+    check_expression: ExpressionCheck | None = None,
+) -> list[Cause]:
+    """As :func:`validate_create`, for an object whose fields are known to have the right types."""
     causes = validate_metadata(fields(obj, "metadata"), namespaced=resource.namespaced)
     spec = fields(obj, "spec")
     if resource == RESOURCE_SLICES:
@@ -94,7 +106,7 @@ def validate_update(
     shape = _SHAPES.get(resource)
     if shape is None:
         return []
-    if mistyped := list(shapes.mismatches(shape, new, "")):
+    if mistyped := shapes.mismatches(shape, new, ""):
         return mistyped
     causes = validate_identity(fields(new, "metadata"), fields(old, "metadata"))
     if subresource == "status":

@@ -42,29 +42,39 @@ class Struct:
 
 
 Shape = Scalar | ListOf | MapOf | Struct
+_Steps = tuple[str, ...]
 
 
-def mismatches(shape: Shape, value: Any, path: str) -> Iterator[Cause]:
+def mismatches(shape: Shape, value: Any, path: str) -> list[Cause]:
     """Fields whose value has the wrong type. Unknown fields are passed over; null means unset everywhere."""
+    found: list[Cause] = []
+    _look(shape, value, (path,), found)
+    return found
+
+
+def _look(shape: Shape, value: Any, steps: _Steps, found: list[Cause]) -> None:
+    """Adds to ``found``. The path stays in ``steps`` until it is asked for: a slice has ten thousand values, and as a
+    rule each of them is right."""
     if value is None or shape is Scalar.JSON:
         return
     if isinstance(shape, Scalar):
-        yield from _scalar_mismatch(shape, value, path)
+        if shape is not Scalar.STRING or type(value) is not str:
+            found += _scalar_mismatch(shape, value, steps)
     elif isinstance(shape, ListOf):
         if not isinstance(value, list):
-            yield type_invalid(path, value, "a list")
+            found.append(type_invalid(_path(steps), value, "a list"))
             return
         for index, item in enumerate(value):
-            yield from mismatches(shape.item, item, f"{path}[{index}]")
+            _look(shape.item, item, (*steps, f"[{index}]"), found)
     elif not isinstance(value, dict):
-        yield type_invalid(path, value, "an object")
+        found.append(type_invalid(_path(steps), value, "an object"))
     elif isinstance(shape, MapOf):
         for key, item in value.items():
-            yield from mismatches(shape.value, item, f"{path}[{key}]")
+            _look(shape.value, item, (*steps, f"[{key}]"), found)
     else:
         for name, field in shape.fields.items():
-            if (item := value.get(name)) is not None:  # most fields are not set, and a call for each takes its time
-                yield from mismatches(field, item, child(path, name))
+            if (item := value.get(name)) is not None:
+                _look(field, item, (*steps, f".{name}"), found)
 
 
 def unknown(shape: Shape, value: Any, path: str) -> Iterator[str]:
@@ -103,15 +113,19 @@ def child(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _scalar_mismatch(shape: Scalar, value: Any, path: str) -> Iterator[Cause]:
+def _scalar_mismatch(shape: Scalar, value: Any, steps: _Steps) -> list[Cause]:
     if shape is Scalar.QUANTITY:
         try:
             Quantity.parse(value)
         except ValueError as error:
-            yield invalid(path, value, str(error))
-        return
-    if not _fits(shape, value):
-        yield type_invalid(path, value, shape.value)
+            return [invalid(_path(steps), value, str(error))]
+    elif not _fits(shape, value):
+        return [type_invalid(_path(steps), value, shape.value)]
+    return []
+
+
+def _path(steps: _Steps) -> str:
+    return "".join(steps).removeprefix(".")
 
 
 def _fits(shape: Scalar, value: Any) -> bool:
