@@ -17,7 +17,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from dra_driver.allocator.nodes import Node
 from dra_driver.allocator.selectors import SelectorError, SelectorErrorKind
 from dra_driver.kube.interface import CUSTOM_RESOURCE_DEFINITIONS, DEVICE_CLASSES, RESOURCE_SLICES, Obj
 from dra_driver.kube.lists import list_all
+from dra_driver.kube.reflector import Reflector
 from dra_driver.simulation import contained
 from dra_driver.simulation.apiserver.server import ApiServer
 from dra_driver.simulation.controllers.objects import ClaimController
@@ -176,7 +177,25 @@ class EmbeddedCluster:
 
     def nodes_without_devices(self) -> list[str]:
         """Nodes whose plugin's devices are not (all) published yet."""
-        snapshot = Snapshot.from_objects(list_all(self.api, RESOURCE_SLICES), (), ())
+        return self._without_devices(list_all(self.api, RESOURCE_SLICES))
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Until every node's devices are published. Raises ProcessDiedError and ClusterNotReadyError."""
+        deadline = time.monotonic() + timeout
+        # Reading every device at each look would take the time of those that are still being made.
+        slices = Reflector(self.api, RESOURCE_SLICES, transform=_empty_slice)
+        slices.start()
+        try:
+            while missing := self._without_devices(slices.store.objects()) or self.nodes_without_devices():
+                self.check()
+                if time.monotonic() > deadline:
+                    raise self._not_ready(missing, timeout)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            slices.stop()
+
+    def _without_devices(self, slices: Iterable[Obj]) -> list[str]:
+        snapshot = Snapshot.from_objects(slices, (), ())
         missing = []
         for node in self.nodes:
             pools = [pool for pool in snapshot.pools_on(Node(node.name)) if pool.driver == self.driver]
@@ -184,26 +203,10 @@ class EmbeddedCluster:
                 missing.append(node.name)
         return missing
 
-    def wait_until_ready(self, timeout: float) -> None:
-        """Until every node's devices are published. Raises ProcessDiedError and ClusterNotReadyError."""
-        deadline = time.monotonic() + timeout
-        looked_at, missing = -1, [node.name for node in self.nodes]
-        while True:
-            written = self._slices_written()
-            if written != looked_at:  # a look reads every device, and takes the time of those that are being made
-                looked_at, missing = written, self.nodes_without_devices()
-            if not missing:
-                return
-            self.check()
-            if time.monotonic() > deadline:
-                tails = [f"  {process.name}: {line}" for process in self._processes for line in process.log_tail(3)]
-                text = f"after {timeout:.0f} s no devices are published for {', '.join(missing)}; logs in {self.logs}:"
-                raise ClusterNotReadyError("\n".join([text, *tails]))
-            time.sleep(_POLL_SECONDS)
-
-    def _slices_written(self) -> int:
-        """How often, by anybody."""
-        return sum(count for (_, plural), count in self.api.writes().items() if plural == RESOURCE_SLICES.plural)
+    def _not_ready(self, missing: Sequence[str], timeout: float) -> ClusterNotReadyError:
+        tails = [f"  {process.name}: {line}" for process in self._processes for line in process.log_tail(3)]
+        text = f"after {timeout:.0f} s no devices are published for {', '.join(missing)}; logs in {self.logs}:"
+        return ClusterNotReadyError("\n".join([text, *tails]))
 
     def _start_node(self, node: NodeFiles) -> None:
         for folder in (node.cdi, node.kubelet, node.host):
@@ -258,6 +261,12 @@ class EmbeddedCluster:
             f"--host-root={node.host}",
             f"--simulated-state={node.state}",
         ]
+
+
+def _empty_slice(resource_slice: Obj) -> Obj:
+    """What says whether a pool is whole."""
+    spec = {key: value for key, value in resource_slice["spec"].items() if key not in ("devices", "sharedCounters")}
+    return {"metadata": resource_slice["metadata"], "spec": spec}
 
 
 def _node_files(name: str, folder: Path, alias: Path) -> NodeFiles:
