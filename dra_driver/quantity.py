@@ -55,7 +55,7 @@ class Quantity:
     @classmethod
     def of(cls, number: int) -> Quantity:
         """A decimal quantity of a whole number."""
-        return cls(number * _NANOS)
+        return _whole(number)
 
     @classmethod
     def binary(cls, number: int) -> Quantity:
@@ -103,6 +103,11 @@ class Quantity:
 
 
 @lru_cache(maxsize=1024)  # the devices of a node say the same few dozen again and again
+def _whole(number: int) -> Quantity:
+    return Quantity(number * _NANOS)
+
+
+@lru_cache(maxsize=1024)
 def _parse(text: str) -> Quantity:
     match = _NUMBER.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None:

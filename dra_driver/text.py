@@ -15,6 +15,8 @@ _MARK: Final = "…"
 
 def first_bytes(text: str, limit: int) -> str:
     """The longest start of ``text`` that has at most ``limit`` bytes and no half of a character."""
+    if len(text) <= limit and text.isascii():
+        return text
     return text.encode()[:limit].decode(errors="ignore")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _REPLICA = r"(?:-replica-(0|[1-9][0-9]*))?"
 _REPLICA_END = re.compile(rf"{_REPLICA}$", re.ASCII)
@@ -108,6 +109,7 @@ def parse_name(name: str) -> GpuName | MigName:
     )
 
 
+@lru_cache(maxsize=4096)  # the devices of all nodes have the same few names
 def read_name(name: str) -> GpuName | MigName | None:
     """What a device name stands for; None when it is none of ours."""
     try:

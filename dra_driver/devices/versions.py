@@ -10,6 +10,7 @@ that does not begin with a number is published as a string.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from dra_driver.devices.model import Version
 from dra_driver.devices.text import MAX_BYTES, clip
@@ -18,6 +19,7 @@ _NUMBERS = re.compile(r"[vV]?([0-9]+(?:\.[0-9]+){0,2})(.*)", re.ASCII | re.DOTAL
 _NOT_IN_BUILD = re.compile(r"[^0-9A-Za-z-]+", re.ASCII)
 
 
+@lru_cache(maxsize=256)  # every device of a node says the same
 def version_attribute(text: str) -> Version | str:
     """A version of one to three numbers, zeros filled in; see the module's text for anything else."""
     match = _NUMBERS.fullmatch(text.strip())

@@ -33,14 +33,14 @@ def same_but_order(wanted: Obj, found: Obj) -> bool:
     return alike and len(devices) == len(devices_found) and _same_times(wanted, found)
 
 
-def carry_times(wanted: Obj, existing: Iterable[Obj]) -> None:
-    """Give each taint of ``wanted`` the time that the same taint of the same device already has, in place.
+def carry_times(wanted: Iterable[Obj], existing: Iterable[Obj]) -> None:
+    """Give each taint of the slices ``wanted`` the time that the same taint of the same device already has, in place.
 
     Otherwise each write would restart the toleration seconds of the pods that use the device. A time that was asked
     for and differs by more than a second stays.
     """
     times = {key: time for slice_obj in existing for key, time in _taint_times(slice_obj.get("spec") or {}).items()}
-    for device in _list(wanted["spec"], "devices"):
+    for device in (device for slice_obj in wanted for device in _list(slice_obj["spec"], "devices")):
         for taint in _list(device, "taints"):
             time = times.get(_taint_key(device, taint))
             if time and _close(taint.get("timeAdded"), time):

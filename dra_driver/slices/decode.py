@@ -6,6 +6,7 @@ Reads what this driver and NVIDIA's write. A value that the model cannot hold (l
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from dra_driver.devices.model import (
@@ -104,10 +105,12 @@ def _attribute(wire: Obj) -> AttributeValue | None:
 
 
 def _capacity(wire: Obj) -> Capacity:
-    policy: Any = wire.get("requestPolicy") or {}
+    policy: Any = wire.get("requestPolicy")
+    if policy is None:
+        return _plain_capacity(wire["value"])
     valid = policy.get("validRange") or {}
     if not {"min", "max", "step"} <= valid.keys() or policy.get("default") is None:
-        return Capacity(Quantity.parse(wire["value"]))
+        return _plain_capacity(wire["value"])
     return Capacity(
         Quantity.parse(wire["value"]),
         RequestPolicy(
@@ -117,6 +120,11 @@ def _capacity(wire: Obj) -> Capacity:
             step=Quantity.parse(valid["step"]),
         ),
     )
+
+
+@lru_cache(maxsize=1024)  # the devices of a node say the same few dozen again and again
+def _plain_capacity(value: str) -> Capacity:
+    return Capacity(Quantity.parse(value))
 
 
 def _counters(wire: Obj) -> dict[str, Quantity]:

@@ -65,8 +65,7 @@ def plan_writes(
     obsolete = [candidate for candidate in living if not any(candidate is match for match in matches.values())]
 
     encoded = {spec.index: encode_slice(spec, owner, generation=highest, count=len(desired)) for spec in desired}
-    for wanted in encoded.values():
-        carry_times(wanted, present)
+    carry_times(encoded.values(), present)
     changed = [index for index, match in matches.items() if not _same(encoded[index], match)]
     others = [index for index in changed if not _same_but_order(encoded[index], matches[index])]
     missing = [spec.index for spec in desired if spec.index not in matches]
