@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 import celpy
@@ -98,11 +99,16 @@ class _ThreadState(threading.local):
     """What cel-python wants for itself in every thread."""
 
     def __init__(self) -> None:
+        self.runners: _BoundedCache[str, _Runner] = _BoundedCache(_PARSED_EXPRESSIONS)
+
+    @cached_property
+    def environment(self) -> celpy.Environment:
+        """Made when it is first needed: the first in a process makes the parser, which takes a tenth of a second."""
         # Environment() sets the recursion limit of the whole process; never lower one that is in force.
         limit = sys.getrecursionlimit()
-        self.environment = celpy.Environment(runner_class=_Runner)
+        environment = celpy.Environment(runner_class=_Runner)
         sys.setrecursionlimit(max(limit, sys.getrecursionlimit()))
-        self.runners: _BoundedCache[str, _Runner] = _BoundedCache(_PARSED_EXPRESSIONS)
+        return environment
 
 
 class CelProgram:

@@ -118,8 +118,9 @@ class EmbeddedCluster:
         return self._server.url
 
     def start(self) -> None:
-        """1. API. 2. The controller, whose start takes longest. 3. CRDs and classes. 4. Nodes with kubelet and plugin.
-        5. Scheduler and claim controller. Raises OSError and DriverError (an unknown machine, no room)."""
+        """1. API with CRDs. 2. The controller, and nodes with kubelet and plugin: processes that take their time.
+        3. Classes, whose expressions are compiled meanwhile. 4. Scheduler and claim controller.
+        Raises OSError and DriverError (an unknown machine, no room)."""
         self.logs.mkdir(parents=True, exist_ok=True)
         if self._alias != self.folder:
             self._alias.symlink_to(self.folder, target_is_directory=True)
@@ -130,10 +131,10 @@ class EmbeddedCluster:
         for definition in custom_resource_definitions():
             self.api.create(CUSTOM_RESOURCE_DEFINITIONS, definition)
         self._start_process("controller", "controller.main", self._controller_arguments())
-        for device_class in device_classes(self.driver):
-            self.api.create(DEVICE_CLASSES, device_class)
         for node in self.nodes:
             self._start_node(node)
+        for device_class in device_classes(self.driver):
+            self.api.create(DEVICE_CLASSES, device_class)
         self._scheduler.start()
         self._claims.start()
 

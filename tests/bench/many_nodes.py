@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 from controller.app import Controller, ControllerOptions
 from controller.collecting import collect_seldom
-from dra_driver.cli.demo_cleanup import count_published
+from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.kube.interface import NODE_INVENTORIES, NODES, RESOURCE_SLICES, ListPage, Obj, Resource
 from dra_driver.simulation.store import EmbeddedApi
 from tests.bench.process import rss_mib
@@ -97,7 +97,7 @@ def measure(count: int) -> Figures:
     world = World()
     world.add_node(_NODE, recorded(MACHINE))
     world.start_controller()
-    world.wait(lambda: count_published(world.api), "the first node's devices", 30)
+    world.wait(lambda: _is_whole(world), "the first node's devices", 30)
     world.assert_quiet()
     world.close()
     many = ManyNodes(world.api, count)
@@ -115,6 +115,11 @@ def measure(count: int) -> Figures:
     figures = Figures(len(world.devices(_NODE)), listed, took, cpu * 1000 / count, rss_mib(os.getpid()))
     controller.stop()
     return figures
+
+
+def _is_whole(world: World) -> bool:
+    pools = pools_from_slices(world.slices(_NODE))
+    return bool(pools) and not any(pool.problem for pool in pools)
 
 
 def _published(controller: Controller) -> int:
