@@ -71,14 +71,23 @@ def kind_named(word: str, product: Product) -> int:
 
 def trace(product: Product, mix: Mix, *, gpus: int, load: float, arrivals: int, seed: int) -> tuple[Arrival, ...]:
     """``load`` is offered compute slices per compute slice that the node has."""
-    shares = mix.shares or dict.fromkeys(product.kinds, 1)
-    kinds = [product.kind(word) if word in product.kinds else kind_named(word, product) for word in shares]
-    weights = list(shares.values())
-    mean = sum(product.slices_of(kind) * weight for kind, weight in zip(kinds, weights, strict=True)) / sum(weights)
-    rate = load * gpus * product.slices / mean
+    kinds, weights = _weighted(product, mix)
+    rate = load * gpus * product.slices / mean_slices(product, mix)
     random = Random(f"{product.machine}/{mix.name}/{load}/{seed}")
     result, now = [], 0.0
     for kind in random.choices(kinds, weights, k=arrivals):
         now += random.expovariate(rate)
         result.append(Arrival(now, kind, random.expovariate(1.0)))
     return tuple(result)
+
+
+def mean_slices(product: Product, mix: Mix) -> float:
+    """Compute slices of a claim, on average."""
+    kinds, weights = _weighted(product, mix)
+    return sum(product.slices_of(kind) * weight for kind, weight in zip(kinds, weights, strict=True)) / sum(weights)
+
+
+def _weighted(product: Product, mix: Mix) -> tuple[list[int], list[int]]:
+    shares = mix.shares or dict.fromkeys(product.kinds, 1)
+    kinds = [product.kind(word) if word in product.kinds else kind_named(word, product) for word in shares]
+    return kinds, list(shares.values())
