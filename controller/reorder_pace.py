@@ -1,7 +1,7 @@
 """How often the devices of one pool may change places. Reordering packs claims better; it is never urgent.
 
-Each time it costs a write of the slices whose free devices stand in another order, four or five on a node with eight
-GPUs, and every scheduler reads them.
+Each time it costs a write of each slice of which another device should be the next one, four or five at most on a node
+with eight GPUs, and every scheduler reads them.
 """
 
 from __future__ import annotations

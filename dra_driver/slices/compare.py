@@ -26,11 +26,11 @@ def same_content(wanted: Obj, found: Obj) -> bool:
     return _content(wanted) == _content(found) and _same_times(wanted, found)
 
 
-def same_but_order(wanted: Obj, found: Obj) -> bool:
-    """As :func:`same_content`, with the devices in any order."""
+def same_but_order_and_taints(wanted: Obj, found: Obj) -> bool:
+    """As :func:`same_content`, with the devices in any order and with any taints."""
     (node, devices, counter_sets), (node_found, devices_found, sets_found) = _content(wanted), _content(found)
-    alike = (node, frozenset(devices), counter_sets) == (node_found, frozenset(devices_found), sets_found)
-    return alike and len(devices) == len(devices_found) and _same_times(wanted, found)
+    bare, bare_found = frozenset(each for each, _ in devices), frozenset(each for each, _ in devices_found)
+    return len(devices) == len(devices_found) and (node, bare, counter_sets) == (node_found, bare_found, sets_found)
 
 
 def carry_times(wanted: Iterable[Obj], existing: Iterable[Obj]) -> None:
@@ -47,10 +47,11 @@ def carry_times(wanted: Iterable[Obj], existing: Iterable[Obj]) -> None:
                 taint["timeAdded"] = time
 
 
-def _content(spec: Obj) -> tuple[Hashable, tuple[Hashable, ...], Hashable]:
+def _content(spec: Obj) -> tuple[Hashable, tuple[tuple[Hashable, Hashable], ...], Hashable]:
+    """The node, each device with its taints, the counter sets."""
     return (
         spec.get("nodeName"),
-        tuple(_device(device) for device in _list(spec, "devices")),
+        tuple((_device(device), _taints(device)) for device in _list(spec, "devices")),
         tuple((counter_set.get("name"), _counters(counter_set)) for counter_set in _list(spec, "sharedCounters")),
     )
 
@@ -61,9 +62,12 @@ def _device(device: Obj) -> Hashable:
         _pairs({name: _pairs(value or {}) for name, value in (device.get("attributes") or {}).items()}),
         _pairs({name: _capacity(value or {}) for name, value in (device.get("capacity") or {}).items()}),
         tuple((use.get("counterSet"), _counters(use)) for use in _list(device, "consumesCounters")),
-        tuple((taint.get("key"), taint.get("value") or "", taint.get("effect")) for taint in _list(device, "taints")),
         bool(device.get("allowMultipleAllocations")),
     )
+
+
+def _taints(device: Obj) -> Hashable:
+    return tuple((taint.get("key"), taint.get("value") or "", taint.get("effect")) for taint in _list(device, "taints"))
 
 
 def _capacity(capacity: Obj) -> Hashable:

@@ -3,7 +3,8 @@
 The rules are those of consumers and of NVIDIA's driver's helper (k8s.io/dynamic-resource-allocation/resourceslice):
 consumers read the slices of the highest generation only, and a pool is complete when their number is its
 resourceSliceCount. So one slice may change in place, and anything more moves the whole pool to a new generation.
-Devices that change places within their slice are nothing more: after any of these writes a consumer sees the same.
+Devices that change places within their slice, or taints, are nothing more, in however many slices: between the writes a
+consumer sees every device once, as it was or as it will be.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dra_driver.slices.compare import carry_times, same_but_order, same_content
+from dra_driver.slices.compare import carry_times, same_but_order_and_taints, same_content
 from dra_driver.slices.cutting import PoolOwner, SliceSpec
 from dra_driver.slices.decode import driver_of, generation_of, pool_of
 from dra_driver.slices.encode import Obj, encode_slice
@@ -67,7 +68,7 @@ def plan_writes(
     encoded = {spec.index: encode_slice(spec, owner, generation=highest, count=len(desired)) for spec in desired}
     carry_times(encoded.values(), present)
     changed = [index for index, match in matches.items() if not _same(encoded[index], match)]
-    others = [index for index in changed if not _same_but_order(encoded[index], matches[index])]
+    others = [index for index in changed if not _offers_the_same(encoded[index], matches[index])]
     missing = [spec.index for spec in desired if spec.index not in matches]
     # Removing a slice that consumers ignore changes nothing for them.
     shrinks = any(generation_of(candidate) == highest for candidate in obsolete)
@@ -150,8 +151,8 @@ def _same(wanted: Obj, match: Obj) -> bool:
     return _counts_the_same(wanted, match) and same_content(wanted["spec"], match["spec"])
 
 
-def _same_but_order(wanted: Obj, match: Obj) -> bool:
-    return _counts_the_same(wanted, match) and same_but_order(wanted["spec"], match["spec"])
+def _offers_the_same(wanted: Obj, match: Obj) -> bool:
+    return _counts_the_same(wanted, match) and same_but_order_and_taints(wanted["spec"], match["spec"])
 
 
 def _counts_the_same(wanted: Obj, match: Obj) -> bool:

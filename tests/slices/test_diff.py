@@ -73,7 +73,7 @@ def test_one_changed_slice_is_updated_in_place_at_its_generation() -> None:
 
 def test_two_changed_slices_move_the_whole_pool() -> None:
     server = published(many(150))
-    changed = cut(whole(0, taint()), *map(whole, range(1, 64)), whole(64, taint()), *map(whole, range(65, 150)))
+    changed = cut(whole(0), *map(shareable, range(1, 65)), *map(whole, range(65, 150)))
     plan = plan_writes(changed, server.list(), owner=OWNER)
     assert (len(plan.creates), len(plan.updates), plan.deletes, plan.generation) == (0, 3, (), 2)
     server.apply(plan)
@@ -91,6 +91,21 @@ def test_devices_that_only_change_places_stay_at_their_generation() -> None:
     assert (len(plan.updates), plan.generation) == (3, 1)
     server.apply(plan)
     assert plan_writes(cut(*tainted), server.list(), owner=OWNER).is_empty
+
+
+def test_devices_that_only_get_and_lose_taints_stay_at_their_generation() -> None:
+    """In however many slices: a GPU's devices may be in several. None of them is gone in between."""
+    healthy = [whole(number) for number in range(150)]
+    sick = [whole(number, taint()) if number in (3, 70, 140) else whole(number) for number in range(150)]
+    server = published(cut(*healthy))
+    for devices in (sick, healthy, [*reversed(sick[:64]), *sick[64:]]):
+        plan = plan_writes(cut(*devices), server.list(), owner=OWNER)
+        assert (len(plan.creates), len(plan.updates), plan.deletes, plan.generation) == (0, 3, (), 1)
+        server.apply(plan)
+        assert plan_writes(cut(*devices), server.list(), owner=OWNER).is_empty
+    # More than taints in two slices.
+    other = [whole(0, taint()), *map(shareable, range(1, 65)), *map(whole, range(65, 150))]
+    assert plan_writes(cut(*other), server.list(), owner=OWNER).generation == 2
 
 
 def test_a_device_that_changes_its_slice_moves_the_whole_pool() -> None:

@@ -195,7 +195,7 @@ class ReorderedWithin:
 
 class ReorderedAcross:
     """First fit where a slice holds one kind of device of all GPUs and is written again after occupancy changed: the
-    place that would end least on any GPU first. Written only if what fits stands in another order than before."""
+    place that would end least on any GPU first. Written only if another place than before is the first that fits."""
 
     def __init__(
         self, occupancy: Occupancy, gpus: int, lifetime: float = 1.0, kinds: Collection[int] | None = None
@@ -236,7 +236,7 @@ class ReorderedAcross:
         wanted = list(self._wanted(kind))
         fit = set(wanted)
         published = self._published[kind]
-        if wanted == [place for place in published if place in fit]:
+        if wanted[:1] == [place for place in published if place in fit][:1]:
             self.writes.looked(kind)
             return
         self._published[kind] = wanted + [place for place in published if place not in fit]
