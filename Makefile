@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-rest test-kills lint format proto generate manifests bench bench-packing lock clean \
-	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-fractions e2e-lifecycle bench-e2e bench-peer kind kind-down kind-e2e gpu-check
+	programs image cluster cluster-down e2e e2e-manifests e2e-mig e2e-fractions e2e-lifecycle bench-e2e bench-peer bench-packing-e2e kind kind-down kind-e2e gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -131,6 +131,9 @@ e2e-lifecycle: $(VENV)/.stamp-dev ## that a real cluster leaves nothing behind, 
 
 bench-e2e: $(VENV)/.stamp-dev ## measure pods and restarts on a real node
 	@$(BIN)/python -m e2e.bench --kubernetes $(K8S)
+
+bench-packing-e2e: $(VENV)/.stamp-dev ## what packing across GPUs costs on a real control plane; BENCH_ARGS="--sizes 1,10 --quick"
+	@$(BIN)/python -m e2e.bench_packing --kubernetes $(K8S) $(BENCH_ARGS)
 
 # PEER: the path of a gpu-kubelet-plugin; CASES: some of those that `python -m e2e.bench_peer --help` lists.
 bench-peer: ROUNDS = 3

@@ -21,7 +21,7 @@ from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local.cluster import LocalCluster, session
 from e2e.kit.kubectl import KubectlError, find_kubectl
-from tests.bench.packing.products import product
+from tests.bench.packing.products import WHOLE, product
 from tests.bench.packing.traces import mixes
 
 _DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -33,7 +33,7 @@ _FAILURES = (ApiError, AssertionError, ClusterError, KubectlError, OSError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(arguments)
-    found = {mix.name: mix for mix in mixes(product(flags.machine))}
+    found = {mix.name: mix for mix in mixes(product(flags.machine)) if mix.shares and WHOLE not in mix.shares}
     if flags.mix not in found:
         print(f"no such mix: {flags.mix}; there are {', '.join(found)}", file=sys.stderr)
         return 2
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=4.0, metavar="R", help="pods a second (4)")
     parser.add_argument("--load", type=float, default=0.9, metavar="L", help="asked for, by what there is (0.9)")
     parser.add_argument("--machine", default="h100-sxm5-80gb", metavar="NAME", help="of which the nodes are")
-    parser.add_argument("--mix", default="1g/2g/4g", help="of profiles, of those of tests/bench/packing/traces.py")
+    parser.add_argument("--mix", default="1g/2g/4g", help="of profiles (1g/2g/4g); without whole GPUs")
     parser.add_argument("--quick", action="store_true", help="one round of 20 s each: to see that it works")
     parser.add_argument("--kubernetes", default=programs.NEWEST_KUBERNETES, metavar="MINOR")
     return parser

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,6 +27,14 @@ class Counts:
                 for sample in family.samples
             }
         )
+
+    @classmethod
+    def sum(cls, several: Iterable[Counts]) -> Counts:
+        """Of several runs together."""
+        values: Counter[tuple[str, _Labels]] = Counter()
+        for each in several:
+            values.update(each.values)
+        return cls(values)
 
     def since(self, before: Counts) -> Counts:
         return Counts({key: value - before.values.get(key, 0.0) for key, value in self.values.items()})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from api.mig_policy import MigPacking
 from e2e.bench_packing.control import API_SERVER, CONTROLLER, SCHEDULER, Reading
+from e2e.bench_packing.counts import Counts
 from e2e.bench_packing.play import Played
 from e2e.bench_packing.seen import Pod
 from tests.bench.report import aligned
@@ -15,6 +16,7 @@ from tests.bench.report import aligned
 _LARGE = 4  # compute slices: what fragmentation keeps out
 _SLICES = {"group": "resource.k8s.io", "resource": "resourceslices"}
 _MIB = 2**20
+_ATTEMPT = "scheduler_scheduling_attempt_duration_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,6 @@ class Sample:
     played: Played
     readings: Mapping[str, Reading]
     generations: int
-
-    def total(self, component: str, name: str, **labels: str) -> float:
-        return self.readings[component].counts.total(name, **labels)
 
 
 _Samples = Sequence[Sample]
@@ -72,6 +71,10 @@ def _pods(samples: _Samples) -> list[Pod]:
     return [pod for sample in samples for pod in sample.played.pods]
 
 
+def _counts(samples: _Samples, component: str) -> Counts:
+    return Counts.sum(sample.readings[component].counts for sample in samples)
+
+
 def _count(matches: Callable[[Pod], bool]) -> Callable[[_Samples], float]:
     return lambda samples: float(sum(matches(pod) for pod in _pods(samples)))
 
@@ -94,29 +97,25 @@ def _mean_wait(matches: Callable[[Pod], bool]) -> Callable[[_Samples], float]:
 
 
 def _attempts(result: str) -> Callable[[_Samples], float]:
-    name = "scheduler_schedule_attempts_total"
-    return lambda samples: sum(sample.total(SCHEDULER, name, result=result) for sample in samples)
+    return lambda samples: _counts(samples, SCHEDULER).total("scheduler_schedule_attempts_total", result=result)
+
+
+def _tried_again(samples: _Samples) -> float:
+    """Pods that waited and were taken up again because a slice was written."""
+    event = "resource.k8s.io/ResourceSliceUpdate"
+    return _counts(samples, SCHEDULER).total("scheduler_queue_incoming_pods_total", event=event)
 
 
 def _attempt(share: float, result: str) -> Callable[[_Samples], float]:
-    """A quantile of all runs' attempts with that result, in milliseconds."""
-    name = "scheduler_scheduling_attempt_duration_seconds"
-
-    def measure(samples: _Samples) -> float:
-        values = [sample.readings[SCHEDULER].counts.quantile(name, share, result=result) for sample in samples]
-        finite = [value for value in values if not math.isnan(value)]
-        return 1000 * sum(finite) / len(finite) if finite else math.nan
-
-    return measure
+    """A quantile of the attempts with that result, in milliseconds."""
+    return lambda samples: 1000 * _counts(samples, SCHEDULER).quantile(_ATTEMPT, share, result=result)
 
 
 def _attempt_mean(result: str) -> Callable[[_Samples], float]:
-    name = "scheduler_scheduling_attempt_duration_seconds"
-
     def measure(samples: _Samples) -> float:
-        count = sum(sample.total(SCHEDULER, f"{name}_count", result=result) for sample in samples)
-        seconds = sum(sample.total(SCHEDULER, f"{name}_sum", result=result) for sample in samples)
-        return 1000 * seconds / count if count else math.nan
+        counts = _counts(samples, SCHEDULER)
+        count = counts.total(f"{_ATTEMPT}_count", result=result)
+        return 1000 * counts.total(f"{_ATTEMPT}_sum", result=result) / count if count else math.nan
 
     return measure
 
@@ -126,7 +125,7 @@ def _an_hour(component: str, name: str, scale: float = 1.0, **labels: str) -> Ca
 
     def measure(samples: _Samples) -> float:
         hours = sum(sample.played.seconds * sample.nodes for sample in samples) / 3600
-        return sum(sample.total(component, name, **labels) for sample in samples) * scale / hours
+        return _counts(samples, component).total(name, **labels) * scale / hours
 
     return measure
 
@@ -172,6 +171,7 @@ LINES = (
     Line("  p99", "ms", _attempt(0.99, "scheduled")),
     Line("attempts that found no room", "", _attempts("unschedulable")),
     Line("  mean", "ms", _attempt_mean("unschedulable")),
+    Line("  pods tried again because of a slice", "", _tried_again),
     Line("attempts that failed", "", _attempts("error")),
     Line("compute slices in use", "%", _busy),
     Line("slice writes a node and hour", "", _an_hour(CONTROLLER, "gpu_dra_controller_slice_writes_total")),

@@ -83,6 +83,10 @@ class Room:
                 return next((node, name) for name in self.kind.placements[profile] if self._fits(name, left))
         return None
 
+    def left(self, node: str) -> Mapping[tuple[str, str], int]:
+        """What is left of each counter."""
+        return self._left[node]
+
     def _change(self, place: Place, sign: int) -> None:
         node, device = place
         left = self._left[node]

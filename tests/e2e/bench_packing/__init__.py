@@ -1,0 +1,1 @@
+"""Tests of the parts of the benchmark of both packings of MIG devices that need no cluster."""
