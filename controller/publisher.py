@@ -31,7 +31,7 @@ from controller.own_writes import REMEMBER_SECONDS
 from controller.planning import devices_of, is_of_another_node, plan_pool
 from controller.pool import offer
 from controller.problem import Problem, Told
-from controller.reorder_pace import Reorder
+from controller.reorder_pace import POOLS_A_SECOND, Reorder
 from controller.reports import Reporter, published_told
 from controller.sharing import SharingKeeper
 from controller.sharing_told import sharing_told
@@ -39,6 +39,7 @@ from controller.writes import NotLeadingError, SliceWriter
 from dra_driver.devices.model import DeviceSet
 from dra_driver.devices.plugin_sharing import rules_of
 from dra_driver.devices.policy import DevicePolicy
+from dra_driver.kube.backoff import TokenBucket
 from dra_driver.kube.interface import NODE_INVENTORIES, Invalid, KubeApi, NotFound, Obj
 from dra_driver.slices.cutting import PoolOwner
 from dra_driver.slices.decode import generation_of
@@ -88,6 +89,7 @@ class Publisher:
         self._features = ServerFeatures(api)
         self._sharing = SharingKeeper(api, inputs, settings.policy)
         self._states = NodeStates(clock)
+        self._reorder_turns = TokenBucket(POOLS_A_SECOND, 1, clock=clock)
         metrics.nodes.set_function(lambda: float(inputs.inventory_count()))
         metrics.pools.set_function(lambda: float(sum(state.devices is not None for state in self._states.all())))
         metrics.devices.set_function(lambda: float(sum(state.devices or 0 for state in self._states.all())))
@@ -163,6 +165,8 @@ class Publisher:
             reorder=reorder,
         )
         state.remember(known, plan.devices, in_use)
+        if reorder is Reorder.NOW:
+            state.reorder_pace.had_turn(now, reordered=not plan.is_settled)
         problems += plan.problems
         self._writer.check_leading()  # asking for the features may have taken long
         told = filter(None, (published_told(plan.degraded), about_sharing(features, plan.devices)))
@@ -174,10 +178,8 @@ class Publisher:
                 state.challenge = challenge.used_up(state.challenge)
             state.devices = len(plan.devices.devices)
             if not plan.is_settled:
-                return max(state.reorder_pace.seconds_left(now), 0.0)
+                return state.reorder_pace.wish(now, self._reorder_turns)
             return REMEMBER_SECONDS if state.own.unconfirmed() else None
-        if reorder is Reorder.NOW and not plan.is_settled:
-            state.reorder_pace.took_place(now)
         state.devices = None
         try:
             return self._converge(state, inventory, plan.writes)

@@ -7,9 +7,10 @@ import pytest
 from api.mig_policy import MigPacking
 from controller import reorder_pace
 from controller.app import Controller
-from controller.reorder_pace import REORDER_SECONDS, Reorder, ReorderPace
+from controller.reorder_pace import POOLS_A_SECOND, REORDER_SECONDS, SETTLE_SECONDS, Reorder, ReorderPace
 from dra_driver.devices.policy import DevicePolicy, MigPolicy
 from dra_driver.hardware.model import Machine
+from dra_driver.kube.backoff import TokenBucket
 from tests.controller.world import World
 
 ACROSS = DevicePolicy(mig=MigPolicy(packing=MigPacking.ACROSS_GPUS))
@@ -64,6 +65,7 @@ def reordered(world: World, machine: Machine) -> tuple[Controller, str]:
 
 def test_a_second_change_waits_for_its_turn(world: World, h100: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reorder_pace, "REORDER_SECONDS", 3600.0)
+    monkeypatch.setattr(reorder_pace, "SETTLE_SECONDS", 0.0)
     _controller, claim = reordered(world, h100)
     world.assert_quiet()
     before = world.slice_writes()
@@ -109,11 +111,31 @@ def test_a_restart_finds_the_order_as_it_left_it(world: World, h100: Machine) ->
     assert world.slice_writes() == before
 
 
-def test_the_pace() -> None:
-    pace = ReorderPace()
+def test_the_pace_of_one_pool() -> None:
+    pace, turns = ReorderPace(), TokenBucket(1.0, 1, clock=lambda: 100.0)
     assert pace.at(100.0, MigPacking.PER_GPU) is Reorder.NEVER
-    assert pace.at(100.0, MigPacking.ACROSS_GPUS) is Reorder.NOW
-    pace.took_place(100.0)
-    assert pace.at(100.0 + REORDER_SECONDS - 1, MigPacking.ACROSS_GPUS) is Reorder.LATER
-    assert pace.seconds_left(110.0) == REORDER_SECONDS - 10
-    assert pace.at(100.0 + REORDER_SECONDS, MigPacking.ACROSS_GPUS) is Reorder.NOW
+    assert pace.at(100.0, MigPacking.ACROSS_GPUS) is Reorder.LATER
+    assert pace.wish(100.0, turns) == SETTLE_SECONDS
+    assert pace.at(100.0 + SETTLE_SECONDS / 2, MigPacking.ACROSS_GPUS) is Reorder.LATER
+    then = 100.0 + SETTLE_SECONDS
+    assert pace.at(then, MigPacking.ACROSS_GPUS) is Reorder.NOW
+    pace.had_turn(then, reordered=True)
+    assert pace.at(then, MigPacking.ACROSS_GPUS) is Reorder.LATER
+    assert pace.wish(then + 10, turns) == REORDER_SECONDS - SETTLE_SECONDS - 10
+    assert pace.turn is None
+
+
+def test_pools_take_turns() -> None:
+    turns = TokenBucket(POOLS_A_SECOND, 1, clock=lambda: 100.0)
+    paces = [ReorderPace() for _ in range(4)]
+    waits = [pace.wish(100.0, turns) for pace in paces]
+    assert waits == [SETTLE_SECONDS, 1 / POOLS_A_SECOND, 2 / POOLS_A_SECOND, 3 / POOLS_A_SECOND]
+    assert [pace.wish(100.0, turns) for pace in paces] == waits, "one turn each, however often it is looked at"
+
+
+def test_a_turn_that_came_to_nothing_does_not_make_the_next_one_wait() -> None:
+    pace, turns = ReorderPace(), TokenBucket(1.0, 5, clock=lambda: 100.0)
+    pace.wish(100.0, turns)
+    pace.had_turn(102.0, reordered=False)
+    assert pace.at(102.0, MigPacking.ACROSS_GPUS) is Reorder.LATER
+    assert pace.wish(102.0, turns) == SETTLE_SECONDS
