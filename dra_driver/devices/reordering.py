@@ -40,14 +40,14 @@ class Arrangement:
 def arrange(devices: Sequence[AllocatableDevice], in_use: Collection[str], published: Sequence[str]) -> Arrangement:
     """``devices`` of one node by group, GPU by GPU as given within each; ``in_use`` and ``published`` are names, the
     latter in the order of the slices that exist. A group with devices that are not published is in the wanted order."""
-    boards = _boards(devices, in_use)
+    boards, fitting = _boards(devices, in_use), _fitting(devices, in_use)
     before: list[AllocatableDevice] = []
     after: list[AllocatableDevice] = []
     for group in by_group(devices):
         now = _as_published(group, published)
         free = _by_loss(group, boards) if group and packing_group(group[0]) else list(group)
         names = {device.name for device in free}
-        if now is None or free[:1] != [device for device in now if device.name in names][:1]:
+        if now is None or _next(free, fitting) != _next((device for device in now if device.name in names), fitting):
             order = [*free, *(device for device in now or group if device.name not in names)]
         else:
             order = list(now)
@@ -98,6 +98,35 @@ def _boards(devices: Iterable[AllocatableDevice], in_use: Collection[str]) -> Ma
         name: _Board(number, taken[name], tuple(tuple(here.get(size, ())) for size in sizes))
         for number, (name, here) in enumerate(places.items())
     }
+
+
+def _fitting(devices: Sequence[AllocatableDevice], in_use: Collection[str]) -> frozenset[str]:
+    """Names of the devices for which every counter suffices, engines too. The whole GPU tells what there is of each."""
+    there: dict[tuple[str, str], Quantity] = {}
+    taken: dict[tuple[str, str], Quantity] = {}
+    for device, counter, amount in _uses(devices):
+        there[counter] = max(there.get(counter, amount), amount)
+        if device.name in in_use:
+            taken[counter] = taken.get(counter, Quantity.of(0)) + amount
+    lacking = {
+        device.name
+        for device, counter, amount in _uses(devices)
+        if counter in taken and taken[counter] + amount > there[counter]
+    }
+    return frozenset(device.name for device in devices if device.name not in lacking)
+
+
+def _uses(devices: Iterable[AllocatableDevice]) -> Iterator[tuple[AllocatableDevice, tuple[str, str], Quantity]]:
+    """Each device with each counter, by its set and name, that it draws from."""
+    for device in devices:
+        for use in device.consumes:
+            for name, amount in use.counters.items():
+                yield device, (use.counter_set, name), amount
+
+
+def _next(devices: Iterable[AllocatableDevice], fitting: Collection[str]) -> AllocatableDevice | None:
+    """The one that the next claim for them is given."""
+    return next((device for device in devices if device.name in fitting), None)
 
 
 def _by_loss(group: Iterable[AllocatableDevice], boards: Mapping[str, _Board]) -> list[AllocatableDevice]:

@@ -236,11 +236,17 @@ class ReorderedAcross:
         wanted = list(self._wanted(kind))
         fit = set(wanted)
         published = self._published[kind]
-        if wanted[:1] == [place for place in published if place in fit][:1]:
+        if self._next(wanted) == self._next(place for place in published if place in fit):
             self.writes.looked(kind)
             return
         self._published[kind] = wanted + [place for place in published if place not in fit]
         self.writes.write(kind)
+
+    def _next(self, places: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+        return next(((gpu, device) for gpu, device in places if self._fits(gpu, device)), None)
+
+    def _fits(self, gpu: int, device: int) -> bool:
+        return bool(self._occupancy.fitting(self._now[gpu]) >> device & 1)
 
     def _wanted(self, kind: int) -> Iterable[tuple[int, int]]:
         lines = (
