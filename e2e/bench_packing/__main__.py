@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", type=_sizes, default=(1, 10, 100), metavar="N,N", help="numbers of nodes (1,10,100)")
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="runs of each packing at each size (2)")
     parser.add_argument("--seconds", type=float, default=75.0, metavar="S", help="for how long pods come in a run (75)")
-    parser.add_argument("--rate", type=float, default=4.0, metavar="R", help="pods a second (4)")
+    parser.add_argument("--rate", type=float, default=4.0, metavar="R", help="pods a second (4), 100/nodes at most")
     parser.add_argument("--load", type=float, default=0.9, metavar="L", help="asked for, by what there is (0.9)")
     parser.add_argument("--machine", default="h100-sxm5-80gb", metavar="NAME", help="of which the nodes are")
     parser.add_argument("--mix", default="1g/2g/4g", help="of profiles (1g/2g/4g); without whole GPUs")

@@ -26,12 +26,14 @@ from tests.bench.packing.products import WHOLE, product
 from tests.bench.packing.traces import Mix
 
 _PUBLISHED_SECONDS = 300.0
+# kube-scheduler looks at all nodes for a pod, for some 5 ms at each: with more pods their queue would be measured.
+_NODES_A_SECOND = 100.0
 _QUIET_SECONDS = 3.0  # without a write, so that what a start has to do is done
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """See :class:`e2e.bench_packing.traffic.Wish`."""
+    """See :class:`e2e.bench_packing.traffic.Wish`; ``rate`` is less where there are many nodes."""
 
     machine: str
     mix: Mix
@@ -97,7 +99,8 @@ class Bench:
 
     def _traffic(self, number: int, kind: Kind) -> Traffic:
         plan = self.plan
-        wish = Wish(plan.machine, plan.mix, plan.rate, plan.load, plan.seconds, seed=number + 1)
+        rate = min(plan.rate, _NODES_A_SECOND / len(self.nodes.names))
+        wish = Wish(plan.machine, plan.mix, rate, plan.load, plan.seconds, seed=number + 1)
         return traffic(wish, kind, self.nodes.names)
 
     def _known_kind(self, packing: MigPacking) -> Kind:
