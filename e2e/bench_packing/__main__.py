@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     bench.grow(nodes)
                     of_size = samples.setdefault(nodes, {packing: [] for packing in MigPacking})
                     for number in range(rounds):
-                        for packing in MigPacking:
+                        # There and back, so that what drifts meanwhile falls on both.
+                        for packing in list(MigPacking)[:: -1 if number % 2 else 1]:
                             of_size[packing].append(bench.run(packing, number))
     except _FAILURES as error:
         failure = f"{type(error).__name__}: {error}"
