@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.programs import end_loaded
 from tests.run_guard import start_guard
 
 _GUARD = pytest.StashKey[subprocess.Popen[bytes] | None]()
@@ -17,6 +18,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # The workers of pytest-xdist are started by the run and carry its mark.
     if not hasattr(config, "workerinput"):
         config.stash[_GUARD] = start_guard()
+
+
+def pytest_unconfigure() -> None:
+    end_loaded()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,6 +37,7 @@ from kubelet_plugin.mps_supervisor.namespaces import Namespaces
 from kubelet_plugin.mps_supervisor.surroundings import MARK
 from tests.kubelet_plugin.fakes import DRIVER, eventually
 from tests.kubelet_plugin.mps_supervisor.plain import NoCgroups, PlainIsolation
+from tests.programs import fork
 
 MACHINE = "h100-sxm5-80gb"
 NAMED_DRIVER = "615.71.09"  # speaks MPS protocol 3
@@ -50,12 +50,7 @@ class SupervisorProcess:
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kubelet_plugin.mps_supervisor.main", *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = fork("kubelet_plugin.mps_supervisor.main", arguments, os.environ, log, log)
 
     def kill(self) -> None:
         self.process.kill()
