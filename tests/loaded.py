@@ -1,4 +1,4 @@
-"""A process that has loaded our programs, and forks a copy of itself for each that is to run.
+"""A process that has loaded our programs and the sweeps of kills, and forks a copy of itself for each that is to run.
 
 ``python -m tests.loaded`` reads requests from standard input, a JSON object a line: the module, its arguments, its
 environment, and the files for its output. It answers ``{"started": pid}``, and says ``{"ended": pid, "code": code}``
@@ -29,6 +29,10 @@ MODULES = (
     "kubelet_plugin.main",
     "kubelet_plugin.mps_supervisor.main",
     "kubelet_plugin.node.hardware",
+    "tests.crash.fence_sweep",
+    "tests.crash.fraction_sweep",
+    "tests.crash.mps_sweep",
+    "tests.crash.prepare_sweep",
 )
 
 
