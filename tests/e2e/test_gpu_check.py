@@ -51,7 +51,7 @@ def some_gpus(machine: str, count: int) -> MachineDescription:
 
 def h100_with_mig() -> MachineDescription:
     """MIG on at the first two GPUs: one divided, with parts of an instance and one without any, one empty."""
-    description = some_gpus("h100-sxm5-80gb", 3)
+    description = some_gpus("h100-sxm5-80gb", 2)
     parts = tuple(ComputeInstanceDescription(start=start, slices=1) for start in (0, 1))
     divided = MigDescription(
         enabled=True,
@@ -69,12 +69,12 @@ def h100_with_mig() -> MachineDescription:
 
 
 MACHINES = {
-    "t4": some_gpus("t4", 2),
-    "l40s": "l40s",
-    "a100": some_gpus("a100-sxm4-40gb", 3),
+    "t4": some_gpus("t4", 1),
+    "l40s": some_gpus("l40s", 1),
+    "a100": some_gpus("a100-sxm4-40gb", 1),
     "h100 with MIG": h100_with_mig(),
-    "gb200": some_gpus("gb200", 2),
-    "rtx-pro-6000": some_gpus("rtx-pro-6000", 2),
+    "gb200": some_gpus("gb200", 1),
+    "rtx-pro-6000": some_gpus("rtx-pro-6000", 1),
 }
 
 

@@ -88,7 +88,7 @@ class Lab:
             f"--container-driver-root={self.root / 'nothing'}",
             f"--host-root={self.host}",
             f"--simulated-state={self.state_file}",
-            "--mps-canary-interval=200ms",
+            "--mps-canary-interval=500ms",
             *more,
         ]
 
@@ -171,7 +171,7 @@ class Lab:
         client = subprocess.Popen(
             [
                 str(self.host / CLIENT),
-                *("--interval", "0.02", "--count", str(file), *options),
+                *("--interval", "0.1", "--count", str(file), *options),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -26,9 +26,9 @@ from tests.devices.recorded import recorded
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
-from tests.long_runs import fast_folder
+from tests.long_runs import fast_folder, steps
 
-_ROUNDS = 200
+_ROUNDS = steps(200, 104)
 _CALLERS = 8
 _TRIES = 6
 _KEPT = 3  # claims that a caller holds at once, at most
