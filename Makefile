@@ -37,8 +37,11 @@ demo: $(VENV)/.stamp-run ## run the quickstart examples on an embedded cluster w
 test: $(VENV)/.stamp-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
 
-# What is played in full there; gpu-check's tests then have whole machines.
-LONG_TESTS := tests/crash tests/property tests/contract/test_allocator.py tests/e2e/test_gpu_check.py
+# Where make test plays a share (tests/test_long_runs.py looks that each is named); gpu-check's tests then have whole machines.
+LONG_TESTS := tests/allocator tests/cli/convert/test_properties.py tests/contract/test_allocator.py \
+	tests/controller/test_overlap.py tests/crash tests/devices/test_mig_fit.py tests/devices/test_mig_layout.py \
+	tests/devices/test_packing_benchmark.py tests/e2e/test_gpu_check.py tests/kubelet_plugin/kinds/mig tests/kubelet_plugin/prepare/test_checkpoint_format.py \
+	tests/property tests/simulation/nvml_c/test_together.py tests/slices/test_diff.py tests/test_run_guard.py
 test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
 	@GPU_DRA_LONG_TESTS=1 GPU_DRA_KILL_ROUNDS=50 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
 		$(LONG_TESTS)

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from tests.programs import end_loaded
 from tests.run_guard import start_guard
 
 _GUARD = pytest.StashKey[subprocess.Popen[bytes] | None]()
@@ -25,6 +26,10 @@ def _hand_down_sigint() -> None:
     """A script's background job ignores SIGINT, and so would all that it starts; a handler of one's own is not inherited."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def pytest_unconfigure() -> None:
+    end_loaded()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
 """How long random runs and sweeps are: a share of them in ``make test``, all of it in ``make test-long``, as CI does.
 
 Rounds in which real processes are killed at random take a second each: three in ``make test``, fifty in
-``make test-long``, five hundred in ``make test-kills``.
+``make test-long``, five hundred in ``make test-kills``. Whatever takes a share from here is named in the Makefile's
+``LONG_TESTS``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def steps(full: int, share: int) -> int:
 
 
 def stride(share: int) -> int:
-    """Of a sweep: it tries every position in a long run, else each ``share``-th."""
+    """Of a sweep or a list of cases: every position in a long run, else each ``share``-th."""
     return steps(1, share)
 
 

@@ -16,6 +16,7 @@ from tests.bench.process import Measured
 from tests.contract import real_server
 from tests.kubelet_plugin.fakes import short_folder
 from tests.kubelet_plugin.node_lab import NodeLab
+from tests.programs import execute
 
 SAID = "GPU_DRA_TEST_SAID"  # names the folder in which a test says what it has started
 _SLEEPER = "tests.simulation.cluster.sleeper"
@@ -31,7 +32,7 @@ def _say_and_wait(*started: str) -> None:
 def test_everything(tmp_path: Path) -> None:
     started = ["kubelet_plugin.main", "controller.main", _SLEEPER, "sleep 600", "sleep 601", "machine_sleeper"]
     with ExitStack() as stack:
-        lab = NodeLab(stack.enter_context(short_folder()))
+        lab = NodeLab(stack.enter_context(short_folder()), start=execute)
         stack.callback(lab.close)
         lab.plugin()
         cluster = EmbeddedCluster("t4", 1, tmp_path / "cluster")
@@ -55,7 +56,7 @@ def test_everything(tmp_path: Path) -> None:
 
 def test_one_plugin() -> None:
     with ExitStack() as stack:
-        lab = NodeLab(stack.enter_context(short_folder()))
+        lab = NodeLab(stack.enter_context(short_folder()), start=execute)
         stack.callback(lab.close)
         lab.plugin()
         _say_and_wait("plugin", "kubelet_plugin.main")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from e2e.clusters.processes import Process
+from tests.long_runs import stride
 from tests.run_guard import MARK, mark
 from tests.starts_everything import SAID
 
@@ -77,9 +78,13 @@ def run(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         )
 
 
+# Each starts everything that tests can start, a real API server as well.
+ENDS = [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, 0), (signal.SIGKILL, 2)]
+
+
 @pytest.mark.parametrize(
     ("number", "workers"),
-    [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, 0), (signal.SIGKILL, 2)],
+    ENDS[:: stride(3)],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else f"{value}-workers",
 )
 def test_a_run_that_is_ended_leaves_no_process(folder: Path, number: signal.Signals, workers: int) -> None:

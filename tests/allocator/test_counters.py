@@ -18,6 +18,7 @@ from dra_driver.allocator.parse import parse_claim
 from dra_driver.allocator.pools import pools_from_slices
 from dra_driver.allocator.reasons import Failure, explain
 from tests.allocator.builders import DRIVER, allocated, claim, device_class, request, resource_slice
+from tests.long_runs import steps
 
 ENGINE = CelEngine()
 SIZES = {"whole": 4, "half": 2, "quarter": 1}
@@ -195,7 +196,7 @@ def _drawn(devices: list[Obj], chosen_numbers: Sequence[int], counter: str) -> i
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=steps(300, 75), deadline=None)
 def test_the_first_set_that_fits_is_given(data: st.DataObject) -> None:
     """Against trying every set, with devices that draw anything from two counters, and claims that hold some."""
     amounts = st.integers(0, 3)

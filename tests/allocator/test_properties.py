@@ -20,6 +20,7 @@ from dra_driver.allocator.parse import parse_claim
 from dra_driver.allocator.reasons import Failure, explain
 from dra_driver.allocator.status import allocation_status
 from tests.allocator.builders import DRIVER, claim, device_class, resource_slice, share_ids
+from tests.long_runs import steps
 
 ENGINE = CelEngine()
 NODES = ("n0", "n1")
@@ -134,7 +135,7 @@ def matches(body: Obj, device: Obj) -> bool:
     return device["attributes"]["type"]["string"] == "gpu" and all(SELECTORS[text](device) for text in expressions)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=steps(150, 37), deadline=None)
 @given(workloads())
 def test_a_device_is_never_allocated_twice(workload: tuple[list[Obj], list[Obj]]) -> None:
     slices, wanted = workload
@@ -147,7 +148,7 @@ def test_a_device_is_never_allocated_twice(workload: tuple[list[Obj], list[Obj]]
                 held.add(key)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=steps(150, 37), deadline=None)
 @given(workloads())
 def test_every_result_satisfies_its_request(workload: tuple[list[Obj], list[Obj]]) -> None:
     slices, wanted = workload

@@ -24,6 +24,7 @@ from dra_driver.quantity import Quantity
 from tests.allocator import share_cases, share_worlds
 from tests.allocator.builders import DRIVER, claim, resource_slice, share_ids
 from tests.allocator.share_cases import CASES, CLASSES, FOUR, PLAIN, Case, asks, asks_all, has, one, shared, whole
+from tests.long_runs import steps
 
 ENGINE = CelEngine()
 
@@ -162,7 +163,7 @@ def consumed_of(held: list[Obj]) -> dict[str, dict[str, Quantity]]:
     return totals
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=steps(200, 50), deadline=None)
 @given(st.data())
 def test_never_more_is_consumed_than_there_is(data: st.DataObject) -> None:
     """Pods come and go; what is written is checked against what is published."""
@@ -201,7 +202,7 @@ def check_results(held: list[Obj], devices: dict[str, Obj]) -> None:
     assert len(set(ids)) == len(ids)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=steps(100, 25), deadline=None)
 @given(st.data())
 def test_what_a_search_gives_back_is_there_again(data: st.DataObject) -> None:
     pools = pools_from_slices(data.draw(share_worlds.slices()))

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from dra_driver.kube.connect import connect
 from dra_driver.kube.interface import PODS, RESOURCE_CLAIMS
 from dra_driver.simulation import contained
 from dra_driver.simulation.hardware import StateFile, faults
+from tests.programs import Program, Starter, execute, fork
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +44,7 @@ def pod(name: str, restart: str = "Always", annotations: str = "") -> str:
     return POD.replace("NAME", name).replace("RESTART", restart).replace("ANNOTATIONS", annotations)
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dra_driver.cli.main", *arguments]
+PROGRAM = "dra_driver.cli.main"
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -53,11 +52,24 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**outside, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
 
 
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, *arguments: str, start: Starter = fork) -> subprocess.CompletedProcess[str]:
     env = environment(tmp_path)
     if arguments[0] == "get":
         env["TMPDIR"] = str(tmp_path)  # a demo that somebody has up beside the tests is not ours
-    return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=100)
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        out, errors = Path(folder, "out"), Path(folder, "errors")
+        program = start(PROGRAM, arguments, env, out, errors)
+        try:
+            code = program.wait(100)
+        finally:
+            program.kill()
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), errors.read_text())
+
+
+def start_demo(tmp_path: Path, log: Path, *options: str) -> Program:
+    """Its output is in ``log``, which is there."""
+    log.touch()
+    return fork(PROGRAM, ["demo", *options], environment(tmp_path), log, log)
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def wait_for(check: Callable[[], bool], timeout: float = 20.0) -> None:
 
 
 def test_the_quickstart(tmp_path: Path) -> None:
-    done = run(tmp_path, "demo", "--folder", str(tmp_path / "c"))
+    done = run(tmp_path, "demo", "--folder", str(tmp_path / "c"), start=execute)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     table = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("quickstart-")}
@@ -204,11 +216,7 @@ def test_time_slices_are_set_while_a_pod_has_them_and_gone_afterwards(tmp_path: 
     """NVIDIA's manifest: two pods, one claim, GpuConfig with Long slices."""
     example = ROOT / "deploy/examples/sharing/01-time-slicing.yaml"
     log = tmp_path / "out"
-    with log.open("w") as out:
-        demo = subprocess.Popen(
-            command("demo", "--keep", "--nodes", "1", "-f", str(example), "--folder", str(short_folder)),
-            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    demo = start_demo(tmp_path, log, "--keep", "--nodes", "1", "-f", str(example), "--folder", str(short_folder))
     try:
         wait_for(lambda: "stays up until Ctrl-C" in log.read_text())
         state = StateFile(next(short_folder.glob("**/gpus.json")))
@@ -247,11 +255,7 @@ def test_a_demo_that_is_kept_can_be_asked_and_ends_with_ctrl_c(tmp_path: Path) -
     manifest = tmp_path / "m.yaml"
     manifest.write_text(TEMPLATE + pod("p"))
     log = tmp_path / "out"
-    with log.open("w") as out:
-        demo = subprocess.Popen(
-            command("demo", "--keep", "--nodes", "1", "-f", str(manifest)),
-            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    demo = start_demo(tmp_path, log, "--keep", "--nodes", "1", "-f", str(manifest))
     try:
         wait_for(lambda: "stays up until Ctrl-C" in log.read_text())
         asked = run(tmp_path, "get", "claims")
@@ -270,11 +274,7 @@ def test_a_demo_that_is_kept_takes_away_what_its_user_made(tmp_path: Path, short
     manifest = tmp_path / "m.yaml"
     manifest.write_text(TEMPLATE + pod("p"))
     log = tmp_path / "out"
-    with log.open("w") as out:
-        demo = subprocess.Popen(
-            command("demo", "--keep", "--nodes", "1", "-f", str(manifest), "--folder", str(short_folder)),
-            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    demo = start_demo(tmp_path, log, "--keep", "--nodes", "1", "-f", str(manifest), "--folder", str(short_folder))
     try:
         wait_for(lambda: "stays up until Ctrl-C" in log.read_text())
         api = connect(str(next(short_folder.glob("**/kubeconfig"))))
@@ -298,11 +298,7 @@ def test_a_demo_that_is_ended_leaves_no_process(
     manifest = tmp_path / "m.yaml"
     manifest.write_text(TEMPLATE + pod("never", annotations="gpu-dra.dev/expect: Pending"))
     log = tmp_path / "out"
-    with log.open("w") as out:
-        demo = subprocess.Popen(
-            command("demo", "--nodes", "1", "-f", str(manifest), "--folder", str(short_folder)),
-            env=environment(tmp_path), stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    demo = start_demo(tmp_path, log, "--nodes", "1", "-f", str(manifest), "--folder", str(short_folder))
     try:
         wait_for(lambda: "processes" in log.read_text())
         demo.send_signal(number)

@@ -28,6 +28,7 @@ from dra_driver.slices.features import ApiFeatures
 from tests.devices.builders import machine
 from tests.devices.mig_gpus import A100, AMPERE, H100, instance, mig_gpu
 from tests.devices.recorded import recorded_profiles
+from tests.long_runs import steps
 
 DRIVER = "gpu.nvidia.com"
 OWNER = PoolOwner(DRIVER, "node-0", "11111111-2222-3333-4444-555555555555")
@@ -353,7 +354,7 @@ def machines(draw: st.DrawFn) -> Machine:
 
 
 @given(st.data(), st.builds(ApiFeatures, partitionable=st.booleans(), taints=st.booleans()))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=steps(150, 37), deadline=None)
 def test_no_sequence_of_changes_lets_hardware_be_allocated_twice(data: st.DataObject, features: ApiFeatures) -> None:
     held: dict[str, Place] = {}
     pool = DeviceSet()

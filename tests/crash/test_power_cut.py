@@ -16,6 +16,7 @@ from tests.crash.power_cuts import Disk, World
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.on_this_thread import fly
 from tests.kubelet_plugin.prepare.toy_node import ToyNode
+from tests.long_runs import stride
 
 HELD, MOVING = "held", "moving"
 
@@ -37,7 +38,7 @@ def test_the_next_boot_finds_whole_files_and_nothing_of_the_last_one(
         disk = _cut(tmp_path / "node", before, operations, device)
         worlds = list(disk.worlds())
         assert len(worlds) >= 3
-        for number, world in enumerate(worlds):
+        for number, world in enumerate(worlds[:: stride(4)]):
             _check(tmp_path / f"world-{number}", tmp_path / "node", world, device, volatile=volatile)
 
 

@@ -4,45 +4,45 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.sweeps import Sweeps
+from tests.crash.sweeps import run
 from tests.long_runs import fast_folder, stride
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_file_operation(sweeps: Sweeps, scenario: str) -> None:
-    assert _kills(sweeps, scenario, "whole", stride(4)) >= 10
+def test_killed_at_every_file_operation(scenario: str) -> None:
+    assert _kills(scenario, "whole", stride(8)) >= 10
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_file_operation_with_a_kind_of_its_own(sweeps: Sweeps, scenario: str) -> None:
+def test_killed_at_every_file_operation_with_a_kind_of_its_own(scenario: str) -> None:
     """Nothing in ``prepare`` knows it, and it is put right all the same."""
-    assert _kills(sweeps, scenario, "toy", stride(5)) >= 10
+    assert _kills(scenario, "toy", stride(10)) >= 10
 
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_change_of_files_and_time_slices(sweeps: Sweeps, scenario: str) -> None:
+def test_killed_at_every_change_of_files_and_time_slices(scenario: str) -> None:
     """Two claims with shares of one GPU: its interval is there exactly while one of them is prepared."""
-    assert _kills(sweeps, scenario, "sliced", stride(7)) >= 20
+    assert _kills(scenario, "sliced", stride(14)) >= 20
 
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_change_of_files_and_mps_groups(sweeps: Sweeps, scenario: str) -> None:
+def test_killed_at_every_change_of_files_and_mps_groups(scenario: str) -> None:
     """A MIG device with a daemon of its own, and two shares of a GPU: groups are there exactly while claims are."""
-    assert _kills(sweeps, scenario, "mps", stride(9)) >= 30
+    assert _kills(scenario, "mps", stride(24)) >= 30
 
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery"])
-def test_killed_at_every_change_of_files_and_hardware(sweeps: Sweeps, scenario: str) -> None:
+def test_killed_at_every_change_of_files_and_hardware(scenario: str) -> None:
     """MIG devices, on simulated GPUs: most of the file operations are changes of the hardware's state."""
-    assert _kills(sweeps, scenario, "mig", stride(15)) >= 20
+    assert _kills(scenario, "mig", stride(30)) >= 20
 
 
 @pytest.mark.process
@@ -51,12 +51,12 @@ def test_killed_at_every_change_of_files_and_hardware(sweeps: Sweeps, scenario: 
 @pytest.mark.parametrize(
     "scenario", ["prepare-retry", "prepare-unprepare", "unprepare", "recovery", "recovery-unprepare"]
 )
-def test_killed_at_every_change_of_files_and_fences(sweeps: Sweeps, scenario: str, fence: str) -> None:
+def test_killed_at_every_change_of_files_and_fences(scenario: str, fence: str) -> None:
     """Fractions with containers: groups, namespaces, limits and their records are there exactly while claims are."""
-    assert _kills(sweeps, scenario, fence, stride(25), sweep="fraction_sweep") >= 20
+    assert _kills(scenario, fence, stride(50), sweep="fraction_sweep") >= 20
 
 
-def _kills(sweeps: Sweeps, scenario: str, devices: str, stride: int, *, sweep: str = "prepare_sweep") -> int:
+def _kills(scenario: str, devices: str, stride: int, *, sweep: str = "prepare_sweep") -> int:
     """How many positions were gone through, at least: with recovery at the next plugin's start, and without."""
     with fast_folder() as folder:
-        return min(sweeps.run(sweep, scenario, devices, str(folder), str(stride))) * stride
+        return min(run(sweep, scenario, devices, str(folder), str(stride))) * stride

@@ -86,7 +86,8 @@ def render(*arguments: str, release: str = NAME, namespace: str = NAME) -> Rende
 
 
 def documents(text: str) -> Iterator[Obj]:
-    yield from (document for document in yaml.safe_load_all(text) if document)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    yield from (document for document in yaml.load_all(text, Loader=loader) if document)
 
 
 def env_of(container: dict[str, Any]) -> dict[str, str]:

@@ -73,7 +73,8 @@ class Server:
         return self.request("POST", f"{self.collection(obj)}?fieldValidation=Strict{query}", obj)
 
 
-@pytest.fixture(scope="session", params=programs.kubernetes_minors())
+# Not for the session: they cost processor time for as long as they run.
+@pytest.fixture(scope="module", params=programs.kubernetes_minors())
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     found = real_server.find_binaries(request.param)
     if isinstance(found, str):
@@ -86,7 +87,7 @@ def plain_manifest(name: str) -> list[Obj]:
     return list(helm.documents((manifests.FOLDER / name).read_text()))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def namespace(server: Server) -> None:
     created = server.create(plain_manifest("gpu-dra.yaml")[0])
     assert created.code == 201, created.message
@@ -147,7 +148,7 @@ def inventory(name: str, spec: Obj) -> Obj:
     return {"apiVersion": "gpu-dra.dev/v1alpha1", "kind": "NodeInventory", "metadata": {"name": name}, "spec": spec}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def policy(server: Server, namespace: None) -> Server:
     """The server with CRD and policy in force, and one inventory of node-b, made by its plugin."""
     kinds = ("CustomResourceDefinition", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")

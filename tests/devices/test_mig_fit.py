@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dra_driver.devices.mig_fit import NoFit, Placed, cheapest_first, fit
 from dra_driver.hardware.model import MigPlacement, MigProfile
 from tests.devices.recorded import mig_machines, recorded_gpu
+from tests.long_runs import steps
 
 
 @cache
@@ -61,7 +62,7 @@ def situations(draw: st.DrawFn) -> tuple[tuple[MigProfile, ...], dict[int, int],
 
 
 @given(situations())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=steps(400, 100), deadline=None)
 def test_it_finds_what_trying_everything_finds_and_keeps_as_much(
     situation: tuple[tuple[MigProfile, ...], dict[int, int], list[Placed]],
 ) -> None:

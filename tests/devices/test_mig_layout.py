@@ -13,6 +13,7 @@ from api.mig_layouts import LayoutEntry, decode, split_profile
 from dra_driver.devices.mig_layout import LayoutPlan, LayoutRefusal, entry_for, plan_layout
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, MigPlacement, MigState
 from tests.devices.recorded import mig_machines, recorded_gpu, with_instances
+from tests.long_runs import steps
 
 H100 = recorded_gpu("h100-sxm5-80gb")
 
@@ -160,7 +161,7 @@ def wishes(draw: st.DrawFn) -> tuple[Gpu, dict[str, int], dict[str, int]]:
 
 
 @given(wishes())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=steps(300, 75), deadline=None)
 def test_a_plan_brings_about_what_is_asked_and_then_nothing_is_left_to_do(
     wish: tuple[Gpu, dict[str, int], dict[str, int]],
 ) -> None:

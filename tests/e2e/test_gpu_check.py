@@ -35,7 +35,7 @@ from e2e.gpu_check.read_only import ReadOnlyLibrary, reads_only
 from e2e.gpu_check.runner import Limits, Outcome, Result, Runner
 from e2e.gpu_check.side import Side, real_side
 from tests.kubelet_plugin.prepare.simulated_node import first_gpus
-from tests.long_runs import LONG
+from tests.long_runs import LONG, stride
 from tests.simulated_node import Node, NodeMaker, make_node, no_library
 
 __all__ = ["make_node", "no_library"]
@@ -51,7 +51,7 @@ def some_gpus(machine: str, count: int) -> MachineDescription:
 
 def h100_with_mig() -> MachineDescription:
     """MIG on at the first two GPUs: one divided, with parts of an instance and one without any, one empty."""
-    description = some_gpus("h100-sxm5-80gb", 3)
+    description = some_gpus("h100-sxm5-80gb", 2)
     parts = tuple(ComputeInstanceDescription(start=start, slices=1) for start in (0, 1))
     divided = MigDescription(
         enabled=True,
@@ -69,12 +69,12 @@ def h100_with_mig() -> MachineDescription:
 
 
 MACHINES = {
-    "t4": some_gpus("t4", 2),
-    "l40s": "l40s",
-    "a100": some_gpus("a100-sxm4-40gb", 3),
+    "t4": some_gpus("t4", 1),
+    "l40s": some_gpus("l40s", 1),
     "h100 with MIG": h100_with_mig(),
-    "gb200": some_gpus("gb200", 2),
-    "rtx-pro-6000": some_gpus("rtx-pro-6000", 2),
+    "a100": some_gpus("a100-sxm4-40gb", 1),
+    "gb200": some_gpus("gb200", 1),
+    "rtx-pro-6000": some_gpus("rtx-pro-6000", 1),
 }
 
 
@@ -109,7 +109,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", list(MACHINES)[:: stride(2)])
 def test_a_simulated_machine_does_not_differ_from_its_simulation(
     make_node: NodeMaker, name: str, capsys: pytest.CaptureFixture[str], asked: set[str]
 ) -> None:
@@ -186,7 +186,8 @@ def test_a_simulation_that_counts_wrong_is_told(
         return create_state(description.model_copy(update={"hardware": hardware}), state_file, seed=seed)
 
     monkeypatch.setattr("e2e.gpu_check.runner.create_state", wrong)
-    found = {result.check: result for result in results_on(node, folder)}
+    checks = [check for check in CHECKS if check.name in ("adapter", "events")]
+    found = {result.check: result for result in results_on(node, folder, checks=checks)}
     assert found["adapter"].outcome is Outcome.DIFFERS
     assert Difference("gpus[3].memory_bytes", "16106127360", str(1 << 30)) in found["adapter"].differences
     assert found["events"].outcome is Outcome.OK

@@ -153,14 +153,15 @@ def short_folder() -> Iterator[Path]:
 
 
 def eventually(check: Callable[[], Any], timeout: float = 10.0) -> Any:
-    """The first true answer of ``check``, which is asked every 10 ms."""
-    give_up = time.monotonic() + timeout
+    """The first true answer of ``check``, which is asked after 10 ms and then more seldom: asking costs what others need."""
+    give_up, pause = time.monotonic() + timeout, 0.01
     while True:
         answer = check()
         if answer or time.monotonic() > give_up:
             assert answer, f"not so within {timeout} s: {check}"
             return answer
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.05)
 
 
 class Cluster:

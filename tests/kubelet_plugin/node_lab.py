@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +16,7 @@ from dra_driver.simulation.hardware.host_root import build
 from dra_driver.simulation.kubelet import KubeletOptions
 from tests.bench.process import rss_mib
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, Cluster, eventually
+from tests.programs import Starter, fork
 from tests.run_guard import mark
 
 MACHINE = "a100-sxm4-40gb"
@@ -26,15 +25,9 @@ MACHINE = "a100-sxm4-40gb"
 class PluginProcess:
     """``python -m kubelet_plugin.main`` with its output in a file."""
 
-    def __init__(self, arguments: Sequence[str], log: Path, environ: dict[str, str]) -> None:
+    def __init__(self, start: Starter, arguments: Sequence[str], log: Path, environ: dict[str, str]) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kubelet_plugin.main", *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**_clean_environment(), **environ},
-            )
+        self.process = start("kubelet_plugin.main", arguments, {**_clean_environment(), **environ}, log, log)
 
     def terminate(self, timeout: float = 20.0) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -59,9 +52,15 @@ class NodeLab:
     """Everything of one node below ``root``; ``close`` ends what was started."""
 
     def __init__(
-        self, root: Path, machine: str = MACHINE, options: KubeletOptions = FAST, driver: str | None = None
+        self,
+        root: Path,
+        machine: str = MACHINE,
+        options: KubeletOptions = FAST,
+        driver: str | None = None,
+        start: Starter = fork,
     ) -> None:
         self.root = root
+        self._start = start
         self.cluster = Cluster(root, options)
         self.api = self.cluster.api
         self.kubelet = self.cluster.kubelet
@@ -83,7 +82,9 @@ class NodeLab:
 
     def plugin(self, *extra: str, pod_uid: str = "pod-1", **environ: str) -> PluginProcess:
         """Started with :meth:`arguments`."""
-        plugin = PluginProcess(self.arguments(*extra, pod_uid=pod_uid), self.root / f"{pod_uid}.log", environ)
+        plugin = PluginProcess(
+            self._start, self.arguments(*extra, pod_uid=pod_uid), self.root / f"{pod_uid}.log", environ
+        )
         self._stack.callback(_end, plugin)
         return plugin
 

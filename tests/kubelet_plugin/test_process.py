@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from dra_driver.simulation.kubelet import KubeletOptions
 from dra_driver.simulation.runtime.runtime import ContainerView
 from tests.kubelet_plugin.fakes import DRIVER, FAST, NODE, eventually
 from tests.kubelet_plugin.node_lab import NodeLab, PluginProcess
+from tests.programs import execute
 
 pytestmark = pytest.mark.process
 
@@ -471,8 +473,9 @@ def test_a_socket_in_use_ends_the_start_with_its_path(lab: NodeLab) -> None:
     assert lab.kubelet.wait_for_plugin(DRIVER)
 
 
-def test_the_plugin_fits_its_memory(lab: NodeLab) -> None:
+def test_the_plugin_fits_its_memory(root: Path) -> None:
     """A guard against a heavy import (the generated Kubernetes client alone is 20 MiB), not the measurement."""
-    plugin: PluginProcess = lab.plugin()
-    lab.wait_ready()
-    assert plugin.resident_mebibytes() < 85
+    with closing(NodeLab(root, start=execute)) as lab:
+        plugin: PluginProcess = lab.plugin()
+        lab.wait_ready()
+        assert plugin.resident_mebibytes() < 85

@@ -17,7 +17,7 @@ _STEPS_OF_A_WORLD = 400
 def test_what_is_there_is_what_claims_have(monkeypatch: pytest.MonkeyPatch) -> None:
     logging.disable(logging.CRITICAL)  # thousands of expected errors
     try:
-        worlds = steps(_STEPS, 2 * _STEPS_OF_A_WORLD) // _STEPS_OF_A_WORLD
+        worlds = steps(_STEPS, _STEPS_OF_A_WORLD) // _STEPS_OF_A_WORLD
         prepared = kills = lost = 0
         for seed in range(worlds):
             with fast_folder() as folder, monkeypatch.context() as patches:

@@ -11,7 +11,7 @@ from tests.long_runs import fast_folder, steps
 from tests.property.mig_world import World
 
 _STEPS = 10_000  # for each machine, in several worlds
-_STEPS_OF_A_WORLD = 500
+_STEPS_OF_A_WORLD = steps(500, 300)
 
 
 @pytest.mark.timeout(600)
@@ -19,7 +19,7 @@ _STEPS_OF_A_WORLD = 500
 def test_the_hardware_has_what_claims_and_people_have(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.disable(logging.CRITICAL)  # thousands of expected errors
     try:
-        worlds = steps(_STEPS, _STEPS_OF_A_WORLD) // _STEPS_OF_A_WORLD
+        worlds = steps(_STEPS // _STEPS_OF_A_WORLD, 1)
         prepared = kills = 0
         for seed in range(worlds):
             with fast_folder() as folder, monkeypatch.context() as patches:

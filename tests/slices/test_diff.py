@@ -16,6 +16,7 @@ from dra_driver.slices.cutting import PoolOwner, SliceSpec, desired_slices
 from dra_driver.slices.diff import SliceDelete, WritePlan, dropped_fields, plan_writes, slice_index
 from dra_driver.slices.encode import Obj, encode_slice
 from dra_driver.slices.features import ApiFeatures
+from tests.long_runs import steps
 from tests.slices.builders import (
     FEATURES,
     NOW,
@@ -367,7 +368,7 @@ def test_the_index_is_read_from_the_name(name: str, index: int | None) -> None:
     assert slice_index(name) == index
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=steps(60, 15), deadline=None)
 @given(st.lists(st.tuples(device_sets, api_features), min_size=1, max_size=4))
 def test_any_history_converges_and_generations_rise(history: list[tuple[DeviceSet, ApiFeatures]]) -> None:
     server = SliceServer()

@@ -8,6 +8,7 @@ enumeration": config 1, monitor 2, gpu0/gi0/access 3, gpu0/gi0/ci0/access 4, ...
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from dra_driver.simulation.hardware.state import GpuState
 
@@ -35,8 +36,9 @@ def compute_instance_minor(gpu_minor: int, gpu_instance: int, compute_instance: 
     return gpu_instance_minor(gpu_minor, gpu_instance) + 1 + compute_instance
 
 
+@cache
 def mig_minors() -> str:
-    """The whole static table."""
+    """The whole static table, which every build of a tree looks at."""
     lines = [f"config {_CONFIG_MINOR}", f"monitor {_MONITOR_MINOR}"]
     for gpu in range(_GPUS):
         for instance in range(_GPU_INSTANCES):

@@ -15,6 +15,7 @@ from dra_driver.kube.interface import RESOURCE_CLAIM_TEMPLATES
 from dra_driver.simulation.store import EmbeddedApi
 from tests.cli.convert.cases import converted
 from tests.cli.convert.objects import documents, of_kind
+from tests.long_runs import steps
 
 ENGINE = CelEngine()
 OPTIONS = [
@@ -143,7 +144,7 @@ def check(expression: str) -> str | None:
     return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=steps(200, 50), deadline=None)
 @given(st.lists(st.one_of(workloads(), workloads(), ODD), min_size=1, max_size=3), st.sampled_from(OPTIONS))
 def test_any_manifest(given_objects: list[Any], options: Options) -> None:
     text = yaml.safe_dump_all(given_objects, allow_unicode=True, sort_keys=False)
@@ -159,7 +160,7 @@ def test_any_manifest(given_objects: list[Any], options: Options) -> None:
         api.create(RESOURCE_CLAIM_TEMPLATES, {**template, "metadata": metadata})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=steps(150, 37), deadline=None)
 @given(st.text(alphabet=st.sampled_from("-#:{}[]&*!|>'\"% \n\r\tab1,?@`.…\u2028"), max_size=60))
 def test_any_text(text: str) -> None:
     """What is not YAML is left out; what is stays as it was."""

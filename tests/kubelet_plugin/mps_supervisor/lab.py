@@ -8,8 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -39,6 +37,7 @@ from kubelet_plugin.mps_supervisor.namespaces import Namespaces
 from kubelet_plugin.mps_supervisor.surroundings import MARK
 from tests.kubelet_plugin.fakes import DRIVER, eventually
 from tests.kubelet_plugin.mps_supervisor.plain import NoCgroups, PlainIsolation
+from tests.programs import fork
 
 MACHINE = "h100-sxm5-80gb"
 NAMED_DRIVER = "615.71.09"  # speaks MPS protocol 3
@@ -51,12 +50,7 @@ class SupervisorProcess:
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kubelet_plugin.mps_supervisor.main", *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = fork("kubelet_plugin.mps_supervisor.main", arguments, os.environ, log, log)
 
     def kill(self) -> None:
         self.process.kill()
@@ -94,7 +88,7 @@ class Lab:
             f"--container-driver-root={self.root / 'nothing'}",
             f"--host-root={self.host}",
             f"--simulated-state={self.state_file}",
-            "--mps-canary-interval=200ms",
+            "--mps-canary-interval=500ms",
             *more,
         ]
 
@@ -177,7 +171,7 @@ class Lab:
         client = subprocess.Popen(
             [
                 str(self.host / CLIENT),
-                *("--interval", "0.02", "--count", str(file), *options),
+                *("--interval", "0.1", "--count", str(file), *options),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -203,19 +197,14 @@ class Lab:
         return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
     def mps_control(self, *words: str, group_id: str = "claim-1") -> list[str]:
-        """A command of protocol 3 by somebody who is root and has the daemon's own directory; tried again while the
-        supervisor's own client is in what it would remove."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            done = subprocess.run(
-                [str(self.host / "usr/bin/nvidia-cuda-mps-control"), *words],
-                capture_output=True,
-                text=True,
-                env=self._as_client(group_id),
-                timeout=PATIENCE,
-            )
-            if "active clients" not in done.stderr or time.monotonic() > deadline:
-                break
+        """A command of protocol 3 by somebody who is root and has the daemon's own directory."""
+        done = subprocess.run(
+            [str(self.host / "usr/bin/nvidia-cuda-mps-control"), *words],
+            capture_output=True,
+            text=True,
+            env=self._as_client(group_id),
+            timeout=PATIENCE,
+        )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout.splitlines()
 

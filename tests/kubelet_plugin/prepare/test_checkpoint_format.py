@@ -13,6 +13,7 @@ from kubelet_plugin.claims.entry import ClaimEntry, ClaimState, HeldDevice, Step
 from kubelet_plugin.claims.model import ClaimRef, PreparedDevice
 from kubelet_plugin.prepare.checkpoint_format import decode_file, encode_claim, encode_file
 from tests.kubelet_plugin.prepare.node import BOOT, entry
+from tests.long_runs import steps
 
 RICH = ClaimEntry(
     ClaimRef("näme", 'quo"te', "uid-2"),
@@ -49,7 +50,7 @@ def test_it_is_json_with_the_promised_header() -> None:
     assert list(document["claims"]) == sorted(ENTRIES)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=steps(300, 75), deadline=None)
 @given(st.data())
 def test_a_changed_byte_costs_at_most_its_claim(data: st.DataObject) -> None:
     whole = encoded()
@@ -66,7 +67,7 @@ def test_a_changed_byte_costs_at_most_its_claim(data: st.DataObject) -> None:
     assert reading.problems or reading.entries == ENTRIES
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=steps(150, 37), deadline=None)
 @given(st.integers(0, len(encoded())))
 def test_a_cut_off_file_keeps_every_whole_claim(length: int) -> None:
     whole = encoded()
@@ -77,7 +78,7 @@ def test_a_cut_off_file_keeps_every_whole_claim(length: int) -> None:
     assert reading.problems or length >= len(whole) - 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=steps(200, 50), deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_can_be_read(data: bytes) -> None:
     reading = decode_file(data)

@@ -19,6 +19,7 @@ from dra_driver.kube.interface import PODS
 from dra_driver.simulation.hardware import StateFile, faults, install, uninstall
 from tests.kubelet_plugin.fakes import eventually, short_folder
 from tests.kubelet_plugin.node_lab import NodeLab, PluginProcess
+from tests.programs import execute
 from tests.simulation.nvml_c import production
 from tests.simulation.nvml_c.twins import SimulatedNode, needs_compiler
 
@@ -55,7 +56,7 @@ class CNodeLab(NodeLab):
 @pytest.fixture
 def lab() -> Iterator[CNodeLab]:
     with short_folder() as root:
-        lab = CNodeLab(root, "h100-sxm5-80gb")
+        lab = CNodeLab(root, "h100-sxm5-80gb", start=execute)
         yield lab
         lab.close()
 

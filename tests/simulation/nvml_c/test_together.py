@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from dra_driver.simulation.hardware import host_root
+from tests.long_runs import steps
 from tests.simulation.nvml_c import churn
 from tests.simulation.nvml_c.twins import SimulatedNode, needs_compiler
 
 pytestmark = [needs_compiler, pytest.mark.process]
 
-ROUNDS = 40
+ROUNDS = steps(40, 15)
 
 
 def test_no_change_is_lost(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ GPU that needs a reset for it.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,8 @@ from dra_driver.devices.policy import toggles_without_reset
 from dra_driver.errors import HardwareError
 from dra_driver.hardware.model import ComputeInstance, Gpu, GpuInstance, Machine, MigPlacement, MigProfile
 from dra_driver.hardware.nvml import GpuBusy, InstanceInUse, PlacementOccupied
+
+_LONGEST_HOLD = 60.0
 
 
 class Misuse(AssertionError):
@@ -50,7 +51,7 @@ class FakeMig:
     """A ``kubelet_plugin.hardware.mig.MigHardware``.
 
     ``refused``: (GPU, profile id, start) at which NVML has no resources though nothing is there. ``in_use``: UUIDs of
-    compute instances with a process. ``busy``: GPUs with a client. ``latency``: seconds by function.
+    compute instances with a process. ``busy``: GPUs with a client. ``held``: what calls of a function on a GPU wait for.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -60,7 +61,7 @@ class FakeMig:
         self.refused: set[tuple[str, int, int]] = set()
         self.in_use: set[str] = set()
         self.busy: set[str] = set()
-        self.latency: dict[tuple[str, str], float] = {}
+        self.held: dict[tuple[str, str], threading.Event] = {}
         self.calls: list[str] = []
 
     # -- what the plugin uses ----------------------------------------------------------------------------------------
@@ -165,9 +166,8 @@ class FakeMig:
         board = self._boards.get(gpu_uuid)
         if board is None:
             raise HardwareError(f"no GPU {gpu_uuid} with MIG")
-        pause = self.latency.get((function, gpu_uuid), 0.0)
-        if pause:
-            time.sleep(pause)
+        if released := self.held.get((function, gpu_uuid)):
+            released.wait(_LONGEST_HOLD)
         fault = next((each for each in self.faults if each.function == function), None)
         if fault is not None:
             self.faults.remove(fault)

@@ -23,12 +23,13 @@ from kubelet_plugin.claims.model import Operation
 from kubelet_plugin.kinds.mig.place import MigPlace, place_of
 from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.devices.recorded import recorded
+from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig
 from tests.kubelet_plugin.prepare.node import TestNode, claim, ref, result
 from tests.kubelet_plugin.prepare.simulated_node import SimulatedNode, first_gpus
-from tests.long_runs import fast_folder
+from tests.long_runs import fast_folder, steps
 
-_ROUNDS = 200
+_ROUNDS = steps(200, 104)
 _CALLERS = 8
 _TRIES = 6
 _KEPT = 3  # claims that a caller holds at once, at most
@@ -145,7 +146,7 @@ def test_a_gpu_that_is_slow_holds_up_no_other() -> None:
     with fast_folder() as folder:
         node = TestNode(folder, on=recorded("h100-sxm5-80gb", 3))
         slow: FakeMig = node.fake_mig
-        slow.latency[("create_gpu_instance", "GPU-0")] = 1.0
+        released = slow.held["create_gpu_instance", "GPU-0"] = threading.Event()
         engine = node.engine()
         for minor in range(3):
             node.claims.add(
@@ -153,12 +154,13 @@ def test_a_gpu_that_is_slow_holds_up_no_other() -> None:
             )
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(engine.prepare, [ref("u0-0")], timeout=45)
-            time.sleep(0.1)
-            began = time.monotonic()
-            for each in range(7):
-                answers = engine.prepare([ref(f"u1-{each}"), ref(f"u2-{each}")], timeout=45)
-                assert not [answer for answer in answers.values() if isinstance(answer, DriverError)]
-            assert time.monotonic() - began < 0.8
-            assert not waiting.done()
+            try:
+                eventually(lambda: "create_gpu_instance" in slow.calls)
+                for each in range(7):
+                    answers = engine.prepare([ref(f"u1-{each}"), ref(f"u2-{each}")], timeout=45)
+                    assert not [answer for answer in answers.values() if isinstance(answer, DriverError)]
+                assert not waiting.done()
+            finally:
+                released.set()
             assert not isinstance(waiting.result()["u0-0"], DriverError)
         engine.stop()

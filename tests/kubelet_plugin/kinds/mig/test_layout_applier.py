@@ -33,6 +33,7 @@ from kubelet_plugin.kinds.mig.layout_events import LayoutEvents
 from tests.devices.recorded import mig_machines, recorded
 from tests.kubelet_plugin.fakes import eventually
 from tests.kubelet_plugin.kinds.mig.fake import FakeMig, Fault
+from tests.long_runs import steps
 
 HOPPER, AMPERE = "h100-sxm5-80gb", "a100-sxm4-40gb"
 BALANCED = {"1g.10gb": 2, "2g.20gb": 1, "3g.40gb": 1}
@@ -363,7 +364,7 @@ def _failing(mig: FakeMig, fault: Fault, skipped: int) -> Iterator[None]:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=steps(150, 37), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_from_any_state_to_any_layout_on_every_machine(data: st.DataObject) -> None:
     """What fits is brought about from whatever is there, with a failure on the way; what does not changes nothing."""
     name = data.draw(st.sampled_from(mig_machines()))

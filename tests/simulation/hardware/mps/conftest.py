@@ -23,10 +23,11 @@ Answer = tuple[int, str, str]
 
 
 def wait_until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
+    deadline, pause = time.monotonic() + DEADLINE, 0.01
     while not true():
         assert time.monotonic() < deadline, f"not in {DEADLINE} s: {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.05)
 
 
 def is_running(pid: int) -> bool:
@@ -112,7 +113,7 @@ class MpsNode:
     def start_client(self, *options: str, **environment: str) -> subprocess.Popen[str]:
         """One that counts into a file of its own until it is ended; not waited for."""
         client = subprocess.Popen(
-            self._client("--interval", "0.02", *options),
+            self._client("--interval", "0.1", *options),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

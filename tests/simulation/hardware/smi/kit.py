@@ -36,7 +36,9 @@ def call_script(shell: list[str], script: Path, *options: str, path: str = "/non
 
 
 def _shells() -> list[list[str]]:
-    found = [[path] for name in ("sh", "dash") if (path := shutil.which(name))]
+    """``sh`` as the machine has it, which may be dash."""
+    named = {Path(path).resolve(): path for name in ("dash", "sh") if (path := shutil.which(name))}
+    found = [[path] for path in named.values()]
     busybox = shutil.which("busybox")
     return found + ([[busybox, "sh"]] if busybox else [])
 
