@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# More than there are cores: half of the time tests wait.
-PYTEST_WORKERS ?= 4
+# More than there are cores: half of the time tests wait. What is played in full computes, and kills by the clock.
+PYTEST_WORKERS ?= 6
+LONG_WORKERS ?= 4
 # uv installs the locked set in 2 s where pip takes 25; it comes from its own lock, by pip.
 UV     := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
@@ -43,7 +44,7 @@ LONG_TESTS := tests/allocator tests/cli/convert/test_properties.py tests/contrac
 	tests/devices/test_packing_benchmark.py tests/e2e/test_gpu_check.py tests/kubelet_plugin/kinds/mig tests/kubelet_plugin/prepare/test_checkpoint_format.py \
 	tests/property tests/simulation/nvml_c/test_together.py tests/slices/test_diff.py tests/test_run_guard.py
 test-long: $(VENV)/.stamp-dev ## run the tests that take a share of their random runs and sweeps in make test, in full
-	@GPU_DRA_LONG_TESTS=1 GPU_DRA_KILL_ROUNDS=50 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
+	@GPU_DRA_LONG_TESTS=1 GPU_DRA_KILL_ROUNDS=50 $(BIN)/python -m pytest -n $(LONG_WORKERS) \
 		$(LONG_TESTS)
 
 test-rest: $(VENV)/.stamp-dev ## run the tests that test-long does not
@@ -51,7 +52,7 @@ test-rest: $(VENV)/.stamp-dev ## run the tests that test-long does not
 
 ROUNDS ?= 500
 test-kills: $(VENV)/.stamp-dev ## kill plugin, supervisor and MPS daemons at random points, 500 times; root, a quarter of an hour
-	@GPU_DRA_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/crash/test_mps_kills.py
+	@GPU_DRA_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -n $(LONG_WORKERS) tests/crash/test_mps_kills.py
 
 lint: $(VENV)/.stamp-dev ## ruff, ruff format, mypy --strict, import-linter
 	@$(BIN)/ruff check .
