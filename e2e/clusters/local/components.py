@@ -23,6 +23,7 @@ from e2e.clusters.local.settings import (
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 _ETCD = "http://127.0.0.1:2379"
+_LOOK_AGAIN_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,9 @@ class Components:
             f"--authorization-kubeconfig={kubeconfig}",
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
+            # Now and then it does not wake a pod for what it waits for, and looks again after five minutes by default:
+            # longer than any test waits.
+            f"--pod-max-in-unschedulable-pods-duration={_LOOK_AGAIN_SECONDS}s",
             *self._gates(),
         ]
 
