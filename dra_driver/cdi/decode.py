@@ -24,9 +24,10 @@ def decode(data: bytes | str, *, source: str = "CDI file") -> Spec:
     """The spec in ``data``. Raises :class:`SpecError` naming ``source`` for anything a runtime would refuse."""
     import yaml  # here: a plugin whose node is in order reads no CDI file
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    from dra_driver.yaml_loader import SAFE_LOADER
+
     try:
-        document = yaml.load(data, Loader=loader)  # noqa: S506 - one of the two safe loaders
+        document = yaml.load(data, Loader=SAFE_LOADER)  # noqa: S506 - it is safe
         spec = _read_spec(_Reader(document, "spec"))
     except (yaml.YAMLError, UnicodeDecodeError, SpecError) as error:
         raise SpecError(f"{source}: {error}") from error

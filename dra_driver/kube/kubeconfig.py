@@ -105,8 +105,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path, data: bytes) -> Any:
     import yaml  # here: 1 MiB that a plugin with a kubeconfig in JSON, or with none, does not need
 
+    from dra_driver.yaml_loader import SAFE_LOADER
+
     try:
-        return yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        return yaml.load(data, Loader=SAFE_LOADER)  # noqa: S506 - it is safe
     except yaml.YAMLError as error:
         raise ConfigError(f"the kubeconfig {path} is not YAML: {error}") from error
 

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from api.mig_policy import MigPacking
 from dra_driver.kube.connect import connect
@@ -19,14 +18,12 @@ from e2e.bench_packing.bench import Bench, Plan
 from e2e.bench_packing.figures import Sample, table
 from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
-from e2e.clusters.local.cluster import LocalCluster, session
-from e2e.kit.kubectl import KubectlError, find_kubectl
+from e2e.kit.bench_cluster import bench_cluster
+from e2e.kit.kubectl import KubectlError
 from tests.bench.packing.products import WHOLE, product
 from tests.bench.packing.traces import mixes
 
-_DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 _CLUSTER = "bench-packing"
-_DOWN = f"python -m e2e.clusters.local --name {_CLUSTER} down"
 # AssertionError: a watch that broke, or what did not come in time.
 _FAILURES = (ApiError, AssertionError, ClusterError, KubectlError, OSError)
 
@@ -42,12 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     samples: dict[int, dict[MigPacking, list[Sample]]] = {}
     began, load, failure = time.monotonic(), os.getloadavg()[0], ""
     try:
-        if LocalCluster.attach(_CLUSTER) is not None:
-            raise ClusterError(f"cluster {_CLUSTER} is up: another run? `{_DOWN}` takes it down")
-        with session(kubernetes=flags.kubernetes, nodes=0, machine=flags.machine, name=_CLUSTER) as cluster:
-            kubectl = find_kubectl(flags.kubernetes, cluster.kubeconfig)
-            for what in ("crds", "deviceclasses.yaml"):
-                kubectl.run("apply", "--server-side", "-f", str(_DEPLOY / what))
+        with bench_cluster(_CLUSTER, kubernetes=flags.kubernetes, machine=flags.machine, nodes=0) as cluster:
             bench = Bench(cluster, connect(str(cluster.kubeconfig)), plan)
             with bench.open():
                 for nodes in sorted(flags.sizes):

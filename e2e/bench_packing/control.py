@@ -14,14 +14,13 @@ from api.mig_policy import MigPacking
 from dra_driver.processes import Process
 from e2e.bench_packing import read_page
 from e2e.bench_packing.counts import Counts
-from e2e.bench_peer.drivers import NAMESPACE
+from e2e.bench_peer.drivers import NAMESPACE, OUR_ENVIRONMENT
 from e2e.bench_peer.processes import Measured, seen_from_here
 from e2e.clusters.interface import ClusterError
 from e2e.clusters.local.cluster import LocalCluster
 from e2e.clusters.local.machine import Machine
 from e2e.clusters.local.settings import API_PORT, CONTROL
 from e2e.kit.waiting import NotYet, eventually
-from tests.bench.node import AS_IN_THE_IMAGE
 
 API_SERVER, SCHEDULER, CONTROLLER = "kube-apiserver", "kube-scheduler", "controller"
 _PORT = 18080
@@ -60,8 +59,7 @@ class ControlPlane:
             f"--http-endpoint=127.0.0.1:{_PORT}",
         ]
         program = Path(sys.executable).parent / "gpu-dra-controller"
-        environment = {**AS_IN_THE_IMAGE, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": ""}
-        self._machine.start(CONTROLLER, [str(program), *options], environment)
+        self._machine.start(CONTROLLER, [str(program), *options], OUR_ENVIRONMENT)
         try:
             eventually(self._check_answers, _ANSWERS_SECONDS)
             yield

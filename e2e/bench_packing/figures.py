@@ -10,8 +10,9 @@ from api.mig_policy import MigPacking
 from e2e.bench_packing.control import API_SERVER, CONTROLLER, SCHEDULER, Reading
 from e2e.bench_packing.counts import Counts
 from e2e.bench_packing.play import Played
+from e2e.bench_packing.room import compute_slices
 from e2e.bench_packing.seen import Pod
-from tests.bench.report import aligned
+from tests.bench.report import aligned, nearest_rank
 
 _LARGE = 4  # compute slices: what fragmentation keeps out
 _SLICES = {"group": "resource.k8s.io", "resource": "resourceslices"}
@@ -63,11 +64,6 @@ def _figure(value: float, unit: str) -> str:
     return f"{text} {unit}".rstrip()
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """By nearest rank; NaN of nothing."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
-
-
 def _pods(samples: _Samples) -> list[Pod]:
     return [pod for sample in samples for pod in sample.played.pods]
 
@@ -80,18 +76,17 @@ def _count(matches: Callable[[Pod], bool]) -> Callable[[_Samples], float]:
     return lambda samples: float(sum(matches(pod) for pod in _pods(samples)))
 
 
-def _wait(matches: Callable[[Pod], bool], share: float, scale: float = 1.0) -> Callable[[_Samples], float]:
-    def measure(samples: _Samples) -> float:
-        return (
-            quantile([pod.waited for pod in _pods(samples) if pod.waited is not None and matches(pod)], share) * scale
-        )
+def _waits(samples: _Samples, matches: Callable[[Pod], bool]) -> list[float]:
+    return [pod.waited for pod in _pods(samples) if pod.waited is not None and matches(pod)]
 
-    return measure
+
+def _wait(matches: Callable[[Pod], bool], share: float, scale: float = 1.0) -> Callable[[_Samples], float]:
+    return lambda samples: nearest_rank(_waits(samples, matches), share) * scale
 
 
 def _mean_wait(matches: Callable[[Pod], bool]) -> Callable[[_Samples], float]:
     def measure(samples: _Samples) -> float:
-        waits = [pod.waited for pod in _pods(samples) if pod.waited is not None and matches(pod)]
+        waits = _waits(samples, matches)
         return sum(waits) / len(waits) if waits else math.nan
 
     return measure
@@ -143,7 +138,7 @@ def _busy(samples: _Samples) -> float:
 
 
 def _is_large(pod: Pod) -> bool:
-    return int(pod.profile.partition("g")[0]) >= _LARGE
+    return compute_slices(pod.profile) >= _LARGE
 
 
 def _first_try(pod: Pod) -> bool:

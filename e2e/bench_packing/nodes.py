@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from api.node_inventory import MachineStatus
 from dra_driver.hardware.inventory import machine_to_status
-from dra_driver.kube.interface import NODE_INVENTORIES, NODES, KubeApi, Obj
+from dra_driver.kube.interface import NODE_INVENTORIES, KubeApi, Obj
 from dra_driver.kube.reflector import Reflector
+from e2e.kit.ghost import create_node, write_status
 from tests.devices.recorded import recorded
 
 TOLERATIONS: Sequence[Obj] = ({"operator": "Exists"},)
@@ -46,27 +47,13 @@ class Nodes:
             reflector.stop()
 
     def _add(self, name: str, machine: MachineStatus) -> None:
-        node = self.api.create(NODES, _node(name))
-        owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"]}
-        self.api.create(
-            NODE_INVENTORIES,
-            {
-                "apiVersion": NODE_INVENTORIES.api_version,
-                "kind": NODE_INVENTORIES.kind,
-                "metadata": {"name": name, "ownerReferences": [owner]},
-                "spec": {},
-            },
-        )
-        self._write_status(name, {"machine": machine.to_wire()})
+        create_node(self.api, _node(name), {"machine": machine.to_wire()})
         self.names.append(name)
 
     def _on_change(self, _old: Obj | None, new: Obj | None) -> None:
         challenge = ((new or {}).get("spec") or {}).get("challenge")
         if new is not None and challenge and (new.get("status") or {}).get("answer") != challenge:
-            self._write_status(new["metadata"]["name"], {"answer": challenge})
-
-    def _write_status(self, name: str, status: Obj) -> None:
-        self.api.patch(NODE_INVENTORIES, name, {"status": status}, subresource="status")
+            write_status(self.api, new["metadata"]["name"], {"answer": challenge})
 
 
 def _node(name: str) -> Obj:

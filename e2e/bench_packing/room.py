@@ -103,3 +103,8 @@ class Room:
 
     def _fits(self, device: str, left: _Use) -> bool:
         return all(left[counter] >= amount for counter, amount in self.kind.uses[device].items())
+
+
+def compute_slices(profile: str) -> int:
+    """4 for ``4g.40gb``."""
+    return int(profile.partition("g")[0])

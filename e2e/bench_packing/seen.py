@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dra_driver.kube.interface import EventType, Obj, WatchEvent
-from e2e.bench_packing.room import Place, Room
+from e2e.bench_packing.room import Place, Room, compute_slices
 from e2e.kit.expected import results_of
 
 # A place of which the scheduler may not know yet, or has promised already to a pod that it is binding.
@@ -111,7 +111,7 @@ class Seen:
 
     def _size(self, place: Place) -> int:
         """Compute slices, by the profile's name."""
-        return int(self.room.kind.profiles[place[1]].partition("g")[0])
+        return compute_slices(self.room.kind.profiles[place[1]])
 
 
 def places_of(claim: Obj) -> list[Place]:

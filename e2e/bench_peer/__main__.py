@@ -30,14 +30,13 @@ from e2e.bench_peer.report import table
 from e2e.bench_peer.serving import Run, serving
 from e2e.clusters import programs
 from e2e.clusters.interface import ClusterError
-from e2e.clusters.local.cluster import LocalCluster, session
-from e2e.kit.kubectl import KubectlError, find_kubectl
+from e2e.clusters.local.cluster import LocalCluster
+from e2e.kit.bench_cluster import bench_cluster
+from e2e.kit.kubectl import KubectlError
 from tests.bench.calls import CallFailed
 
 _MACHINE = "h100-sxm5-80gb"
-_DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 _CLUSTER = "bench-peer"
-_DOWN = f"python -m e2e.clusters.local --name {_CLUSTER} down"
 _ROUNDS = 3
 # AssertionError: a watch that broke, or what did not come in time.
 _FAILURES = (ApiError, AssertionError, CallFailed, ClusterError, KubectlError, OSError, grpc.RpcError)
@@ -59,10 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failure = ""
     run: Run | None = None
     try:
-        if LocalCluster.attach(_CLUSTER) is not None:
-            raise ClusterError(f"cluster {_CLUSTER} is up: another run? `{_DOWN}` takes it down")
-        with session(kubernetes=flags.kubernetes, machine=_MACHINE, name=_CLUSTER) as cluster:
-            run = prepared(cluster, flags.kubernetes)
+        with bench_cluster(_CLUSTER, kubernetes=flags.kubernetes, machine=_MACHINE) as cluster:
+            run = prepared(cluster)
             for driver in drivers:
                 _check_runs_there(run.node, driver)
             measure(run, drivers, names, flags.rounds)
@@ -78,12 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failure else 0
 
 
-def prepared(cluster: LocalCluster, kubernetes: str) -> Run:
-    """A node with simulated GPUs, and what both drivers want of the cluster."""
+def prepared(cluster: LocalCluster) -> Run:
+    """A node with simulated GPUs, and what is asked of the drivers."""
     api = connect(str(cluster.kubeconfig))
-    kubectl = find_kubectl(kubernetes, cluster.kubeconfig)
-    for what in ("crds", "deviceclasses.yaml"):
-        kubectl.run("apply", "--server-side", "-f", str(_DEPLOY / what))
     node = BenchNode(cluster, api)
     node.make_machine()
     pods = PodBench(api, cluster)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from e2e.bench_peer.settings import MPS, Setting
+from tests.bench.node import AS_IN_THE_IMAGE
 
 CDI_FOLDER = "/var/run/cdi"
 HOOK = "usr/bin/nvidia-cdi-hook"  # below the driver's root
 NAMESPACE = "default"
-# As the image starts them (deploy/image/Dockerfile), and bytecode on disk.
-_AS_IN_THE_IMAGE = {"PYTHONOPTIMIZE": "2", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": ""}
+OUR_ENVIRONMENT = {**AS_IN_THE_IMAGE, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": ""}  # bytecode is on disk
 
 
 class Side(StrEnum):
@@ -103,7 +103,7 @@ class Ours:
         return (controller, self._program("supervisor", "gpu-dra-mps-supervisor", roots))
 
     def _program(self, name: str, command: str, options: list[str]) -> Program:
-        return Program(name, (str(self.programs / command), *options), _AS_IN_THE_IMAGE)
+        return Program(name, (str(self.programs / command), *options), OUR_ENVIRONMENT)
 
 
 def _common(around: Surroundings) -> list[str]:

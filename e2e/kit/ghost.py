@@ -27,11 +27,8 @@ class GhostNode:
 
     def create(self, like: str) -> None:
         """``like``: the real node whose inventory it shows."""
-        node = self.api.create(NODES, {"metadata": {"name": self.name}, "spec": {"taints": [_TAINT]}})
-        owner = {"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": node["metadata"]["uid"]}
-        self.api.create(NODE_INVENTORIES, {"metadata": {"name": self.name, "ownerReferences": [owner]}, "spec": {}})
         status = copied_status(self.api.get(NODE_INVENTORIES, like)["status"], self.name)
-        self.api.patch(NODE_INVENTORIES, self.name, {"status": status}, subresource="status")
+        create_node(self.api, {"metadata": {"name": self.name}, "spec": {"taints": [_TAINT]}}, status)
 
     def give_room(self) -> None:
         """So that the scheduler binds pods that tolerate its taint. Nobody runs them."""
@@ -56,7 +53,7 @@ class GhostNode:
         return eventually(look, _CHALLENGE_SECONDS)
 
     def answer(self, challenge: str) -> None:
-        self.api.patch(NODE_INVENTORIES, self.name, {"status": {"answer": challenge}}, subresource="status")
+        write_status(self.api, self.name, {"answer": challenge})
 
     def delete(self) -> None:
         with contextlib.suppress(NotFound):
@@ -71,6 +68,19 @@ def ghost_node(api: KubeApi, name: str, like: str) -> Iterator[GhostNode]:
         yield ghost
     finally:
         ghost.delete()
+
+
+def create_node(api: KubeApi, node: Obj, status: Obj) -> None:
+    """A Node, and its NodeInventory with ``status``."""
+    name = node["metadata"]["name"]
+    owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": api.create(NODES, node)["metadata"]["uid"]}
+    api.create(NODE_INVENTORIES, {"metadata": {"name": name, "ownerReferences": [owner]}, "spec": {}})
+    write_status(api, name, status)
+
+
+def write_status(api: KubeApi, name: str, status: Obj) -> None:
+    """What of its NodeInventory's status is another now."""
+    api.patch(NODE_INVENTORIES, name, {"status": status}, subresource="status")
 
 
 def copied_status(status: Obj, name: str) -> Obj:

@@ -24,7 +24,7 @@ class Row:
     @property
     def p95(self) -> float:
         """The nearest-rank 95th percentile; with few samples it is the maximum."""
-        return sorted(self.values)[math.ceil(0.95 * len(self.values)) - 1]
+        return nearest_rank(self.values, 0.95)
 
     @property
     def holds(self) -> bool | None:
@@ -39,6 +39,11 @@ class Row:
     def cells(self) -> list[str]:
         limit = "" if self.limit is None else f"< {self.limit:g} {'yes' if self.holds else 'NO'}"
         return [self.case, str(len(self.values)), self.figure, limit]
+
+
+def nearest_rank(values: Sequence[float], share: float) -> float:
+    """The quantile ``share`` of ``values``; NaN of nothing."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
 
 
 HEADER = ["case", "n", "median / p95", "aim"]

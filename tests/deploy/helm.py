@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dra_driver.kube.interface import Obj
+from dra_driver.yaml_loader import SAFE_LOADER
 from e2e.clusters import programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +87,7 @@ def render(*arguments: str, release: str = NAME, namespace: str = NAME) -> Rende
 
 
 def documents(text: str) -> Iterator[Obj]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    yield from (document for document in yaml.load_all(text, Loader=loader) if document)
+    yield from (document for document in yaml.load_all(text, Loader=SAFE_LOADER) if document)
 
 
 def env_of(container: dict[str, Any]) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from e2e.bench_peer.report import BOTH
-from tests.bench.report import HEADER, Row, table
+from tests.bench.report import HEADER, Row, nearest_rank, table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/dev/performance.md"
 
@@ -19,6 +20,11 @@ def test_a_table_has_median_p95_and_whether_the_aim_holds() -> None:
         "| large | 1 | 61 MiB       | < 60 NO |",
         "| told  | 1 | 1 s          |         |",
     ]
+
+
+def test_quantiles_are_by_nearest_rank() -> None:
+    assert [nearest_rank([3.0, 1.0, 2.0, 4.0], share) for share in (0.0, 0.5, 0.75, 0.99)] == [1.0, 2.0, 3.0, 4.0]
+    assert math.isnan(nearest_rank([], 0.5))
 
 
 def test_the_page_has_the_tables_as_they_are_printed() -> None:

@@ -19,11 +19,11 @@ from dra_driver.kube.statuses import bad_request, status_from_error, success, un
 from dra_driver.simulation.apiserver.discovery import document
 from dra_driver.simulation.store import EmbeddedApi
 from dra_driver.simulation.store.watching import Watch
+from dra_driver.yaml_loader import SAFE_LOADER
 
 _CREATED = 201
 _METHOD_NOT_ALLOWED, _UNSUPPORTED = 405, 415
 _DEFAULT_WATCH_SECONDS = 1800
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def _decoded(request: Request) -> Any:
         )
     try:
         if "yaml" in request.content_type:
-            return yaml.load(request.body, Loader=_Loader)  # noqa: S506 - both loaders are safe ones
+            return yaml.load(request.body, Loader=SAFE_LOADER)  # noqa: S506 - both loaders are safe ones
         return json.loads(request.body)
     except (ValueError, yaml.YAMLError) as error:
         raise bad_request(f"the body of the request cannot be decoded: {error}") from error

@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
+from dra_driver.yaml_loader import SAFE_LOADER
+
 Json = dict[str, Any]
 Version = tuple[int, int, int]
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # every container's start reads all files
 
 NEWEST_VERSION = "1.1.0"
 _KNOWN_VERSIONS: tuple[Version, ...] = (
@@ -114,7 +114,7 @@ def read_spec(path: Path, newest_version: str = NEWEST_VERSION) -> tuple[CdiDevi
     text = path.read_text(encoding="utf-8")
     try:
         # A .json file goes through the YAML reader in the library too; json is only the stricter, faster way.
-        document = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe
+        document = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=SAFE_LOADER)  # noqa: S506 - it is safe
     except (ValueError, yaml.YAMLError) as error:
         raise CdiFileError(f"{path}: not readable as {path.suffix[1:]}: {error}") from error
     try:

@@ -32,7 +32,8 @@ def decode(resource: Resource, obj: Obj) -> Obj:
     shape = _SHAPES.get((resource.group, resource.plural))
     if shape is None:
         return obj
-    for wrong in mismatches(shape, obj, ""):
+    if mistyped := mismatches(shape, obj, ""):
+        wrong = mistyped[0]
         raise bad_request(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
             f"{wrong.field}: {wrong.message}"

@@ -11,7 +11,7 @@ from kubelet_plugin.claims.entry import StepRecord
 from kubelet_plugin.hardware.mig import MigHardware
 from kubelet_plugin.kinds.mig.device import MigDevice
 from kubelet_plugin.kinds.mig.place import MigPlace, from_arguments
-from kubelet_plugin.kinds.mig.runners import COMPUTE_INSTANCE_ID, GPU_INSTANCE_ID
+from kubelet_plugin.kinds.mig.runners import COMPUTE_INSTANCE_ID, GPU_INSTANCE_ID, instance_there
 from kubelet_plugin.kinds.mig.steps import COMPUTE_INSTANCE
 
 
@@ -34,7 +34,7 @@ def _ids(place: MigPlace, done: Sequence[StepRecord], hardware: MigHardware) -> 
     for record in done:
         if record.kind == COMPUTE_INSTANCE and from_arguments(record.arguments) == place:
             return int(record.result[GPU_INSTANCE_ID]), int(record.result[COMPUTE_INSTANCE_ID])
-    found = hardware.instance(place.gpu_uuid, place.profile_id, place.placement)
+    found = instance_there(hardware, place)
     compute = next(filter(place.is_compute, found.compute_instances), None) if found else None
     if found is None or compute is None:
         raise HardwareError(

@@ -81,7 +81,7 @@ class GpuInstanceRunner:
         self._refused = refused
 
     def observe(self, step: MakeGpuInstance, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
-        found = _there(self._hardware, step.place)
+        found = instance_there(self._hardware, step.place)
         return None if found is None else {GPU_INSTANCE_ID: str(found.id)}
 
     def do(self, step: MakeGpuInstance, done: Sequence[StepRecord]) -> Mapping[str, str]:
@@ -96,7 +96,7 @@ class GpuInstanceRunner:
             raise NothingDone(self._explain(place, error)) from error
         except HardwareError as error:
             # What the failed call may have left has no compute instance yet; one that has is somebody else's.
-            found = _there(self._hardware, place)
+            found = instance_there(self._hardware, place)
             if found is not None and found.compute_instances:
                 raise NothingDone(error) from error
             raise
@@ -106,7 +106,7 @@ class GpuInstanceRunner:
     def undo(self, claim_uid: str, record: StepRecord) -> None:
         place = from_arguments(record.arguments)
         with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
-            found = _there(self._hardware, place)
+            found = instance_there(self._hardware, place)
             if found is None or (place.compute_start is not None and found.compute_instances):
                 return
             if found.compute_instances:
@@ -146,7 +146,7 @@ class ComputeInstanceRunner:
         self._hardware = hardware
 
     def observe(self, step: MakeComputeInstance, done: Sequence[StepRecord]) -> Mapping[str, str] | None:
-        found = _there(self._hardware, step.place)
+        found = instance_there(self._hardware, step.place)
         compute = next(filter(step.place.is_compute, found.compute_instances), None) if found else None
         return None if found is None or compute is None else _result(found.id, compute)
 
@@ -165,7 +165,7 @@ class ComputeInstanceRunner:
         that is rolled back has no result yet, and takes away only what looks like its own."""
         place = from_arguments(record.arguments)
         with _nothing_is_left_on_a_lost_gpu(place.gpu_uuid):
-            found = _there(self._hardware, place)
+            found = instance_there(self._hardware, place)
             if found is None:
                 return
             everything = bool(record.result) and place.compute_start is None
@@ -194,7 +194,8 @@ def _nothing_is_left_on_a_lost_gpu(gpu_uuid: str) -> Iterator[None]:
         logger.warning("GPU %s is lost, and its MIG instances with it: %s", gpu_uuid, error)
 
 
-def _there(hardware: MigHardware, place: MigPlace) -> GpuInstance | None:
+def instance_there(hardware: MigHardware, place: MigPlace) -> GpuInstance | None:
+    """The GPU instance that the device is in, as it is now."""
     return hardware.instance(place.gpu_uuid, place.profile_id, place.placement)
 
 

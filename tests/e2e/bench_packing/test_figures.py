@@ -7,7 +7,7 @@ import math
 from api.mig_policy import MigPacking
 from e2e.bench_packing.control import API_SERVER, CONTROLLER, SCHEDULER, Reading
 from e2e.bench_packing.counts import Counts
-from e2e.bench_packing.figures import LINES, Sample, quantile, table
+from e2e.bench_packing.figures import LINES, Sample, table
 from e2e.bench_packing.play import Played
 from e2e.bench_packing.seen import Pod
 
@@ -63,8 +63,3 @@ def test_every_line_copes_with_a_run_in_which_nothing_happened() -> None:
 
 def test_a_size_that_was_not_measured_with_both_is_left_out() -> None:
     assert len(table({1: {PER_GPU: [sample()], ACROSS: []}}).splitlines()) == 2
-
-
-def test_quantiles_are_by_nearest_rank() -> None:
-    assert [quantile([3.0, 1.0, 2.0, 4.0], share) for share in (0.0, 0.5, 0.75, 0.99)] == [1.0, 2.0, 3.0, 4.0]
-    assert math.isnan(quantile([], 0.5))
